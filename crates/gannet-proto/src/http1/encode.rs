@@ -1,0 +1,284 @@
+//! Responses, appended to an output buffer.
+
+use super::{error::RequestError, head::Version, status::reason_phrase};
+
+/// The interim response that a client with `Expect: 100-continue` waits for.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A response without its body.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseHead<'a> {
+    /// 100 to 999.
+    pub status: u16,
+    /// Whole `name: value\r\n` lines, made from validated names and values, without those
+    /// that the engine writes (see [`is_engine_header`]).
+    pub headers: &'a [u8],
+    /// How the body is framed.
+    pub framing: Framing,
+    /// Whether the connection lives after this response.
+    pub keep_alive: bool,
+    /// The version that the client speaks. The response itself is always HTTP/1.1.
+    pub version: Version,
+    /// The time, from [`date::format`](super::date::format), if the server has a clock.
+    pub date: Option<&'a [u8; 29]>,
+}
+
+/// How the client finds the end of a response's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// After so many bytes: `Content-Length`. In the answer to HEAD, the length that GET
+    /// would have had, and no body.
+    Length(u64),
+    /// After the last chunk: `Transfer-Encoding: chunked`. Never to HTTP/1.0.
+    Chunked,
+    /// There is no body and no word about it: 1xx, 204, 304, and HEAD without a length.
+    None,
+    /// At the end of the connection: HTTP/1.0 without a length.
+    Close,
+}
+
+impl Framing {
+    /// The framing that a response must have.
+    ///
+    /// `length` is the length of the body if it is known before the body is sent.
+    ///
+    /// ```
+    /// use gannet_proto::http1::{Framing, Version};
+    ///
+    /// assert_eq!(Framing::choose(Version::Http11, "GET", 200, None), Framing::Chunked);
+    /// assert_eq!(Framing::choose(Version::Http10, "GET", 200, None), Framing::Close);
+    /// assert_eq!(Framing::choose(Version::Http11, "GET", 204, Some(0)), Framing::None);
+    /// ```
+    pub fn choose(version: Version, method: &str, status: u16, length: Option<u64>) -> Self {
+        let is_bodiless = matches!(status, 100..=199 | 204 | 304);
+        let is_tunnel = method == "CONNECT" && matches!(status, 200..=299);
+        match length {
+            _ if is_bodiless || is_tunnel => Self::None,
+            Some(length) => Self::Length(length),
+            None if method == "HEAD" => Self::None,
+            None if version == Version::Http10 => Self::Close,
+            None => Self::Chunked,
+        }
+    }
+}
+
+/// Appends status line, headers and the empty line.
+///
+/// The engine's own headers come first: `Date`, then `Connection` where the version does
+/// not already say it, then what the framing needs. A connection whose end frames the
+/// body is never kept alive.
+pub fn encode_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
+    debug_assert!(head.framing != Framing::Chunked || head.version == Version::Http11);
+
+    out.reserve(ENGINE_HEADERS_SIZE + head.headers.len());
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_decimal(out, u64::from(head.status));
+    out.push(b' ');
+    out.extend_from_slice(reason_phrase(head.status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    if let Some(date) = head.date {
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(date);
+        out.extend_from_slice(b"\r\n");
+    }
+    let is_interim = matches!(head.status, 100..=199);
+    let keep_alive = head.keep_alive && head.framing != Framing::Close;
+    out.extend_from_slice(match (keep_alive, head.version) {
+        _ if is_interim => b"",
+        (true, Version::Http11) => b"",
+        (true, Version::Http10) => b"Connection: keep-alive\r\n",
+        (false, _) => b"Connection: close\r\n",
+    });
+    match head.framing {
+        Framing::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            push_decimal(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::None | Framing::Close => {}
+    }
+    out.extend_from_slice(head.headers);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a chunk. Empty data gives nothing: an empty chunk would end the body.
+pub fn encode_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if data.is_empty() {
+        return;
+    }
+    out.reserve(data.len() + 20);
+    push_hexadecimal(out, data.len() as u64);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the last chunk and the trailers: whole `name: value\r\n` lines, or nothing.
+pub fn encode_last_chunk(out: &mut Vec<u8>, trailers: &[u8]) {
+    out.extend_from_slice(b"0\r\n");
+    out.extend_from_slice(trailers);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a whole error response: the message as plain text, and `Connection: close`.
+pub fn encode_error(out: &mut Vec<u8>, error: &RequestError, date: Option<&[u8; 29]>) {
+    let body = error.message();
+    let head = ResponseHead {
+        status: error.status(),
+        headers: b"Content-Type: text/plain; charset=utf-8\r\n",
+        framing: Framing::Length(body.len() as u64 + 1),
+        keep_alive: false,
+        version: Version::Http11,
+        date,
+    };
+    encode_response_head(out, &head);
+    out.extend_from_slice(body.as_bytes());
+    out.push(b'\n');
+}
+
+/// Whether a header is the engine's to write: `Content-Length`, `Transfer-Encoding`,
+/// `Connection`, `Date`, and the names that HTTP/1 treats like `Connection`. The caller
+/// leaves them out of [`ResponseHead::headers`].
+///
+/// ```
+/// use gannet_proto::http1::is_engine_header;
+///
+/// assert!(is_engine_header("content-length"));
+/// assert!(!is_engine_header("Content-Type"));
+/// ```
+pub fn is_engine_header(name: &str) -> bool {
+    [
+        "connection",
+        "content-length",
+        "date",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+    ]
+    .iter()
+    .any(|engine| name.eq_ignore_ascii_case(engine))
+}
+
+fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    push_digits::<10>(out, number);
+}
+
+fn push_hexadecimal(out: &mut Vec<u8>, number: u64) {
+    push_digits::<16>(out, number);
+}
+
+fn push_digits<const BASE: u64>(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b"0123456789abcdef"[(number % BASE) as usize];
+        number /= BASE;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// Room for everything in a head that does not come from the caller.
+const ENGINE_HEADERS_SIZE: usize = 192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(framing: Framing, keep_alive: bool, version: Version) -> String {
+        let mut out = Vec::new();
+        let head = ResponseHead {
+            status: 200,
+            headers: b"A: b\r\n",
+            framing,
+            keep_alive,
+            version,
+            date: None,
+        };
+        encode_response_head(&mut out, &head);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_length_is_announced() {
+        assert_eq!(
+            encoded(Framing::Length(0), true, Version::Http11),
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nA: b\r\n\r\n"
+        );
+        assert!(
+            encoded(Framing::Length(u64::MAX), true, Version::Http11)
+                .contains("\r\nContent-Length: 18446744073709551615\r\n")
+        );
+    }
+
+    #[test]
+    fn http_1_0_is_told_that_the_connection_lives() {
+        assert_eq!(
+            encoded(Framing::Length(12), true, Version::Http10),
+            "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 12\r\nA: b\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_body_that_ends_with_the_connection_closes_it() {
+        assert_eq!(
+            encoded(Framing::Close, true, Version::Http10),
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nA: b\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn chunks_have_hexadecimal_sizes_and_an_end() {
+        let mut out = Vec::new();
+        encode_chunk(&mut out, &[b'x'; 26]);
+        encode_chunk(&mut out, b"");
+        encode_last_chunk(&mut out, b"A: b\r\n");
+        assert_eq!(
+            out,
+            b"1a\r\nxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n0\r\nA: b\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn an_error_is_a_whole_response() {
+        let mut out = Vec::new();
+        encode_error(
+            &mut out,
+            &RequestError::new(400, "no"),
+            Some(&super::super::date::format(0)),
+        );
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "HTTP/1.1 400 Bad Request\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+             Connection: close\r\nContent-Length: 3\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\r\nno\n"
+        );
+    }
+
+    #[test]
+    fn framing_follows_method_status_and_version() {
+        use Framing::{Close, Length, None as Nothing};
+        use Version::{Http10, Http11};
+        for (version, method, status, length, framing) in [
+            (Http11, "GET", 200, Some(5), Length(5)),
+            (Http11, "HEAD", 200, Some(5), Length(5)),
+            (Http11, "HEAD", 200, None, Nothing),
+            (Http11, "GET", 304, Some(5), Nothing),
+            (Http11, "GET", 101, None, Nothing),
+            (Http11, "CONNECT", 200, Some(0), Nothing),
+            (Http11, "CONNECT", 404, Some(3), Length(3)),
+            (Http11, "GET", 200, None, Framing::Chunked),
+            (Http10, "GET", 200, None, Close),
+        ] {
+            assert_eq!(
+                Framing::choose(version, method, status, length),
+                framing,
+                "{method} {status}"
+            );
+        }
+    }
+}

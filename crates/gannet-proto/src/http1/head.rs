@@ -1,0 +1,241 @@
+//! Request line and headers (RFC 9112 sections 3 and 5).
+
+use memchr::memchr;
+
+use super::{
+    body::{BodyFacts, BodyLength},
+    error::RequestError,
+    headers::{Headers, has_token, is_token},
+    limits::{Limits, MAX_METHOD},
+    target,
+};
+
+/// The version of HTTP that a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0: no chunks, one request per connection unless both sides agree.
+    Http10,
+    /// HTTP/1.1. Later minor versions count as this one (RFC 9110 section 2.5).
+    Http11,
+}
+
+/// A request without its body. Borrows from the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestHead<'a> {
+    /// A token of at most 32 bytes, known or not. Methods differ by case.
+    pub method: &'a str,
+    /// The target in the form that the method wants, not decoded: a path with its query,
+    /// an http URL, `*` (OPTIONS) or `host:port` (CONNECT).
+    pub target: &'a str,
+    /// The version that the client speaks.
+    pub version: Version,
+    /// All headers, those of the connection too.
+    pub headers: Headers<'a>,
+    /// How the body that follows is framed.
+    pub body: BodyLength,
+    /// Whether the client lets the connection live after this request.
+    pub keep_alive: bool,
+    /// Whether the client waits for [`CONTINUE`](super::CONTINUE) before it sends the
+    /// body. Never set without a body.
+    pub expect_continue: bool,
+    /// Whether the client asks for another protocol: HTTP/1.1 with an `Upgrade` header
+    /// and `Connection: upgrade`. For WebSocket see
+    /// [`handshake::check`](crate::websocket::handshake::check).
+    pub upgrade: bool,
+}
+
+/// A request line, judged as soon as it has arrived.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestLine<'a> {
+    method: &'a str,
+    target: &'a str,
+    version: Version,
+    /// The authority that the target names.
+    authority: Option<&'a str>,
+}
+
+impl<'a> RequestLine<'a> {
+    /// Parses a line without its CRLF.
+    pub(super) fn parse(line: &'a [u8], limits: &Limits) -> Result<Self, RequestError> {
+        let mut parts = line.splitn(3, |&byte| byte == b' ');
+        let (Some(method), Some(target), Some(version)) =
+            (parts.next(), parts.next(), parts.next())
+        else {
+            return Err(RequestError::bad(
+                "the request line is not `method target version` with one space between them",
+            ));
+        };
+        if !is_token(method) {
+            return Err(RequestError::bad("the method is not a token"));
+        }
+        if method.len() > MAX_METHOD {
+            return Err(long_method());
+        }
+        let version = parse_version(version)?;
+        if target.len() > limits.max_target {
+            return Err(long_target(limits));
+        }
+
+        let text = std::str::from_utf8(target).map_err(|_| {
+            RequestError::bad("the request target holds a character that has to be percent-encoded")
+        })?;
+        // The method was checked to be ASCII.
+        let method = std::str::from_utf8(method).unwrap_or_default();
+        let authority = target::check(method, text)
+            .map_err(|fault| RequestError::bad(format!("the request target {fault}")))?;
+        Ok(Self {
+            method,
+            target: text,
+            version,
+            authority,
+        })
+    }
+
+    /// Adds the headers, which were found by their line ends only.
+    pub(super) fn with_headers(
+        self,
+        section: &'a [u8],
+        count: usize,
+        limits: &Limits,
+    ) -> Result<RequestHead<'a>, RequestError> {
+        let headers = Headers::parse(section, count)?;
+        let mut body = BodyFacts::default();
+        let mut hosts = 0;
+        let mut host: &[u8] = b"";
+        let mut close = false;
+        let mut keep_alive = false;
+        let mut connection_upgrade = false;
+        let mut upgrade = false;
+        let mut expect_continue = false;
+        for (name, value) in headers {
+            // The length tells most names apart without a look at their letters.
+            match name.len() {
+                4 if name.eq_ignore_ascii_case("host") => {
+                    hosts += 1;
+                    host = value;
+                }
+                6 if name.eq_ignore_ascii_case("expect") => {
+                    if !value.eq_ignore_ascii_case(b"100-continue") {
+                        return Err(RequestError::new(417, "Expect knows `100-continue` only"));
+                    }
+                    expect_continue = true;
+                }
+                7 if name.eq_ignore_ascii_case("upgrade") => upgrade = true,
+                10 if name.eq_ignore_ascii_case("connection") => {
+                    close |= has_token(value, "close");
+                    keep_alive |= has_token(value, "keep-alive");
+                    connection_upgrade |= has_token(value, "upgrade");
+                }
+                14 if name.eq_ignore_ascii_case("content-length") => body.add_content_length(value),
+                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                    body.add_transfer_encoding(value);
+                }
+                _ => {}
+            }
+        }
+
+        let is_11 = self.version == Version::Http11;
+        match hosts {
+            0 if is_11 => return Err(RequestError::bad("Host is missing: HTTP/1.1 needs it")),
+            0 => {}
+            1 if !target::is_host(host) => {
+                return Err(RequestError::bad(
+                    "Host is not a host name or address, maybe with port",
+                ));
+            }
+            1 => {}
+            _ => return Err(RequestError::bad("Host is there twice: send it once")),
+        }
+        if let Some(authority) = self.authority
+            && hosts == 1
+            && !target::same_authority(host, authority)
+        {
+            return Err(RequestError::bad(
+                "Host and the request target name different hosts",
+            ));
+        }
+        let body = body.decide(self.version, limits.max_body_size)?;
+        Ok(RequestHead {
+            method: self.method,
+            target: self.target,
+            version: self.version,
+            headers,
+            body,
+            keep_alive: !close && (is_11 || keep_alive),
+            expect_continue: expect_continue && is_11 && body != BodyLength::None,
+            upgrade: upgrade && connection_upgrade && is_11,
+        })
+    }
+}
+
+/// The most bytes that a request line can have without breaking a limit, with its CRLF.
+pub(super) fn longest_request_line(limits: &Limits) -> usize {
+    let around = MAX_METHOD + "  HTTP/1.1\r\n".len();
+    limits
+        .max_target
+        .saturating_add(around)
+        .min(limits.max_head_size)
+}
+
+/// Why a request line that reached [`longest_request_line`] without an end is too long.
+pub(super) fn long_request_line(line: &[u8], limits: &Limits) -> RequestError {
+    match memchr(b' ', line) {
+        Some(0..=MAX_METHOD) => long_target(limits),
+        _ => long_method(),
+    }
+}
+
+/// Refuses a first byte that begins no request, so that a client which speaks another
+/// protocol learns it at once and does not wait.
+pub(super) fn check_first_byte(byte: u8) -> Result<(), RequestError> {
+    match byte {
+        TLS_HANDSHAKE => Err(RequestError::bad(
+            "this looks like TLS, but the port speaks plain HTTP: use http:// instead of https://",
+        )),
+        b'\n' => Err(RequestError::bad(
+            "line 1 ends with LF alone: end lines with CR LF",
+        )),
+        byte if is_token(&[byte]) => Ok(()),
+        _ => Err(RequestError::bad(
+            "this is not HTTP: a request begins with a method",
+        )),
+    }
+}
+
+fn parse_version(version: &[u8]) -> Result<Version, RequestError> {
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            match (major, minor) {
+                (b'1', b'0') => Ok(Version::Http10),
+                (b'1', _) => Ok(Version::Http11),
+                _ => Err(RequestError::new(
+                    505,
+                    "only HTTP/1.1 and HTTP/1.0 are spoken here",
+                )),
+            }
+        }
+        _ => Err(RequestError::bad(
+            "the request line does not end with `HTTP/1.1` after one space and the target",
+        )),
+    }
+}
+
+fn long_target(limits: &Limits) -> RequestError {
+    let limit = limits.max_target.min(limits.max_head_size);
+    RequestError::new(
+        414,
+        format!("the request target is longer than {limit} bytes: shorten it"),
+    )
+}
+
+fn long_method() -> RequestError {
+    RequestError::new(
+        501,
+        format!("no method with more than {MAX_METHOD} bytes is known here"),
+    )
+}
+
+/// The first byte of a TLS record that opens a connection.
+const TLS_HANDSHAKE: u8 = 0x16;

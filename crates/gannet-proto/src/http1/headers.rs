@@ -1,0 +1,257 @@
+//! A header or trailer section, checked once and then iterated in place.
+
+use std::fmt;
+
+use memchr::memchr;
+
+use super::{error::RequestError, limits::MAX_HEADERS};
+
+/// The lines of a header or trailer section, in the order of the wire.
+///
+/// Nothing is copied: iterating splits the lines again, which is cheap, as they are known
+/// to be well formed. Names keep the case that the peer chose.
+#[derive(Clone, Copy, Default)]
+pub struct Headers<'a> {
+    /// Whole lines, each with its line end, without the empty line.
+    lines: &'a [u8],
+}
+
+impl<'a> Headers<'a> {
+    /// Checks a section that ends with its empty line and has `count` lines before it.
+    pub(super) fn parse(section: &'a [u8], count: usize) -> Result<Self, RequestError> {
+        // Most requests have few headers: room for all that are allowed costs more.
+        let result = match count {
+            0..=24 => httparse::parse_headers(section, &mut [httparse::EMPTY_HEADER; 24]).err(),
+            _ => httparse::parse_headers(section, &mut [httparse::EMPTY_HEADER; MAX_HEADERS]).err(),
+        };
+        match result {
+            Some(_) => Err(explain(section)),
+            None => Ok(Self {
+                lines: &section[..section.len() - 2],
+            }),
+        }
+    }
+
+    /// Lines that another parser has checked.
+    pub(crate) fn from_validated(lines: &'a [u8]) -> Self {
+        Self { lines }
+    }
+
+    /// Names and values; values without white space around them.
+    pub fn iter(self) -> HeadersIter<'a> {
+        HeadersIter { rest: self.lines }
+    }
+
+    /// All values of a name, without regard to case.
+    pub fn all<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        self.iter()
+            .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// The first value of a name, without regard to case.
+    pub fn first(self, name: &str) -> Option<&'a [u8]> {
+        self.all(name).next()
+    }
+
+    /// The value of a name that is there exactly once, without regard to case.
+    pub fn only(self, name: &str) -> Option<&'a [u8]> {
+        let mut values = self.all(name);
+        let value = values.next()?;
+        values.next().is_none().then_some(value)
+    }
+
+    /// Whether there is no line.
+    pub fn is_empty(self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// The lines as they stand on the wire, each with its CRLF.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.lines
+    }
+}
+
+impl<'a> IntoIterator for Headers<'a> {
+    type Item = (&'a str, &'a [u8]);
+    type IntoIter = HeadersIter<'a>;
+
+    fn into_iter(self) -> HeadersIter<'a> {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(
+                self.iter()
+                    .map(|(name, value)| (name, value.escape_ascii().to_string())),
+            )
+            .finish()
+    }
+}
+
+impl PartialEq for Headers<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Headers<'_> {}
+
+/// Iterates over [`Headers`].
+#[derive(Clone, Debug)]
+pub struct HeadersIter<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for HeadersIter<'a> {
+    type Item = (&'a str, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (line, rest) = self.rest.split_at(memchr(b'\n', self.rest)? + 1);
+        self.rest = rest;
+        let (name, value) = line.split_at(memchr(b':', line)?);
+        // The name was checked to be ASCII.
+        Some((
+            std::str::from_utf8(name).unwrap_or_default(),
+            value[1..].trim_ascii(),
+        ))
+    }
+}
+
+/// Whether a comma-separated list, the value of one header line, holds a token. Tokens
+/// are compared without regard to case.
+///
+/// ```
+/// use gannet_proto::http1::has_token;
+///
+/// assert!(has_token(b"keep-alive, Upgrade", "upgrade"));
+/// assert!(!has_token(b"upgraded", "upgrade"));
+/// ```
+pub fn has_token(list: &[u8], token: &str) -> bool {
+    list.split(|&byte| byte == b',')
+        .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Whether the bytes are a token (RFC 9110 section 5.6.2): the form of methods and names.
+pub fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+}
+
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether a name may stand in a trailer section: nothing that frames, routes, modifies or
+/// authenticates a request, or describes its content (RFC 9110 section 6.5.1).
+pub(super) fn is_trailer(name: &str) -> bool {
+    !FORBIDDEN_TRAILERS
+        .iter()
+        .any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+}
+
+/// Says what the parser did not like. Slow, but only once per connection.
+fn explain(section: &[u8]) -> RequestError {
+    let lines = section.split(|&byte| byte == b'\n').enumerate();
+    for (index, line) in lines {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let fault = match memchr(b':', line) {
+            _ if line.starts_with(b" ") || line.starts_with(b"\t") => {
+                "begins with white space: write each header on one line"
+            }
+            None => "has no colon: write `name: value`",
+            Some(0) => "has no name: write `name: value`",
+            Some(colon) if line[..colon].ends_with(b" ") || line[..colon].ends_with(b"\t") => {
+                "has white space before its colon: write `name: value`"
+            }
+            Some(colon) if !is_token(&line[..colon]) => {
+                "has a name with a character that no name may have"
+            }
+            Some(_)
+                if line
+                    .iter()
+                    .any(|&byte| byte < b' ' && byte != b'\t' || byte == 0x7f) =>
+            {
+                "has a control character in its value"
+            }
+            Some(_) => continue,
+        };
+        return RequestError::bad(format!("header line {} {fault}", index + 1));
+    }
+    RequestError::bad("the headers are malformed")
+}
+
+const FORBIDDEN_TRAILERS: [&str; 34] = [
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "www-authenticate",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn iteration_gives_names_and_trimmed_values() {
+        let headers = Headers::parse(b"A: 1\r\nb:\t two words \r\nC:\r\n\r\n", 3).unwrap();
+        let pairs: Vec<_> = headers.iter().collect();
+        assert_eq!(
+            pairs,
+            [("A", b"1".as_slice()), ("b", b"two words"), ("C", b"")]
+        );
+    }
+
+    #[test]
+    fn only_wants_exactly_one() {
+        let headers = Headers::parse(b"A: 1\r\nB: 2\r\na: 3\r\n\r\n", 3).unwrap();
+        assert_eq!(headers.only("b"), Some(b"2".as_slice()));
+        assert_eq!(headers.only("a"), None);
+        assert_eq!(headers.first("a"), Some(b"1".as_slice()));
+    }
+
+    #[test]
+    fn faults_are_explained_with_their_line() {
+        let message = |section: &[u8]| Headers::parse(section, 3).unwrap_err().to_string();
+        assert!(
+            message(b"A: 1\r\n b\r\n\r\n").starts_with("header line 2 begins with white space")
+        );
+        assert!(message(b"A 1\r\n\r\n").starts_with("header line 1 has no colon"));
+        assert!(message(b": 1\r\n\r\n").starts_with("header line 1 has no name"));
+        assert!(message(b"A : 1\r\n\r\n").starts_with("header line 1 has white space before"));
+        assert!(message(b"A\xff: 1\r\n\r\n").starts_with("header line 1 has a name with"));
+        assert!(message(b"A: \x01\r\n\r\n").starts_with("header line 1 has a control character"));
+    }
+}

@@ -1,0 +1,187 @@
+//! Request targets (RFC 9112 section 3.2) and the value of `Host`.
+
+/// Checks a target against the form that the method wants. Gives the authority that it
+/// names, if it names one.
+///
+/// # Errors
+///
+/// Says what is wrong, as the end of a sentence that begins with the target.
+pub(super) fn check<'a>(method: &str, target: &'a str) -> Result<Option<&'a str>, &'static str> {
+    if method == "CONNECT" {
+        return match split_port(target) {
+            Some((_, Some(port))) if !port.is_empty() => Ok(Some(target)),
+            _ => Err("of CONNECT is not `host:port`"),
+        };
+    }
+    if target == "*" {
+        return match method {
+            "OPTIONS" => Ok(None),
+            _ => Err("`*` is for OPTIONS only"),
+        };
+    }
+    if target.starts_with('/') {
+        check_path(target)?;
+        return Ok(None);
+    }
+
+    let rest =
+        strip_scheme(target).ok_or("is neither a path that begins with `/` nor an http URL")?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    check_path(path)?;
+    split_port(authority).ok_or("has an invalid host or port")?;
+    Ok(Some(authority))
+}
+
+/// Whether the bytes can be the value of `Host`: a host name or address that is not
+/// empty, and maybe a port.
+pub(super) fn is_host(value: &[u8]) -> bool {
+    std::str::from_utf8(value).is_ok_and(|value| split_port(value).is_some())
+}
+
+/// Whether two authorities are the same, case and the default ports of http and https aside.
+pub(super) fn same_authority(a: &[u8], b: &str) -> bool {
+    fn bare(authority: &[u8]) -> &[u8] {
+        [":80", ":443", ":"]
+            .iter()
+            .find_map(|port| authority.strip_suffix(port.as_bytes()))
+            .unwrap_or(authority)
+    }
+    a.eq_ignore_ascii_case(b.as_bytes()) || bare(a).eq_ignore_ascii_case(bare(b.as_bytes()))
+}
+
+fn strip_scheme(target: &str) -> Option<&str> {
+    ["http://", "https://"].iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    })
+}
+
+/// Printable ASCII without what could end or split a URL. RFC 3986 would have some more
+/// characters encoded, such as `|` and `[`: browsers send those as they are.
+fn check_path(path: &str) -> Result<(), &'static str> {
+    let is_allowed =
+        |byte| matches!(byte, 0x21..=0x7e) && !matches!(byte, b'"' | b'#' | b'<' | b'>');
+    match path.bytes().all(is_allowed) {
+        true => Ok(()),
+        false => Err("holds a character that has to be percent-encoded"),
+    }
+}
+
+/// Host and port of an authority without user information; `None` if it is invalid.
+fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
+    let (host, rest) = match authority.strip_prefix('[') {
+        Some(inner) => {
+            let (address, rest) = inner.split_once(']')?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            (address, rest)
+        }
+        None => {
+            let (host, rest) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            if !is_host_name(host) {
+                return None;
+            }
+            (host, rest)
+        }
+    };
+    if rest.is_empty() {
+        return Some((host, None));
+    }
+    let port = rest.strip_prefix(':')?;
+    let is_port = port.is_empty() || (is_digits(port) && port.parse::<u16>().is_ok());
+    is_port.then_some((host, Some(port)))
+}
+
+/// Letters, digits, `-._~` and percent-encodings; not empty.
+fn is_host_name(host: &str) -> bool {
+    let mut bytes = host.bytes();
+    while let Some(byte) = bytes.next() {
+        let is_allowed = match byte {
+            b'%' => {
+                let mut is_hex = || bytes.next().is_some_and(|byte| byte.is_ascii_hexdigit());
+                is_hex() && is_hex()
+            }
+            _ => byte.is_ascii_alphanumeric() || b"-._~".contains(&byte),
+        };
+        if !is_allowed {
+            return false;
+        }
+    }
+    !host.is_empty()
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for valid in [
+            "a",
+            "a.example",
+            "A-b_c.example:8080",
+            "127.0.0.1",
+            "[::1]",
+            "[::1]:80",
+            "a:",
+            "a%20b",
+            "a:65535",
+        ] {
+            assert!(is_host(valid.as_bytes()), "{valid}");
+        }
+        for invalid in [
+            "", ":80", "a b", "a,b", "user@a", "a/b", "a:b", "a:80:80", "a:65536", "a:+80", "[::1",
+            "::1", "[a]", "[::1]80", "a%2", "a%zz", "\u{e4}", "a?b", "a#b", "a\\b", "[]", "[v1.a]",
+        ] {
+            assert!(!is_host(invalid.as_bytes()), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn targets() {
+        for (method, target, authority) in [
+            ("GET", "/", None),
+            ("GET", "//a?b=[c]|d{e}", None),
+            ("GET", "/%zz", None),
+            ("OPTIONS", "*", None),
+            ("GET", "http://a", Some("a")),
+            ("GET", "HTTPS://a:1/b?c", Some("a:1")),
+            ("GET", "http://a?b", Some("a")),
+            ("CONNECT", "a:443", Some("a:443")),
+        ] {
+            assert_eq!(check(method, target), Ok(authority), "{method} {target}");
+        }
+        for (method, target) in [
+            ("GET", "*"),
+            ("GET", "a"),
+            ("GET", "a:443"),
+            ("GET", "http:/a"),
+            ("GET", "http://"),
+            ("GET", "http:///a"),
+            ("GET", "http://u@a/"),
+            ("GET", "ftp://a/"),
+            ("GET", "/#a"),
+            ("GET", "/\u{e4}"),
+            ("GET", "/\""),
+            ("GET", "http://a/<b>"),
+            ("CONNECT", "a"),
+            ("CONNECT", "a:"),
+            ("CONNECT", "/"),
+            ("CONNECT", "http://a:80"),
+            ("OPTIONS", "**"),
+        ] {
+            assert!(check(method, target).is_err(), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn default_ports_do_not_make_another_authority() {
+        assert!(same_authority(b"A.example", "a.example:80"));
+        assert!(same_authority(b"a:8080", "a:8080"));
+        assert!(!same_authority(b"a", "a:8080"));
+        assert!(!same_authority(b"a", "b"));
+    }
+}
