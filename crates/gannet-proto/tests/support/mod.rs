@@ -1,0 +1,7 @@
+//! What the test suites and the fuzz targets share: decoders driven like a reactor drives
+//! them, and the property that the cuts between reads mean nothing.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+pub mod http1;
+pub mod random;
+pub mod websocket;
