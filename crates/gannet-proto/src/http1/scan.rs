@@ -77,6 +77,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_searched_is_not_searched_again() {
+        let mut scan = Scan::default();
+        assert_eq!(scan.next_line(b"0123456789").unwrap(), None);
+        assert_eq!(scan.searched, 10);
+        assert_eq!(scan.next_line(b"0123456789\r").unwrap(), None);
+        assert_eq!(scan.searched, 10);
+    }
+
+    #[test]
     fn bare_line_feeds_and_carriage_returns_are_refused_with_their_line() {
         let message = |input: &[u8]| {
             let mut scan = Scan::default();

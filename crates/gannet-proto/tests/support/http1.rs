@@ -148,3 +148,85 @@ impl From<RequestHead<'_>> for Head {
         }
     }
 }
+
+/// One to three requests, mostly well formed, with some bytes changed half of the time.
+pub fn random_input(random: &mut Random) -> Vec<u8> {
+    let mut input = Vec::new();
+    for _ in 0..=random.below(3) {
+        random_request(random, &mut input);
+    }
+    if random.chance(2) {
+        random.mutate(&mut input, INTERESTING);
+    }
+    input
+}
+
+fn random_request(random: &mut Random, out: &mut Vec<u8>) {
+    let line = random.pick(&[
+        "GET / HTTP/1.1",
+        "POST /a?b=c HTTP/1.1",
+        "PUT http://a/b HTTP/1.1",
+        "OPTIONS * HTTP/1.1",
+        "GET /0 HTTP/1.0",
+        "CONNECT a:80 HTTP/1.1",
+        "PATCH /%41 HTTP/1.3",
+        "GET / HTTP/2.0",
+    ]);
+    out.extend_from_slice(line.as_bytes());
+    out.extend_from_slice(b"\r\nHost: a\r\n");
+    for _ in 0..random.below(4) {
+        out.extend_from_slice(random.pick(&[
+            &b"X: y"[..],
+            b"Accept:*/*",
+            b"Empty:",
+            b"Cookie: a=b; c=d",
+            b"Connection: keep-alive",
+            b"Connection: close",
+            b"X-Bytes: \xe4\t\xff",
+            b"Expect: 100-continue",
+            b"Upgrade: h2c",
+            b"Content-Length: 3",
+            b"Transfer-Encoding: gzip",
+        ]));
+        out.extend_from_slice(b"\r\n");
+    }
+    match random.below(3) {
+        0 => out.extend_from_slice(b"\r\n"),
+        1 => {
+            let len = random.below(40);
+            out.extend_from_slice(format!("Content-Length: {len}\r\n\r\n").as_bytes());
+            out.extend(random.bytes(len));
+        }
+        _ => {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+            for _ in 0..random.below(4) {
+                let len = 1 + random.below(20);
+                let extension = random.pick(&["", "", ";a", ";a=\"b c\""]);
+                out.extend_from_slice(format!("{len:X}{extension}\r\n").as_bytes());
+                out.extend(random.bytes(len));
+                out.extend_from_slice(b"\r\n");
+            }
+            let trailers =
+                random.pick(&["", "", "X: y\r\n", "Etag: \"a\"\r\nX:\r\n", "Host: b\r\n"]);
+            out.extend_from_slice(format!("0\r\n{trailers}\r\n").as_bytes());
+        }
+    }
+    if random.chance(8) {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Bytes that mean something to a parser of HTTP.
+const INTERESTING: &[u8] = b"\r\n\r\n :;,0159aAfFxX\t\0\x7f\x80\xff/?#*@[]%\"+-";
+
+/// Limits that random requests reach now and then.
+pub fn small_limits() -> Limits {
+    Limits {
+        max_head_size: 160,
+        max_headers: 6,
+        max_target: 24,
+        max_body_size: 50,
+        max_chunk_extensions: 12,
+        max_trailer_size: 32,
+    }
+}

@@ -23,8 +23,8 @@ impl Random {
         self.below(one_in) == 0
     }
 
-    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len())]
+    pub fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.below(items.len())]
     }
 
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
@@ -36,11 +36,11 @@ impl Random {
         for _ in 0..=self.below(3) {
             let at = self.below(input.len());
             match self.below(6) {
-                _ if input.is_empty() => input.push(*self.pick(interesting)),
-                0 => input[at] = *self.pick(interesting),
+                _ if input.is_empty() => input.push(self.pick(interesting)),
+                0 => input[at] = self.pick(interesting),
                 1 => input[at] ^= 1 << self.below(8),
                 2 => drop(input.remove(at)),
-                3 => input.insert(at, *self.pick(interesting)),
+                3 => input.insert(at, self.pick(interesting)),
                 4 => {
                     let end = (at + 1 + self.below(24)).min(input.len());
                     let piece = input[at..end].to_vec();
@@ -54,7 +54,7 @@ impl Random {
 
     /// Lengths of pieces that make up `len` bytes; some are empty.
     pub fn cuts(&mut self, len: usize) -> Vec<usize> {
-        let longest = *self.pick(&[1, 2, 3, 8, 64, 1024]);
+        let longest = self.pick(&[1, 2, 3, 8, 64, 1024]);
         let mut cuts = Vec::new();
         let mut left = len;
         while left > 0 {

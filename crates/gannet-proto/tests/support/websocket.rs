@@ -1,6 +1,6 @@
 //! Drives the WebSocket decoder.
 
-use gannet_proto::websocket::{Decoder, Event, Limits, ProtocolError};
+use gannet_proto::websocket::{Decoder, Event, Limits, Opcode, ProtocolError, client};
 
 use super::random::Random;
 
@@ -102,3 +102,73 @@ impl From<Event<'_>> for Seen {
         }
     }
 }
+
+/// Frames of a client in random order, mostly lawful, with some bytes changed half of the
+/// time.
+pub fn random_input(random: &mut Random) -> Vec<u8> {
+    let mut input = Vec::new();
+    let mut in_message = false;
+    for _ in 0..=random.below(8) {
+        random_frame(random, &mut in_message, &mut input);
+    }
+    if random.chance(2) {
+        random.mutate(&mut input, INTERESTING);
+    }
+    input
+}
+
+fn random_frame(random: &mut Random, in_message: &mut bool, out: &mut Vec<u8>) {
+    let lawful = !random.chance(20);
+    let fin = !random.chance(3);
+    let opcode = match random.below(8) {
+        0 => Opcode::Ping,
+        1 => Opcode::Pong,
+        2 if random.chance(4) => Opcode::Close,
+        _ if *in_message == lawful => Opcode::Continuation,
+        3..=5 => Opcode::Text,
+        _ => Opcode::Binary,
+    };
+    let fin = fin || (opcode.is_control() && lawful);
+    if !opcode.is_control() {
+        *in_message = !fin;
+    }
+    let payload = match (opcode, random.below(8)) {
+        (Opcode::Close, 0) => Vec::new(),
+        (Opcode::Close, _) => {
+            let code = random.pick(&[1000u16, 1001, 1002, 1005, 1016, 3000, 4999, 5000]);
+            [&code.to_be_bytes()[..], random.pick(TEXTS)].concat()
+        }
+        (Opcode::Binary, _) => {
+            let len = random.pick(&[0, 1, 7, 8, 9, 125, 126, 300]);
+            random.bytes(len)
+        }
+        (Opcode::Ping | Opcode::Pong, _) => {
+            let len = random.pick(&[0, 1, 9, 125, 125, 126]);
+            random.bytes(len)
+        }
+        (_, 0) => random.pick(TEXTS).repeat(30),
+        // A character cut in two, to be joined by the next fragment.
+        (_, 1) => b"\xf0\x9f".to_vec(),
+        (_, 2) => b"\xa6\x91".to_vec(),
+        (_, 3) if random.chance(4) => b"\xed\xa0".to_vec(),
+        _ => random.pick(TEXTS).to_vec(),
+    };
+    let key = [
+        random.next() as u8,
+        random.next() as u8,
+        0,
+        random.next() as u8,
+    ];
+    client::encode_frame(out, opcode, fin, &payload, key);
+}
+
+const TEXTS: &[&[u8]] = &[
+    b"",
+    b"hello",
+    "gr\u{fc}\u{df}e".as_bytes(),
+    "\u{20ac}".as_bytes(),
+    "\u{1f991} gannets dive".as_bytes(),
+];
+
+/// Bytes that mean something in a frame header.
+const INTERESTING: &[u8] = b"\x00\x01\x02\x03\x80\x81\x82\x88\x89\x8a\xc1\xfe\xff\x7e\x7f\xfd";

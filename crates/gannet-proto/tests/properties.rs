@@ -1,0 +1,188 @@
+//! What holds for every input: the cuts between reads mean nothing, and what was encoded
+//! is what is decoded.
+
+mod support;
+
+use gannet_proto::{
+    http1::{BodyLength, Limits as HttpLimits, encode_chunk, encode_last_chunk, is_token},
+    websocket::{Decoder, Limits, Opcode, client},
+};
+use proptest::{collection::vec, prelude::*};
+use support::{http1, random::Random, websocket};
+
+/// A smoke test of the fuzz target `http1`: the same property, the same cases every time.
+#[test]
+fn cuts_mean_nothing_to_http1() {
+    let mut accepted = 0;
+    let mut refused = 0;
+    for seed in 0..6000 {
+        let mut random = Random::new(seed);
+        let input = http1::random_input(&mut random);
+        let limits = match random.chance(4) {
+            true => http1::small_limits(),
+            false => HttpLimits::default(),
+        };
+        match http1::assert_cuts_mean_nothing(limits, &input, &mut random).error {
+            None => accepted += 1,
+            Some(_) => refused += 1,
+        }
+    }
+    // The generator reaches both sides of the parser.
+    assert!(
+        accepted > 1000 && refused > 1000,
+        "{accepted} accepted, {refused} refused"
+    );
+}
+
+/// A smoke test of the fuzz target `websocket`.
+#[test]
+fn cuts_mean_nothing_to_websocket() {
+    let mut accepted = 0;
+    let mut refused = 0;
+    for seed in 0..6000 {
+        let mut random = Random::new(seed);
+        let input = websocket::random_input(&mut random);
+        let limits = Limits {
+            max_message_size: random.pick(&[16, 400, 1 << 20]),
+        };
+        match websocket::assert_cuts_mean_nothing(limits, &input, &mut random).error {
+            None => accepted += 1,
+            Some(_) => refused += 1,
+        }
+    }
+    assert!(
+        accepted > 1000 && refused > 1000,
+        "{accepted} accepted, {refused} refused"
+    );
+}
+
+/// A message with the places where it is cut into frames.
+fn message() -> impl Strategy<Value = (websocket::Seen, Vec<prop::sample::Index>)> {
+    let seen = prop_oneof![
+        ".{0,80}".prop_map(websocket::Seen::Text),
+        vec(any::<u8>(), 0..400).prop_map(websocket::Seen::Binary),
+    ];
+    (seen, vec(any::<prop::sample::Index>(), 0..4))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn messages_come_back_however_they_are_fragmented_and_cut(
+        messages in vec(message(), 0..6),
+        key in any::<[u8; 4]>(),
+        seed in any::<u64>(),
+    ) {
+        let mut input = Vec::new();
+        let mut expected = Vec::new();
+        for (message, places) in messages {
+            let (opcode, payload) = match &message {
+                websocket::Seen::Text(text) => (Opcode::Text, text.clone().into_bytes()),
+                websocket::Seen::Binary(data) => (Opcode::Binary, data.clone()),
+                other => panic!("{other:?}"),
+            };
+            encode_fragments(&mut input, opcode, &payload, &places, key);
+            expected.push(message);
+        }
+        let cuts = Random::new(seed).cuts(input.len());
+        let limits = Limits::default();
+        let transcript = websocket::read(Decoder::new(limits), limits, &input, &cuts);
+        prop_assert_eq!(transcript.error, None);
+        prop_assert_eq!(transcript.events, expected);
+        prop_assert_eq!(transcript.unused, 0);
+        prop_assert!(transcript.is_idle);
+    }
+
+    #[test]
+    fn requests_come_back_however_they_are_cut(
+        method in "[A-Z!#$%&'*+.^_`|~a-z0-9-]{1,32}".prop_filter("other target forms", |method| {
+            method != "CONNECT"
+        }),
+        path in "/[!$-;=?-~]{0,60}",
+        headers in vec(("[!#$%&'*+.^_`|~a-z0-9-]{1,16}", "([!-~]([ -~\t]{0,20}[!-~])?)?"), 0..12),
+        body in prop::option::of(vec(any::<u8>(), 1..200)),
+        chunk in prop::option::of(1..64usize),
+        seed in any::<u64>(),
+    ) {
+        let headers: Vec<_> = headers
+            .into_iter()
+            .filter(|(name, _)| !SPECIAL.contains(&name.as_str()))
+            .collect();
+        let mut input = format!("{method} {path} HTTP/1.1\r\nhost: a\r\n").into_bytes();
+        for (name, value) in &headers {
+            prop_assert!(is_token(name.as_bytes()));
+            input.extend_from_slice(format!("{name}:{value}\r\n").as_bytes());
+        }
+        let length = match (&body, chunk) {
+            (None, _) => BodyLength::None,
+            (Some(body), None) => BodyLength::Length(body.len() as u64),
+            (Some(_), Some(_)) => BodyLength::Chunked,
+        };
+        match length {
+            BodyLength::None => input.extend_from_slice(b"\r\n"),
+            BodyLength::Length(len) => {
+                input.extend_from_slice(format!("content-length: {len}\r\n\r\n").as_bytes());
+                input.extend_from_slice(body.as_deref().unwrap_or_default());
+            }
+            BodyLength::Chunked => {
+                input.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
+                for piece in body.as_deref().unwrap_or_default().chunks(chunk.unwrap_or(1)) {
+                    encode_chunk(&mut input, piece);
+                }
+                encode_last_chunk(&mut input, b"");
+            }
+        }
+
+        let cuts = Random::new(seed).cuts(input.len());
+        let transcript = http1::read(HttpLimits::default(), &input, &cuts);
+        prop_assert_eq!(&transcript.error, &None);
+        let head = transcript.heads().next().unwrap();
+        prop_assert_eq!(&head.method, &method);
+        prop_assert_eq!(&head.target, &path);
+        prop_assert_eq!(head.body, length);
+        let seen: Vec<_> = head.headers.iter().skip(1).take(headers.len()).cloned().collect();
+        let sent: Vec<_> =
+            headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+        prop_assert_eq!(seen, sent);
+        let expected: Vec<_> = body.into_iter().map(http1::Seen::Body).collect();
+        prop_assert_eq!(&transcript.events[1..transcript.events.len() - 1], &expected);
+        prop_assert!(transcript.is_idle);
+    }
+}
+
+/// Headers that mean something to the parser.
+const SPECIAL: &[&str] = &[
+    "host",
+    "expect",
+    "upgrade",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+];
+
+fn encode_fragments(
+    out: &mut Vec<u8>,
+    opcode: Opcode,
+    payload: &[u8],
+    places: &[prop::sample::Index],
+    key: [u8; 4],
+) {
+    let mut ends: Vec<usize> = places
+        .iter()
+        .map(|at| at.index(payload.len() + 1))
+        .collect();
+    ends.push(payload.len());
+    ends.sort_unstable();
+    let last = ends.len() - 1;
+    let mut start = 0;
+    for (index, end) in ends.into_iter().enumerate() {
+        let opcode = if index == 0 {
+            opcode
+        } else {
+            Opcode::Continuation
+        };
+        client::encode_frame(out, opcode, index == last, &payload[start..end], key);
+        start = end;
+    }
+}
