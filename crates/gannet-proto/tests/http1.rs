@@ -1,5 +1,6 @@
 //! Requests as they should be, and responses to them. What is refused stands in
 //! http1_refused.rs.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod support;
 

@@ -99,7 +99,7 @@ proptest! {
         method in "[A-Z!#$%&'*+.^_`|~a-z0-9-]{1,32}".prop_filter("other target forms", |method| {
             method != "CONNECT"
         }),
-        path in "/[!$-;=?-~]{0,60}",
+        path in "/[!$-;=?-_a-~]{0,60}",
         headers in vec(("[!#$%&'*+.^_`|~a-z0-9-]{1,16}", "([!-~]([ -~\t]{0,20}[!-~])?)?"), 0..12),
         body in prop::option::of(vec(any::<u8>(), 1..200)),
         chunk in prop::option::of(1..64usize),
