@@ -121,6 +121,19 @@ fn versions() {
 }
 
 #[test]
+fn a_line_is_refused_before_the_next_one_comes() {
+    refused(505, &[b"GET / HTTP/2.0\r\n"]);
+    refused(
+        400,
+        &[b"\x16", b"\n", b"GET\r\n", b"GET / HTTP/1.1\r\nHost: a\n"],
+    );
+    refused(
+        414,
+        &[format!("GET /{} HTTP/1.1\r\n", "x".repeat(8192)).as_bytes()],
+    );
+}
+
+#[test]
 fn targets() {
     for target in [
         &b"*"[..],

@@ -9,7 +9,9 @@ use libfuzzer_sys::fuzz_target;
 use support::{http1::assert_cuts_mean_nothing, random::Random};
 
 fuzz_target!(|data: &[u8]| {
-    let [choice, seed, input @ ..] = data else { return };
+    let [choice, seed, input @ ..] = data else {
+        return;
+    };
     let limits = match choice & 1 {
         0 => Limits::default(),
         _ => support::http1::small_limits(),

@@ -40,7 +40,9 @@ pub struct RequestHead<'a> {
     pub expect_continue: bool,
     /// Whether the client asks for another protocol: HTTP/1.1 with an `Upgrade` header
     /// and `Connection: upgrade`. For WebSocket see
-    /// [`handshake::check`](crate::websocket::handshake::check).
+    /// [`handshake::check`](crate::websocket::handshake::check). If the answer is 101, the
+    /// bytes after the `End` of this request belong to the other protocol: they must not be
+    /// presented to this decoder.
     pub upgrade: bool,
 }
 

@@ -14,7 +14,7 @@ pub struct Limits {
     pub max_headers: usize,
     /// Longest request target, in bytes. Default 8 KiB.
     ///
-    /// A longer target is refused with 414.
+    /// A longer target is refused with 414. The type `http::Uri` holds at most 65,534 bytes.
     pub max_target: usize,
     /// Largest body, in bytes without chunk framing. Default 2 MiB; `u64::MAX` means
     /// without limit.
