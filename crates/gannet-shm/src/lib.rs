@@ -1,1 +1,72 @@
-//! Memory shared between processes.
+//! Memory shared between the processes of a Gannet server.
+//!
+//! Every process is the same binary, started by exec; a [`Region`] is made by one and its
+//! descriptor inherited by, or passed to, the others. What lies inside is found by offsets that
+//! both sides plan alike ([`Layout`]).
+//!
+//! - [`Producer`] and [`Consumer`]: a byte ring of records, one writer, one reader. The producer
+//!   can hold records that were read but not finished, and give them to a successor of a reader
+//!   that died.
+//! - [`Doorbell`]: wakes a consumer, by an eventfd, only if it sleeps.
+//! - [`Arena`] and [`ArenaReader`]: blocks for payloads that are too large for a ring.
+//! - [`Slots`]: rows of words with one writer each that anyone reads, never torn.
+//!
+//! # Example
+//!
+//! ```
+//! use gannet_shm::{Consumer, Doorbell, Layout, Producer, Region, RingSpec};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! const EVENTS: u32 = 1;
+//! let capacity = 64 << 10;
+//! let mut layout = Layout::new();
+//! let bell = layout.take(Doorbell::BYTES, 128);
+//! let ring = RingSpec { offset: layout.take(RingSpec::bytes(capacity), 128), capacity };
+//!
+//! // The master makes the region ...
+//! let region = Region::create("events", EVENTS, layout.total())?;
+//! let doorbell = Doorbell::create(region.clone(), bell)?;
+//! let mut producer = Producer::attach(region.clone(), ring);
+//! let position = producer.push(&[b"hello, ", b"worker"])?;
+//! if producer.publish() {
+//!     doorbell.ring();
+//! }
+//!
+//! // ... and the worker maps it.
+//! let region = Region::attach(region.fd().try_clone_to_owned()?, EVENTS)?;
+//! let mut consumer = Consumer::attach(region, ring);
+//! let mut payload = Vec::new();
+//! while let Some(record) = consumer.next() {
+//!     assert_eq!(record.position(), position);
+//!     record.append_to(.., &mut payload)?;
+//! }
+//! consumer.commit();
+//! assert_eq!(payload, b"hello, worker");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Unsafe code
+//!
+//! Shared bytes are only ever accessed as atomics, so no peer can cause undefined behaviour, and
+//! all but the mapping and the filling of private buffers is safe code. `region.rs` states the
+//! rules. The protocols, with the memory order of every access and why it suffices, are in the
+//! module comments of `ring`, `doorbell`, `slots` and `arena`, and in docs/internals/rings.md.
+
+mod arena;
+mod buffer;
+mod doorbell;
+mod layout;
+mod memory;
+mod region;
+mod ring;
+mod slots;
+
+pub use arena::{Arena, ArenaReader, ArenaSpec, Block, BlockRef};
+pub use buffer::Append;
+pub use doorbell::{Bell, Doorbell};
+pub use layout::Layout;
+pub use memory::{Memory, Word};
+pub use region::{Region, RegionError};
+pub use ring::{Consumer, Full, OutOfBounds, Position, Producer, Record, RingSpec};
+pub use slots::Slots;

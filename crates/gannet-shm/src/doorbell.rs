@@ -1,0 +1,129 @@
+//! Waking a consumer only when it sleeps.
+//!
+//! An eventfd write costs about as much as a thousand ring records, so a producer makes it only
+//! if the consumer has said that it is going to sleep.
+//!
+//! # State
+//!
+//! One shared word, `waiting`: 0 (awake) or 1 (asleep, or about to be).
+//!
+//! | who      | does                                                                          |
+//! |----------|-------------------------------------------------------------------------------|
+//! | consumer | `waiting = 1` (Relaxed); fence(SeqCst); looks at every ring; sleeps if all are empty |
+//! | producer | `head = …` (Release); fence(SeqCst); loads `waiting`; if 1: swaps it to 0; if that gave 1: writes the eventfd |
+//! | consumer | awake again: nothing if it was rung, `waiting = 0` (Relaxed) otherwise         |
+//!
+//! # Why no wake-up is lost
+//!
+//! Lost would mean: the consumer saw the old `head` *and* the producer saw `waiting == 0`. The
+//! two fences are in one total order. If the consumer's is first, the producer's load comes
+//! behind the store of 1 and sees it (or a 0 that another producer swapped in after it, which
+//! then has written the eventfd). If the producer's is first, the consumer's re-check sees the
+//! new head. Without either fence both may read old values: each store can wait in its
+//! processor's store buffer while the load behind it is done.
+//!
+//! The load in front of the swap is there so that a batch to a consumer that is awake does not
+//! take the line away from it. With several producers exactly one gets 1 back from the swap.
+//!
+//! A consumer that dies asleep leaves `waiting == 1`: the next ring writes the eventfd, and the
+//! successor, which inherits it, finds it readable.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::event::EventfdFlags;
+
+use crate::memory::{Memory, Word};
+use crate::region::Region;
+
+/// Wakes one consumer (a process or a thread), which may read many rings. Each side has its own
+/// value for the same word and the same eventfd.
+#[derive(Debug)]
+pub struct Doorbell<M: Memory = Region, B: Bell = OwnedFd> {
+    memory: Arc<M>,
+    /// Of the word `waiting`.
+    offset: usize,
+    bell: B,
+}
+
+/// What makes a sleeping consumer's descriptor readable.
+pub trait Bell {
+    /// Wakes the consumer.
+    fn strike(&self);
+}
+
+impl Doorbell {
+    /// Bytes in the region, at a multiple of 128: the word has its lines to itself.
+    pub const BYTES: usize = 128;
+
+    /// Makes the eventfd (close-on-exec, non-blocking) for the word at `offset`.
+    pub fn create(region: Arc<Region>, offset: usize) -> io::Result<Doorbell> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Doorbell::attach(
+            region,
+            offset,
+            rustix::event::eventfd(0, flags)?,
+        ))
+    }
+
+    /// The eventfd: readable when rung. Registered edge-triggered it need never be drained.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// Makes the eventfd unreadable again.
+    pub fn drain(&self) {
+        // It fails only if there was nothing to drain.
+        let _ = rustix::io::retry_on_intr(|| rustix::io::read(&self.bell, &mut [0u8; 8]));
+    }
+}
+
+impl<M: Memory, B: Bell> Doorbell<M, B> {
+    /// The doorbell at `offset`, with an eventfd that was inherited or passed.
+    ///
+    /// # Panics
+    ///
+    /// If the word is misaligned or not inside the region.
+    pub fn attach(region: Arc<M>, offset: usize, bell: B) -> Doorbell<M, B> {
+        region.word(offset);
+        Doorbell {
+            memory: region,
+            offset,
+            bell,
+        }
+    }
+
+    /// Producer: call it after [`Producer::publish`](crate::Producer::publish). Says whether the
+    /// consumer had to be woken.
+    #[inline]
+    pub fn ring(&self) -> bool {
+        M::fence(Ordering::SeqCst);
+        let waiting = self.memory.word(self.offset);
+        if waiting.load(Ordering::Relaxed) == 0 || waiting.swap(0, Ordering::Relaxed) == 0 {
+            return false;
+        }
+        self.bell.strike();
+        true
+    }
+
+    /// Consumer: call it, then look at every ring once more, and only then sleep.
+    pub fn prepare_sleep(&self) {
+        self.memory.word(self.offset).store(1, Ordering::Relaxed);
+        M::fence(Ordering::SeqCst);
+    }
+
+    /// Consumer: awake for another reason, or there was something to read after all.
+    pub fn cancel_sleep(&self) {
+        self.memory.word(self.offset).store(0, Ordering::Relaxed);
+    }
+}
+
+impl Bell for OwnedFd {
+    fn strike(&self) {
+        // EAGAIN means that the counter is at its maximum: the consumer has been woken 2^64
+        // times and looked at none. Other errors cannot happen to an eventfd.
+        let _ = rustix::io::retry_on_intr(|| rustix::io::write(self, &1u64.to_ne_bytes()));
+    }
+}

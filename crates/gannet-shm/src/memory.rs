@@ -1,0 +1,64 @@
+//! What the algorithms of this crate need from memory.
+//!
+//! Rings, doorbells and slots are written against [`Memory`], not against a mapping. In
+//! production it is a [`Region`](crate::Region); in `tests/loom.rs` it is a model whose words
+//! are loom's atomics and whose payload bytes are loom's race-detecting cells. So the model
+//! checker explores the code that ships, not a copy of it.
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Words and bytes that several processes see at the same offsets.
+///
+/// *Words* are the cursors, flags and sequence numbers that order everything else. *Bytes*
+/// are payload: a protocol built from words says who may touch them when.
+///
+/// Offsets that are out of range or misaligned are bugs of the caller, not of a peer (whoever
+/// takes an offset from shared memory bounds it first), so these methods panic on them.
+///
+/// # Safety
+///
+/// `copy_out` must write every element of `into`: callers hand out the buffer as initialised.
+pub unsafe trait Memory {
+    /// A 64-bit atomic word.
+    type Word: Word;
+
+    /// The atomic word at `offset`, a multiple of 8.
+    fn word(&self, offset: usize) -> &Self::Word;
+
+    /// Copies `bytes` to `offset`.
+    fn copy_in(&self, offset: usize, bytes: &[u8]);
+
+    /// Fills `into` with the bytes from `offset` on.
+    fn copy_out(&self, offset: usize, into: &mut [MaybeUninit<u8>]);
+
+    /// An atomic fence.
+    fn fence(order: Ordering);
+}
+
+/// The operations on a word that the algorithms use.
+pub trait Word {
+    /// Atomic load.
+    fn load(&self, order: Ordering) -> u64;
+    /// Atomic store.
+    fn store(&self, value: u64, order: Ordering);
+    /// Atomic exchange; returns the value before.
+    fn swap(&self, value: u64, order: Ordering) -> u64;
+}
+
+impl Word for AtomicU64 {
+    #[inline]
+    fn load(&self, order: Ordering) -> u64 {
+        self.load(order)
+    }
+
+    #[inline]
+    fn store(&self, value: u64, order: Ordering) {
+        self.store(value, order);
+    }
+
+    #[inline]
+    fn swap(&self, value: u64, order: Ordering) -> u64 {
+        self.swap(value, order)
+    }
+}
