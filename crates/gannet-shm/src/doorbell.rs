@@ -9,9 +9,9 @@
 //!
 //! | who      | does                                                                          |
 //! |----------|-------------------------------------------------------------------------------|
-//! | consumer | `waiting = 1` (Relaxed); fence(SeqCst); looks at every ring; sleeps if all are empty |
+//! | consumer | swaps `waiting` to 1; fence(SeqCst); looks at every ring; sleeps if all are empty |
 //! | producer | `head = …` (Release); fence(SeqCst); loads `waiting`; if 1: swaps it to 0; if that gave 1: writes the eventfd |
-//! | consumer | awake again: nothing if it was rung, `waiting = 0` (Relaxed) otherwise         |
+//! | consumer | awake again: nothing if it was rung, otherwise swaps `waiting` to 0             |
 //!
 //! # Why no wake-up is lost
 //!
@@ -21,6 +21,11 @@
 //! then has written the eventfd). If the producer's is first, the consumer's re-check sees the
 //! new head. Without either fence both may read old values: each store can wait in its
 //! processor's store buffer while the load behind it is done.
+//!
+//! The consumer too swaps where a store would do: all changes of `waiting` then form one chain,
+//! each seeing the one before it. That is easier to reason about (and for the model checker,
+//! which does not order a plain store against a concurrent swap), and it happens only where a
+//! thread is about to sleep. Accesses of the word itself are Relaxed: the fences order.
 //!
 //! The load in front of the swap is there so that a batch to a consumer that is awake does not
 //! take the line away from it. With several producers exactly one gets 1 back from the swap.
@@ -110,13 +115,13 @@ impl<M: Memory, B: Bell> Doorbell<M, B> {
 
     /// Consumer: call it, then look at every ring once more, and only then sleep.
     pub fn prepare_sleep(&self) {
-        self.memory.word(self.offset).store(1, Ordering::Relaxed);
+        self.memory.word(self.offset).swap(1, Ordering::Relaxed);
         M::fence(Ordering::SeqCst);
     }
 
     /// Consumer: awake for another reason, or there was something to read after all.
     pub fn cancel_sleep(&self) {
-        self.memory.word(self.offset).store(0, Ordering::Relaxed);
+        self.memory.word(self.offset).swap(0, Ordering::Relaxed);
     }
 }
 
