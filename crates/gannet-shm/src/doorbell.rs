@@ -132,3 +132,52 @@ impl Bell for OwnedFd {
         let _ = rustix::io::retry_on_intr(|| rustix::io::write(self, &1u64.to_ne_bytes()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    fn doorbell() -> (Doorbell, Doorbell) {
+        let region = Region::create("bell", 1, Doorbell::BYTES).unwrap();
+        let consumer = Doorbell::create(region.clone(), 0).unwrap();
+        let fd = consumer.fd().try_clone_to_owned().unwrap();
+        (Doorbell::attach(region, 0, fd), consumer)
+    }
+
+    fn readable(bell: &Doorbell) -> bool {
+        let fd = bell.fd();
+        let zero = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&zero)).unwrap() == 1
+    }
+
+    #[test]
+    fn only_a_consumer_that_sleeps_is_woken_and_once() {
+        let (producer, consumer) = doorbell();
+        assert!(!producer.ring() && !readable(&consumer));
+        consumer.prepare_sleep();
+        assert!(producer.ring() && readable(&consumer));
+        assert!(!producer.ring());
+        consumer.drain();
+        assert!(!readable(&consumer));
+        consumer.drain();
+    }
+
+    #[test]
+    fn a_cancelled_sleep_is_not_rung() {
+        let (producer, consumer) = doorbell();
+        consumer.prepare_sleep();
+        consumer.cancel_sleep();
+        assert!(!producer.ring() && !readable(&consumer));
+    }
+
+    #[test]
+    fn the_bell_is_closed_on_exec() {
+        let flags = rustix::io::fcntl_getfd(doorbell().0.fd()).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+}

@@ -225,6 +225,9 @@ unsafe impl Memory for Region {
         if !lead.is_empty() {
             self.merge(offset - offset % 8, offset % 8, lead);
         }
+        if rest.is_empty() {
+            return;
+        }
         let offset = offset + lead.len();
         let (words, tail) = rest.as_chunks::<8>();
         for (word, bytes) in self.words(offset, words.len()).iter().zip(words) {
@@ -246,6 +249,9 @@ unsafe impl Memory for Region {
                 .load(Ordering::Relaxed)
                 .to_ne_bytes();
             lead.write_copy_of_slice(&word[skip..skip + lead.len()]);
+        }
+        if rest.is_empty() {
+            return;
         }
         let offset = offset + lead.len();
         let (words, tail) = rest.as_chunks_mut::<8>();
@@ -407,3 +413,197 @@ const _: () = assert!(size_of::<Stamp>() <= STAMP && STAMP.is_multiple_of(128));
 const _: () = assert!(size_of::<AtomicU64>() == 8 && align_of::<AtomicU64>() == 8);
 const _: () = assert!(size_of::<AtomicU32>() == 4 && align_of::<AtomicU32>() == 4);
 const _: () = assert!(size_of::<usize>() == 8, "positions and lengths are 64 bit");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: u32 = 7;
+
+    fn region(len: usize) -> Arc<Region> {
+        Region::create("test", KIND, len).unwrap()
+    }
+
+    fn again(region: &Region) -> OwnedFd {
+        region.fd().try_clone_to_owned().unwrap()
+    }
+
+    fn unsealed(size: u64) -> OwnedFd {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = rustix::fs::memfd_create("stranger", flags).unwrap();
+        rustix::fs::ftruncate(&fd, size).unwrap();
+        fd
+    }
+
+    fn sealed(size: u64) -> OwnedFd {
+        let fd = unsealed(size);
+        rustix::fs::fcntl_add_seals(&fd, SIZE_SEALS).unwrap();
+        fd
+    }
+
+    fn refusal(fd: OwnedFd, kind: u32) -> String {
+        Region::attach(fd, kind).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn both_mappings_see_the_same_bytes() {
+        let one = region(100);
+        assert_eq!(one.len(), PAGE);
+        let two = Region::attach(again(&one), KIND).unwrap();
+        one.word(8).store(42, Ordering::Relaxed);
+        assert_eq!(two.word(8).load(Ordering::Relaxed), 42);
+        two.word32(PAGE - 4).store(43, Ordering::Relaxed);
+        assert_eq!(one.word32(PAGE - 4).load(Ordering::Relaxed), 43);
+    }
+
+    #[test]
+    fn refuse_another_kind_and_say_both() {
+        let message = refusal(again(&region(1)), 0xBEEF);
+        assert!(
+            message.contains("kind is 0x7") && message.contains("expects 0xbeef"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn refuse_another_magic_version_or_length() {
+        for (index, what) in Stamp::FIELDS.into_iter().enumerate() {
+            let region = region(1);
+            region.raw_word(index * 8).fetch_add(1, Ordering::Relaxed);
+            let message = refusal(again(&region), KIND);
+            assert!(message.contains(&format!("its {what} is ")), "{message}");
+        }
+    }
+
+    #[test]
+    fn refuse_a_memfd_without_seals() {
+        let message = refusal(unsealed(1 << 20), KIND);
+        assert!(
+            message.contains("not sealed: seals 0x6 are needed"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn refuse_sizes_that_cannot_be() {
+        for size in [0, 1, PAGE, 2 * PAGE + 1] {
+            let message = refusal(sealed(size as u64), KIND);
+            assert!(message.contains(&format!("of {size} bytes")), "{message}");
+        }
+        assert!(refusal(sealed(2 * PAGE as u64), KIND).contains("its magic is 0x0"));
+    }
+
+    #[test]
+    fn refuse_what_is_not_a_memfd() {
+        let (pipe, _) = std::io::pipe().unwrap();
+        assert!(refusal(pipe.into(), KIND).contains("is the descriptor a memfd?"));
+    }
+
+    #[test]
+    fn refuse_an_impossible_length() {
+        for len in [0, MAX_LEN + 1, usize::MAX] {
+            let error = Region::create("x", KIND, len).unwrap_err();
+            assert!(matches!(error, RegionError::Length { .. }), "{error}");
+        }
+        let error = Region::create("a\0b", KIND, 1).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                RegionError::Create {
+                    call: "memfd_create",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_size_cannot_change() {
+        let region = region(PAGE);
+        assert!(rustix::fs::ftruncate(region.fd(), 0).is_err());
+        assert!(rustix::fs::ftruncate(region.fd(), 1 << 20).is_err());
+        assert!(rustix::fs::fcntl_add_seals(region.fd(), SealFlags::WRITE).is_err());
+    }
+
+    #[test]
+    fn the_descriptor_is_closed_on_exec() {
+        let flags = rustix::io::fcntl_getfd(region(1).fd()).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn sparse_memory_costs_nothing() {
+        let region = region(64 << 30);
+        region.word((64 << 30) - 8).store(1, Ordering::Relaxed);
+        assert!(pages(&region) <= 2);
+    }
+
+    #[test]
+    fn punch_gives_whole_pages_back_and_no_others() {
+        let region = region(8 * PAGE);
+        region.copy_in(0, &vec![1; 8 * PAGE]);
+        assert_eq!(pages(&region), 9);
+        region.punch(PAGE + 1, 3 * PAGE).unwrap();
+        assert_eq!(pages(&region), 7);
+        region.punch(1, PAGE).unwrap();
+        assert_eq!(pages(&region), 7);
+        // Reading makes a page again.
+        let byte = |at| region.word(at).load(Ordering::Relaxed) & 0xff;
+        assert_eq!(
+            [PAGE, 2 * PAGE, 4 * PAGE - 8, 4 * PAGE].map(byte),
+            [1, 0, 0, 1]
+        );
+        for (offset, len) in [(0, 8 * PAGE + 1), (8 * PAGE, 1), (usize::MAX, 2)] {
+            assert_eq!(
+                region.punch(offset, len).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput
+            );
+        }
+    }
+
+    #[test]
+    fn copies_touch_their_bytes_only() {
+        let region = region(1);
+        for offset in 0..17 {
+            for len in 0..40 {
+                let mut expected = vec![0xEE; 64];
+                region.copy_in(0, &expected);
+                let bytes: Vec<u8> = (1..=len).collect();
+                region.copy_in(offset, &bytes);
+                expected[offset..offset + bytes.len()].copy_from_slice(&bytes);
+                assert_eq!(copied(&region, 0, 64), expected);
+                assert_eq!(copied(&region, offset, bytes.len()), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn access_outside_is_refused() {
+        let region = region(PAGE);
+        let outside: [&dyn Fn(); 8] = [
+            &|| assert_eq!(region.word(PAGE).load(Ordering::Relaxed), 0),
+            &|| assert_eq!(region.word(4).load(Ordering::Relaxed), 0),
+            &|| assert_eq!(region.word(usize::MAX - 7).load(Ordering::Relaxed), 0),
+            &|| assert_eq!(region.word32(2).load(Ordering::Relaxed), 0),
+            &|| assert_eq!(region.word32(PAGE).load(Ordering::Relaxed), 0),
+            &|| region.copy_in(PAGE - 1, &[0; 2]),
+            &|| drop(copied(&region, PAGE - 7, 8)),
+            &|| drop(copied(&region, usize::MAX, 8)),
+        ];
+        for access in outside {
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(access)).is_err());
+        }
+    }
+
+    fn copied(region: &Region, offset: usize, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        region.copy_out(offset, crate::buffer::as_uninit(&mut bytes));
+        bytes
+    }
+
+    /// Pages of memory in use, that of the stamp included.
+    fn pages(region: &Region) -> usize {
+        rustix::fs::fstat(region.fd()).unwrap().st_blocks as usize * 512 / PAGE
+    }
+}

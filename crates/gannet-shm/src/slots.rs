@@ -198,3 +198,82 @@ const fn stride(words: usize) -> usize {
 
 const SPINS: usize = 64;
 const YIELDS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(rows: usize, words: usize) -> Slots {
+        let region = Region::create("slots", 1, Slots::bytes(rows, words)).unwrap();
+        Slots::attach(region, 0, rows, words)
+    }
+
+    #[test]
+    fn rows_do_not_overlap() {
+        let slots = slots(20, 9);
+        for row in 0..20 {
+            slots.write(row, &[row as u64 + 1; 9]);
+        }
+        for row in 0..20 {
+            let mut values = [0; 9];
+            assert!(slots.read(row, &mut values));
+            assert_eq!(values, [row as u64 + 1; 9]);
+        }
+    }
+
+    #[test]
+    fn a_write_leaves_the_cells_behind_it() {
+        let slots = slots(1, 4);
+        slots.cell(0, 3).fetch_add(5, Ordering::Relaxed);
+        slots.write(0, &[1, 2, 3]);
+        slots.cell(0, 3).fetch_add(5, Ordering::Relaxed);
+        let mut row = [0; 4];
+        assert!(slots.read(0, &mut row));
+        assert_eq!(row, [1, 2, 3, 10]);
+    }
+
+    #[test]
+    fn a_reader_gives_up_on_a_dead_writer_and_the_next_writer_takes_over() {
+        let slots = slots(2, 2);
+        slots.write(1, &[1, 1]);
+        slots
+            .memory
+            .word(slots.seq(1))
+            .fetch_add(1, Ordering::Relaxed);
+        slots.cell(1, 0).store(9, Ordering::Relaxed);
+        let mut row = [0; 2];
+        assert!(!slots.read(1, &mut row));
+        slots.write(1, &[2, 2]);
+        assert!(slots.read(1, &mut row));
+        assert_eq!(row, [2, 2]);
+    }
+
+    #[test]
+    fn repair_empties_a_torn_row_and_no_other() {
+        let slots = slots(2, 2);
+        slots.write(0, &[1, 1]);
+        slots.write(1, &[1, 1]);
+        slots
+            .memory
+            .word(slots.seq(1))
+            .fetch_add(1, Ordering::Relaxed);
+        let mut row = [0; 2];
+        assert!(!slots.repair(0) && slots.read(0, &mut row) && row == [1, 1]);
+        assert!(slots.repair(1) && slots.read(1, &mut row) && row == [0, 0]);
+    }
+
+    #[test]
+    fn a_row_that_is_not_there_cannot_be_read() {
+        let slots = slots(2, 2);
+        assert!(!slots.read(2, &mut [0; 2]));
+        assert!(!slots.read(usize::MAX, &mut [0; 2]));
+        assert!(!slots.read(0, &mut [0; 3]));
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of a region")]
+    fn refuse_rows_outside_of_the_region() {
+        let region = Region::create("slots", 1, Slots::bytes(64, 7)).unwrap();
+        Slots::attach(region, 0, 65, 7);
+    }
+}

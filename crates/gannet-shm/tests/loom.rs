@@ -9,6 +9,8 @@
 //! in seconds. `LOOM_MAX_PREEMPTIONS=5 cargo test -p gannet-shm --release --test loom` explores
 //! more, for minutes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

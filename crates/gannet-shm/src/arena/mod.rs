@@ -356,3 +356,166 @@ fn checked(region: &Region, spec: ArenaSpec) -> ArenaSpec {
 }
 
 const _: () = assert!(ArenaSpec::UNIT.is_multiple_of(PAGE) && size_of::<BlockRef>() == 16);
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    const UNIT: usize = ArenaSpec::UNIT;
+
+    fn arena(len: usize) -> (Arena, ArenaReader) {
+        let region = Region::create("arena", 1, PAGE + len).unwrap();
+        let spec = ArenaSpec { offset: PAGE, len };
+        let reader = ArenaReader::attach(region.clone(), spec);
+        (Arena::attach(region, spec), reader)
+    }
+
+    /// Bytes of memory in use, without the stamp.
+    fn resident(arena: &Arena) -> usize {
+        rustix::fs::fstat(arena.region.fd()).unwrap().st_blocks as usize * 512 - PAGE
+    }
+
+    /// Allocates and fills.
+    fn filled(arena: &mut Arena, len: usize) -> Block {
+        let block = arena.alloc(len).unwrap();
+        arena.write(&block, &[&vec![1; len]]).unwrap();
+        block
+    }
+
+    #[test]
+    fn a_reader_gets_what_was_gathered() {
+        let (mut arena, reader) = arena(1 << 20);
+        let _other = arena.alloc(1).unwrap();
+        let block = arena.alloc(40_003).unwrap();
+        let (head, body) = (vec![1; 3], vec![2; 40_000]);
+        arena.write(&block, &[&head, &body]).unwrap();
+        let expected = [head, body].concat();
+
+        let (mut vec, mut bytes, mut back) = (vec![9], BytesMut::new(), Vec::new());
+        reader.append_to(block.reference(), &mut vec).unwrap();
+        reader.append_to(block.reference(), &mut bytes).unwrap();
+        arena.read_back(&block, &mut back);
+        assert!(vec[1..] == expected && bytes == expected && back == expected);
+    }
+
+    #[test]
+    fn a_block_takes_a_power_of_two() {
+        let (mut arena, _) = arena(1 << 20);
+        let blocks = [0, 1, UNIT, UNIT + 1, 3 * UNIT].map(|len| arena.alloc(len).unwrap());
+        assert_eq!(arena.used(), (1 + 1 + 1 + 2 + 4) * UNIT);
+        for block in blocks {
+            arena.free(block);
+        }
+        assert_eq!(arena.used(), 0);
+        assert_eq!(arena.alloc(1 << 20).map(|block| block.offset()), Some(0));
+        assert_eq!(arena.alloc(1), None);
+    }
+
+    #[test]
+    fn too_much_is_refused() {
+        let (mut arena, _) = arena(1 << 20);
+        assert_eq!(arena.alloc((1 << 20) + 1), None);
+        assert_eq!(arena.alloc(usize::MAX), None);
+        let block = arena.alloc(10).unwrap();
+        let error = arena.write(&block, &[&[0; 5], &[0; 6]]).unwrap_err();
+        assert_eq!(
+            error,
+            OutOfBounds {
+                offset: 0,
+                len: 11,
+                available: 10
+            }
+        );
+    }
+
+    #[test]
+    fn a_reference_from_a_mad_peer_is_refused() {
+        let (_, reader) = arena(1 << 20);
+        let end = 1u64 << 20;
+        for (offset, len) in [
+            (end, 1),
+            (0, end + 1),
+            (u64::MAX, 2),
+            (2, u64::MAX),
+            (end - 1, 2),
+        ] {
+            let mut out = Vec::new();
+            assert!(
+                reader
+                    .append_to(BlockRef { offset, len }, &mut out)
+                    .is_err()
+            );
+            assert!(out.is_empty());
+        }
+    }
+
+    #[test]
+    fn small_messages_do_not_give_memory_back_and_large_ones_do() {
+        let (mut arena, _) = arena(64 << 20);
+        assert_eq!(arena.keep(), 8 << 20);
+        for _ in 0..100 {
+            let block = filled(&mut arena, 100_000);
+            arena.free(block);
+        }
+        assert_eq!(arena.idle(), 7 * UNIT);
+        assert_eq!(resident(&arena), 100_000usize.next_multiple_of(PAGE));
+
+        let blocks = [(); 30].map(|()| filled(&mut arena, 1 << 20));
+        assert!(resident(&arena) >= 30 << 20);
+        for block in blocks {
+            arena.free(block);
+        }
+        assert!((arena.keep()..=2 * arena.keep()).contains(&arena.idle()));
+        assert!(resident(&arena) <= arena.idle());
+
+        arena.trim();
+        assert_eq!((arena.idle(), resident(&arena)), (0, 0));
+    }
+
+    #[test]
+    fn memory_in_use_is_not_given_back() {
+        let (mut arena, _) = arena(1 << 20);
+        let first = filled(&mut arena, UNIT);
+        let second = filled(&mut arena, UNIT);
+        let third = filled(&mut arena, UNIT);
+        arena.free(second);
+        arena.trim();
+        assert_eq!(resident(&arena), 2 * UNIT);
+        for block in [&first, &third] {
+            let mut bytes = Vec::new();
+            arena.read_back(block, &mut bytes);
+            assert!(bytes == vec![1; UNIT]);
+        }
+    }
+
+    #[test]
+    fn a_new_owner_starts_with_an_empty_arena() {
+        let (mut arena, _) = arena(1 << 20);
+        let _lost = filled(&mut arena, 1 << 19);
+        let arena = Arena::attach(arena.region, arena.spec);
+        assert_eq!((arena.used(), resident(&arena)), (0, 0));
+    }
+
+    #[test]
+    fn masks_cover_exactly_their_bits() {
+        for (from, to) in [
+            (0, 0),
+            (0, 1),
+            (0, 64),
+            (63, 65),
+            (64, 64),
+            (5, 200),
+            (64, 128),
+        ] {
+            let mut bits = Bits::new(256);
+            bits.set(from..to, true);
+            let set: Vec<usize> = (0..256).filter(|&bit| bits.has(bit)).collect();
+            assert_eq!(set, (from..to).collect::<Vec<_>>());
+            assert_eq!((bits.total, bits.count(0..256)), (to - from, to - from));
+            bits.set(0..256, false);
+            assert_eq!(bits.total, 0);
+        }
+    }
+}
