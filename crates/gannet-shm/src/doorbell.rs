@@ -5,32 +5,39 @@
 //!
 //! # State
 //!
-//! One shared word, `waiting`: 0 (awake) or 1 (asleep, or about to be).
+//! One shared word, `waiting`: a ticket. Odd: the consumer sleeps, or is about to; even: it is
+//! awake. Each time the consumer goes to sleep it takes an odd number that was never used before.
 //!
-//! | who      | does                                                                          |
-//! |----------|-------------------------------------------------------------------------------|
-//! | consumer | swaps `waiting` to 1; fence(SeqCst); looks at every ring; sleeps if all are empty |
-//! | producer | `head = …` (Release); fence(SeqCst); loads `waiting`; if 1: swaps it to 0; if that gave 1: writes the eventfd |
-//! | consumer | awake again: nothing if it was rung, otherwise swaps `waiting` to 0             |
+//! | who      | does                                                                           |
+//! |----------|--------------------------------------------------------------------------------|
+//! | consumer | swaps in the next odd ticket; fence(SeqCst); looks at every ring; sleeps if all are empty |
+//! | producer | `head = …` (Release); fence(SeqCst); loads `waiting`; if odd: writes the eventfd, then replaces *this* ticket by the even number behind it |
+//! | consumer | awake again: nothing if it was rung, otherwise swaps in the even number          |
+//!
+//! Accesses of the word itself are Relaxed: the fences order. The consumer swaps where a store
+//! would do, so that all changes form one chain, each made on the one before it.
 //!
 //! # Why no wake-up is lost
 //!
-//! Lost would mean: the consumer saw the old `head` *and* the producer saw `waiting == 0`. The
-//! two fences are in one total order. If the consumer's is first, the producer's load comes
-//! behind the store of 1 and sees it (or a 0 that another producer swapped in after it, which
-//! then has written the eventfd). If the producer's is first, the consumer's re-check sees the
-//! new head. Without either fence both may read old values: each store can wait in its
-//! processor's store buffer while the load behind it is done.
+//! Lost would mean: the consumer saw the old `head` and sleeps, *and* the producer saw an even
+//! ticket. The two fences are in one total order. If the producer's is first, the consumer's
+//! re-check sees the new head. If the consumer's is first, the producer's load sees its ticket or
+//! what came after it: an even number only if another producer has replaced that very ticket, and
+//! it had written the eventfd before. Without either fence both sides may read old values: each
+//! store can wait in its processor's store buffer while the load behind it is done.
 //!
-//! The consumer too swaps where a store would do: all changes of `waiting` then form one chain,
-//! each seeing the one before it. That is easier to reason about (and for the model checker,
-//! which does not order a plain store against a concurrent swap), and it happens only where a
-//! thread is about to sleep. Accesses of the word itself are Relaxed: the fences order.
+//! # Why it survives the death of a producer
 //!
-//! The load in front of the swap is there so that a batch to a consumer that is awake does not
-//! take the line away from it. With several producers exactly one gets 1 back from the swap.
+//! The producer writes the eventfd *before* it replaces the ticket. Where it dies or is stopped in
+//! between, or before the write, the ticket stays odd and the next producer writes the eventfd
+//! (again). Were it the other way round, a producer that dies in between would leave a sleeper
+//! that everybody takes for awake. A late replacement cannot hit a later sleep, because its
+//! ticket is another one. The price is that two producers at the same time may both write.
 //!
-//! A consumer that dies asleep leaves `waiting == 1`: the next ring writes the eventfd, and the
+//! A producer that dies between `publish` and `ring` has woken nobody: its successor rings once
+//! when it has attached.
+//!
+//! A consumer that dies asleep leaves an odd ticket: the next ring writes the eventfd, and the
 //! successor, which inherits it, finds it readable.
 
 use std::io;
@@ -78,7 +85,8 @@ impl Doorbell {
         self.bell.as_fd()
     }
 
-    /// Makes the eventfd unreadable again.
+    /// Makes the eventfd unreadable again. Call it before looking at the rings, not between
+    /// [`Doorbell::prepare_sleep`] and sleeping: it would swallow the ring.
     pub fn drain(&self) {
         // It fails only if there was nothing to drain.
         let _ = rustix::io::retry_on_intr(|| rustix::io::read(&self.bell, &mut [0u8; 8]));
@@ -106,22 +114,31 @@ impl<M: Memory, B: Bell> Doorbell<M, B> {
     pub fn ring(&self) -> bool {
         M::fence(Ordering::SeqCst);
         let waiting = self.memory.word(self.offset);
-        if waiting.load(Ordering::Relaxed) == 0 || waiting.swap(0, Ordering::Relaxed) == 0 {
+        let ticket = waiting.load(Ordering::Relaxed);
+        if ticket.is_multiple_of(2) {
             return false;
         }
         self.bell.strike();
+        waiting.replace(ticket, ticket.wrapping_add(1), Ordering::Relaxed);
         true
     }
 
     /// Consumer: call it, then look at every ring once more, and only then sleep.
     pub fn prepare_sleep(&self) {
-        self.memory.word(self.offset).swap(1, Ordering::Relaxed);
+        let waiting = self.memory.word(self.offset);
+        let next = waiting.load(Ordering::Relaxed).wrapping_add(2) | 1;
+        waiting.swap(next, Ordering::Relaxed);
         M::fence(Ordering::SeqCst);
     }
 
-    /// Consumer: awake for another reason, or there was something to read after all.
+    /// Consumer: awake for another reason, or there was something to read after all. After
+    /// having been rung it is not needed and does no harm.
     pub fn cancel_sleep(&self) {
-        self.memory.word(self.offset).swap(0, Ordering::Relaxed);
+        let waiting = self.memory.word(self.offset);
+        let ticket = waiting.load(Ordering::Relaxed);
+        if !ticket.is_multiple_of(2) {
+            waiting.swap(ticket.wrapping_add(1), Ordering::Relaxed);
+        }
     }
 }
 

@@ -44,6 +44,8 @@ pub trait Word {
     fn store(&self, value: u64, order: Ordering);
     /// Atomic exchange; returns the value before.
     fn swap(&self, value: u64, order: Ordering) -> u64;
+    /// Stores `new` if the value is `current`; says whether it was.
+    fn replace(&self, current: u64, new: u64, order: Ordering) -> bool;
 }
 
 impl Word for AtomicU64 {
@@ -60,5 +62,11 @@ impl Word for AtomicU64 {
     #[inline]
     fn swap(&self, value: u64, order: Ordering) -> u64 {
         self.swap(value, order)
+    }
+
+    #[inline]
+    fn replace(&self, current: u64, new: u64, order: Ordering) -> bool {
+        self.compare_exchange(current, new, order, Ordering::Relaxed)
+            .is_ok()
     }
 }

@@ -74,6 +74,38 @@ fn no_wake_up_is_lost_with_two_producers_on_one_bell() {
 }
 
 #[test]
+fn a_producer_that_dies_while_it_rings_takes_nobodys_wake_up_along() {
+    explore(Some(3), || {
+        let memory = Model::new(&[RING_A, RING_B], &[BELL]);
+        let bell = Arc::new(Notify::new());
+        let mut victim = Producer::attach(memory.clone(), RING_A);
+        let doorbell = Doorbell::attach(memory.clone(), BELL, DeadlyBell);
+        let victim = thread::spawn(move || {
+            push(&mut victim, 0);
+            victim.publish();
+            // Unwinding, so that it does nothing more.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| doorbell.ring()));
+        });
+        let producer = producer_thread(&memory, RING_B, &bell, 1);
+        let mut consumer = Consumer::attach(memory.clone(), RING_B);
+        let doorbell = Doorbell::attach(memory, BELL, ModelBell(bell.clone()));
+
+        let mut seen = 0;
+        while seen < 1 {
+            doorbell.prepare_sleep();
+            if consumer.is_empty() {
+                bell.wait();
+            } else {
+                doorbell.cancel_sleep();
+            }
+            seen += take_all(&mut consumer, seen);
+        }
+        victim.join().unwrap();
+        producer.join().unwrap();
+    });
+}
+
+#[test]
 fn no_byte_is_read_unpublished_or_overwritten() {
     explore(Some(2), || {
         let memory = Model::new(&[RING_A], &[]);
@@ -316,6 +348,15 @@ impl Bell for ModelBell {
     }
 }
 
+/// Kills the producer in front of the write.
+struct DeadlyBell;
+
+impl Bell for DeadlyBell {
+    fn strike(&self) {
+        std::panic::resume_unwind(Box::new("dead"));
+    }
+}
+
 /// Memory of two small rings and a few words.
 struct Model {
     words: Vec<(usize, ModelWord)>,
@@ -394,6 +435,12 @@ impl Word for ModelWord {
 
     fn swap(&self, value: u64, order: Ordering) -> u64 {
         self.0.swap(value, order)
+    }
+
+    fn replace(&self, current: u64, new: u64, order: Ordering) -> bool {
+        self.0
+            .compare_exchange(current, new, order, Ordering::Relaxed)
+            .is_ok()
     }
 }
 
