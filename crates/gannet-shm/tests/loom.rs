@@ -47,7 +47,7 @@ fn no_wake_up_is_lost() {
 
 #[test]
 fn no_wake_up_is_lost_with_two_producers_on_one_bell() {
-    explore(Some(3), || {
+    explore(Some(2), || {
         let memory = Model::new(&[RING_A, RING_B], &[BELL]);
         let bell = Arc::new(Notify::new());
         let first = producer_thread(&memory, RING_A, &bell, 1);
@@ -75,7 +75,7 @@ fn no_wake_up_is_lost_with_two_producers_on_one_bell() {
 
 #[test]
 fn a_producer_that_dies_while_it_rings_takes_nobodys_wake_up_along() {
-    explore(Some(3), || {
+    explore(Some(2), || {
         let memory = Model::new(&[RING_A, RING_B], &[BELL]);
         let bell = Arc::new(Notify::new());
         let mut victim = Producer::attach(memory.clone(), RING_A);

@@ -72,6 +72,10 @@ proptest! {
             Producer::attach(region.clone(), spec).free();
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn blocks_of_an_arena_do_not_overlap_and_all_memory_comes_back(

@@ -11,9 +11,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use gannet_shm::{Consumer, Doorbell, Layout, Position, Producer, Region, RingSpec};
+use gannet_shm::{Consumer, Doorbell, Layout, Position, Producer, Region, RingSpec, Slots};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::FdFlags;
 
@@ -99,6 +99,50 @@ fn what_was_published_survives_the_death_of_the_producer() {
     assert!(kills >= most_kills / 2, "only {kills} kills");
 }
 
+/// A writer dies in the middle of a row; no reader hangs or sees it torn, and the next takes over.
+#[test]
+fn rows_survive_the_death_of_their_writer() {
+    let (plan, shared) = Shared::create(0);
+    let slots = shared.slots(plan);
+    let mut random = Random(0x5eed);
+    let (mut reads, mut torn, mut newest) = (0u64, 0, 0);
+    let mut kills = 0;
+    while kills < 25 || (torn < 3 && kills < 1_000) {
+        let writer = shared.spawn("writer", newest + 1);
+        let until = random.below(100);
+        let (mut changes, started) = (0, Instant::now());
+        while changes <= until {
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "the writer does not write"
+            );
+            let mut row = [0; ROW];
+            if slots.read(0, &mut row) {
+                assert_eq!(row, [row[0]; ROW], "a torn row");
+                assert!(row[0] >= newest, "an old row");
+                changes += u64::from(row[0] != newest);
+                newest = row[0];
+                reads += 1;
+            }
+        }
+        writer.kill();
+        kills += 1;
+        let mut row = [0; ROW];
+        if slots.read(0, &mut row) {
+            newest = row[0];
+            continue;
+        }
+        torn += 1;
+        // Every other one is left to the next writer itself.
+        if torn % 2 == 0 {
+            assert!(slots.repair(0) && slots.read(0, &mut row) && row == [0; ROW]);
+            slots.write(0, &[newest; ROW]);
+        }
+    }
+    println!("{reads} rows read, {kills} writers killed, {torn} of them in the middle of a write");
+    assert!(torn >= 3, "no kill hit a write");
+}
+
 fn receive(consumer: &mut Consumer, mut next: u64) -> u64 {
     let mut payload = Vec::new();
     while let Some(record) = consumer.next() {
@@ -132,6 +176,7 @@ fn child() {
     match role {
         "consumer" => handle_events(&shared, plan),
         "producer" => produce(&shared, plan, first, total),
+        "writer" => write_rows(&shared.slots(plan), first),
         role => panic!("no role {role}"),
     }
     std::process::exit(0);
@@ -179,6 +224,10 @@ fn handle_events(shared: &Shared, plan: Plan) {
             batch.swap(at, random.below(at as u64 + 1) as usize);
         }
         for (position, event) in &batch {
+            // Leaves the processor now and then, so that kills find events half done.
+            if random.below(32) == 0 {
+                std::thread::yield_now();
+            }
             let times = shared.deliveries(event.seq).fetch_add(1, Ordering::Relaxed);
             assert!(
                 times == 0 || event.flags & REDELIVERED != 0,
@@ -222,6 +271,19 @@ fn produce(shared: &Shared, plan: Plan, first: u64, total: u64) {
     master.ring();
     // The end of every child is a kill.
     std::thread::sleep(Duration::from_secs(60));
+}
+
+fn write_rows(slots: &Slots, first: u64) {
+    for n in first.. {
+        let start = Instant::now();
+        slots.write(0, &[n; ROW]);
+        // A row that is written all the time cannot be read; a fifth of it leaves both a chance,
+        // the reader and the kill.
+        let pause = Instant::now() + start.elapsed() * 4;
+        while Instant::now() < pause {
+            std::hint::spin_loop();
+        }
+    }
 }
 
 /// The reactor's half: pushes events, keeps a ledger of those not finished.
@@ -393,6 +455,7 @@ struct Plan {
     events: RingSpec,
     commands: RingSpec,
     handled: usize,
+    slots: usize,
     deliveries: usize,
     bytes: usize,
 }
@@ -411,6 +474,7 @@ impl Plan {
             bell_master: layout.take(Doorbell::BYTES, 128),
             bell_worker: layout.take(Doorbell::BYTES, 128),
             handled: layout.take(8, 128),
+            slots: layout.take(Slots::bytes(1, ROW), Slots::ALIGN),
             deliveries: layout.take(total as usize * 4, 8),
             bytes: layout.total(),
         }
@@ -499,6 +563,10 @@ impl Shared {
         )
     }
 
+    fn slots(&self, plan: Plan) -> Slots {
+        Slots::attach(self.region.clone(), plan.slots, 1, ROW)
+    }
+
     /// How often an event has been handled.
     fn deliveries(&self, seq: u64) -> &AtomicU32 {
         self.region.word32(self.plan.deliveries + seq as usize * 4)
@@ -580,4 +648,5 @@ impl Random {
     }
 }
 
+const ROW: usize = 200;
 const KIND: u32 = 0x7e57;

@@ -158,6 +158,8 @@ const HEADER: usize = 8;
 /// Larger positions are garbage; it also keeps sums of positions and lengths from overflowing.
 const MAX_POSITION: u64 = 1 << 62;
 
+const fn is_send<T: Send>() {}
+const _: () = (is_send::<Producer>(), is_send::<Consumer>()).0;
 const _: () = assert!(READ - HEAD >= 128 && DATA - READ >= 128);
 const _: () = assert!(DATA.is_multiple_of(RingSpec::ALIGN) && HEADER.is_multiple_of(8));
 const _: () = assert!(RingSpec::max_record(RingSpec::MIN_CAPACITY) == 8);

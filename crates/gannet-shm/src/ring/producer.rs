@@ -180,7 +180,8 @@ impl<M: Memory> Producer<M> {
         true
     }
 
-    /// Appends the payload of a record that is held, or not yet published, to `out`.
+    /// Appends the payload of a record to `out`: one that is held, not yet read by the consumer, or
+    /// not yet published.
     ///
     /// Says `false` and appends nothing if no such record is kept.
     pub fn read_back(&self, at: Position, out: &mut Vec<u8>) -> bool {
