@@ -23,7 +23,7 @@ use loom::thread;
 
 #[test]
 fn no_wake_up_is_lost() {
-    explore(None, || {
+    explore(Some(4), || {
         let memory = Model::new(&[RING_A], &[BELL]);
         let bell = Arc::new(Notify::new());
         let producer = producer_thread(&memory, RING_A, &bell, 2);
