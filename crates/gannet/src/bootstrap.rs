@@ -1,0 +1,55 @@
+//! What the manager tells a process that it starts.
+//!
+//! Every process is the same program, started by exec. The environment variable [`ENV`] names a
+//! descriptor: a sealed memfd with a [`Bootstrap`] as JSON. `Server::run` looks for it first and
+//! becomes what it says. The settings in it are final: a child reads no file and no flag.
+
+use std::os::fd::RawFd;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{id::WorkerId, layout::Dimensions, settings::Settings};
+
+/// Environment variable with the number of the bootstrap descriptor.
+pub(crate) const ENV: &str = "GANNET_BOOTSTRAP";
+
+/// All that a child needs to begin.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Bootstrap {
+    /// [`crate::wire::ABI`] of the manager.
+    pub(crate) abi: u32,
+    pub(crate) manager_pid: u32,
+    pub(crate) settings: Settings,
+    pub(crate) dimensions: Dimensions,
+    /// Seqpacket socket to the manager: see `channel`. Its end of file means: exit at once.
+    pub(crate) channel: RawFd,
+    /// The control region.
+    pub(crate) control: RawFd,
+    /// The reactors' eventfds, one each; they outlive the master.
+    pub(crate) reactor_bells: Vec<RawFd>,
+    pub(crate) role: Role,
+}
+
+/// What the child is to be.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Role {
+    Master {
+        /// Bound, listening sockets, in the order of `settings.listeners`.
+        listeners: Vec<RawFd>,
+        /// 0 for the first master, then counted up.
+        generation: u64,
+    },
+    Worker {
+        /// Workers are `0..workers`, task workers follow.
+        id: WorkerId,
+        task_worker: bool,
+        /// Counted up over all workers of the server; names this process and its region.
+        incarnation: u64,
+        /// How often this place was filled by reload, from 0.
+        generation: u64,
+        region: RawFd,
+        /// The worker's eventfd.
+        bell: RawFd,
+    },
+}

@@ -1,0 +1,308 @@
+//! A connection, as handlers see it.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    ConnId, Error, Message, Result, SendError, Worker, WorkerId,
+    conn_table::{Cell, Row},
+    wire::{
+        TEXT,
+        command::{ABORT, CommandHeader, CommandKind, MAX_UID, Query},
+    },
+    worker::{Command, check_topic},
+};
+
+/// A connection. Cheap to clone; may be used on any thread, and may outlive the connection: what
+/// is sent then goes nowhere.
+///
+/// What one task sends arrives in that order. What several tasks send at once arrives in some
+/// order, each message whole.
+#[derive(Clone)]
+pub struct Conn {
+    worker: Worker,
+    id: ConnId,
+    redelivered: bool,
+}
+
+impl Conn {
+    pub(crate) fn new(worker: Worker, id: ConnId, redelivered: bool) -> Self {
+        Conn {
+            worker,
+            id,
+            redelivered,
+        }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// Sends a message: a WebSocket message, or bytes on TCP.
+    ///
+    /// Waits only while the ring to the reactor is full. `Ok` means that the message is on its
+    /// way to the master, not that the peer has it. If the peer is gone, nothing happens.
+    pub async fn send(&self, message: impl Into<Message>) -> Result {
+        let command = self.message(message.into());
+        Ok(self
+            .worker
+            .shared()
+            .push(self.id.reactor(), command)
+            .await?)
+    }
+
+    /// As [`Conn::send`], but says [`SendError::Full`] instead of waiting.
+    pub fn try_send(&self, message: impl Into<Message>) -> std::result::Result<(), SendError> {
+        let command = self.message(message.into());
+        self.worker.shared().try_push(self.id.reactor(), command)
+    }
+
+    /// Closes the connection when everything queued has been sent (WebSocket: 1000).
+    pub async fn close(&self) -> Result {
+        self.command(
+            CommandHeader::new(CommandKind::Close, self.id),
+            Bytes::new(),
+        )
+        .await
+    }
+
+    /// Closes a WebSocket with a code (1000 to 1003, 1007 to 1014, or 3000 to 4999) and a reason
+    /// of at most 123 bytes. On other connections as [`Conn::close`].
+    pub async fn close_with(&self, code: u16, reason: &str) -> Result {
+        if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+            return Err(Error::new(format!(
+                "{code} is no close code that can be sent: use 1000 or one of 4000 to 4999"
+            )));
+        }
+        if reason.len() > MAX_CLOSE_REASON {
+            let len = reason.len();
+            return Err(Error::new(format!(
+                "a close reason has at most {MAX_CLOSE_REASON} bytes, this one has {len}"
+            )));
+        }
+        let header = CommandHeader {
+            code,
+            ..CommandHeader::new(CommandKind::Close, self.id)
+        };
+        self.command(header, Bytes::copy_from_slice(reason.as_bytes()))
+            .await
+    }
+
+    /// Cuts the connection at once; what is queued is lost.
+    pub async fn abort(&self) -> Result {
+        let header = CommandHeader {
+            flags: ABORT,
+            ..CommandHeader::new(CommandKind::Close, self.id)
+        };
+        self.command(header, Bytes::new()).await
+    }
+
+    /// Waits until at most `bytes` are queued for the peer, or the connection is closed.
+    ///
+    /// For senders that would otherwise run into `max_queued`.
+    pub async fn drained(&self, bytes: usize) -> Result {
+        Ok(self.worker.shared().drained(self.id, bytes).await?)
+    }
+
+    /// From now on it gets what is published to `topic` (1 to 255 bytes). Ends with the
+    /// connection.
+    pub async fn subscribe(&self, topic: &str) -> Result {
+        check_topic(topic)?;
+        let header = CommandHeader::new(CommandKind::Subscribe, self.id);
+        self.command(header, Bytes::copy_from_slice(topic.as_bytes()))
+            .await
+    }
+
+    /// It gets no more of `topic`.
+    pub async fn unsubscribe(&self, topic: &str) -> Result {
+        check_topic(topic)?;
+        let header = CommandHeader::new(CommandKind::Unsubscribe, self.id);
+        self.command(header, Bytes::copy_from_slice(topic.as_bytes()))
+            .await
+    }
+
+    /// Binds the connection to a user, in place of the one before: 1 to 63 bytes. Several
+    /// connections can be bound to one. See [`Worker::bound_to`].
+    pub async fn bind(&self, uid: impl fmt::Display) -> Result {
+        let uid = uid.to_string();
+        check_uid(&uid)?;
+        self.command(CommandHeader::new(CommandKind::Bind, self.id), uid.into())
+            .await
+    }
+
+    /// Takes the binding back.
+    pub async fn unbind(&self) -> Result {
+        self.command(CommandHeader::new(CommandKind::Bind, self.id), Bytes::new())
+            .await
+    }
+
+    /// What the connection table says of it now; `None` once the connection is closed.
+    pub fn info(&self) -> Option<ConnInfo> {
+        self.worker.info(self.id)
+    }
+
+    /// Whether the connection is open, as far as the master knows.
+    pub fn is_open(&self) -> bool {
+        self.worker.shared().table().is_open(self.id)
+    }
+
+    /// Whether the event being handled was given to a worker before, which died with it: it may
+    /// have been handled in part.
+    pub fn is_redelivered(&self) -> bool {
+        self.redelivered
+    }
+
+    /// The worker that this is running in.
+    pub fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    fn message(&self, message: Message) -> Command {
+        let mut header = CommandHeader::new(CommandKind::Send, self.id);
+        if message.is_text() {
+            header.flags = TEXT;
+        }
+        Command::new(header, message.into_bytes())
+    }
+
+    async fn command(&self, header: CommandHeader, payload: Bytes) -> Result {
+        let command = Command::new(header, payload);
+        Ok(self
+            .worker
+            .shared()
+            .push(self.id.reactor(), command)
+            .await?)
+    }
+}
+
+impl fmt::Debug for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Conn({})", self.id)
+    }
+}
+
+/// Two handles are equal if they mean the same connection.
+impl PartialEq for Conn {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Conn {}
+
+impl std::hash::Hash for Conn {
+    fn hash<S: std::hash::Hasher>(&self, state: &mut S) {
+        self.id.hash(state);
+    }
+}
+
+/// What is known of a connection.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnInfo {
+    /// Its number.
+    pub id: ConnId,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The address that the client connected to.
+    pub local: SocketAddr,
+    /// Which of `settings.listeners` it came from.
+    pub listener: usize,
+    /// The worker that has its events now.
+    pub worker: WorkerId,
+    /// The user [bound](Conn::bind) to it.
+    pub uid: Option<String>,
+    /// When it was accepted.
+    pub opened: SystemTime,
+    /// When something last came from the client.
+    pub last_seen: SystemTime,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+    /// Messages or requests from the client.
+    pub messages_in: u64,
+    /// Messages or responses to the client.
+    pub messages_out: u64,
+    /// Bytes that wait for the client to read, now.
+    pub queued: u64,
+    /// Whether it is an open WebSocket.
+    pub websocket: bool,
+}
+
+impl ConnInfo {
+    /// From its row and the row's cells.
+    pub(crate) fn new(row: Row, cell: impl Fn(Cell) -> u64) -> Self {
+        ConnInfo {
+            id: row.id,
+            peer: row.peer,
+            local: row.local,
+            listener: row.listener.into(),
+            worker: row.worker,
+            uid: (!row.uid.is_empty()).then_some(row.uid),
+            opened: unix_ms(row.opened),
+            last_seen: unix_ms(cell(Cell::LastSeen).max(row.opened)),
+            bytes_in: cell(Cell::BytesIn),
+            bytes_out: cell(Cell::BytesOut),
+            messages_in: cell(Cell::MessagesIn),
+            messages_out: cell(Cell::MessagesOut),
+            queued: cell(Cell::Queued),
+            websocket: row.websocket,
+        }
+    }
+}
+
+impl Worker {
+    /// Connections bound to this user, on any listener and worker.
+    pub async fn bound_to(&self, uid: impl fmt::Display) -> Result<Vec<ConnId>> {
+        let uid = uid.to_string();
+        check_uid(&uid)?;
+        Ok(self
+            .shared()
+            .ask_for_conns(Query::Bound, uid.into())
+            .await?)
+    }
+}
+
+fn check_uid(uid: &str) -> Result {
+    if uid.is_empty() || uid.len() > MAX_UID {
+        let len = uid.len();
+        return Err(Error::new(format!(
+            "a uid has 1 to {MAX_UID} bytes, this one has {len}"
+        )));
+    }
+    Ok(())
+}
+
+fn unix_ms(ms: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(ms)
+}
+
+/// Longest reason in a close frame.
+const MAX_CLOSE_REASON: usize = 123;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Axum wants the futures of its handlers to be `Send`; threads of a pool want the handles.
+    #[test]
+    fn handles_and_their_futures_go_to_other_threads() {
+        fn portable<T: Send + Sync + 'static>() {}
+        fn sendable<T: Send>(_: impl FnOnce(&'static Conn) -> T) {}
+        portable::<Conn>();
+        portable::<Worker>();
+        sendable(|conn| conn.send("x"));
+        sendable(|conn| conn.drained(0));
+        sendable(|conn| conn.bind("ann"));
+        sendable(|conn| conn.worker().task("x"));
+        sendable(|conn| conn.worker().publish("topic", "x"));
+        sendable(|conn| conn.worker().topic_members("topic"));
+    }
+}

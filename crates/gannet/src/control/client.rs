@@ -1,0 +1,187 @@
+//! The client's end of the control socket.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    ClientPage, ClientRow, Refusal, Reloaded, Reply, ReplyResult, Request, Status, VERSION,
+    socket_path,
+};
+use crate::{ConnId, Result};
+
+type ControlResult<T> = std::result::Result<T, ControlError>;
+
+/// A connection to the manager of a running server.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+    socket: PathBuf,
+}
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// No server has this pid file.
+    #[error("no server is running (pid file {})", pid_file.display())]
+    NotRunning {
+        /// The pid file.
+        pid_file: PathBuf,
+    },
+    /// The server did not do it.
+    #[error("{message}")]
+    Refused {
+        /// A word for programs: `bad_request`, `not_found`.
+        code: String,
+        /// A sentence for people.
+        message: String,
+    },
+    /// The server speaks another version of the protocol.
+    #[error("the server speaks version {found} of the control protocol, this program {VERSION}")]
+    Version {
+        /// The server's version.
+        found: u32,
+    },
+    /// The server closed the connection instead of replying.
+    #[error("the server ended before it replied")]
+    Closed,
+    /// The reply was no reply.
+    #[error("the server's reply cannot be understood")]
+    Reply(#[source] serde_json::Error),
+    /// The socket failed.
+    #[error("control socket {}", socket.display())]
+    Io {
+        /// The socket.
+        socket: PathBuf,
+        /// What failed.
+        source: io::Error,
+    },
+}
+
+impl Client {
+    /// Connects to the server with this pid file.
+    pub fn connect(pid_file: impl AsRef<Path>) -> Result<Self> {
+        let socket = socket_path(pid_file.as_ref());
+        let stream = UnixStream::connect(&socket).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ControlError::NotRunning {
+                    pid_file: pid_file.as_ref().to_owned(),
+                }
+            }
+            _ => ControlError::Io {
+                socket: socket.clone(),
+                source,
+            },
+        })?;
+        Ok(Client {
+            stream: BufReader::new(stream),
+            socket,
+        })
+    }
+
+    /// Stops the server gracefully; returns when it has ended.
+    pub fn stop(mut self) -> Result {
+        match self.request::<serde_json::Value>(&Request::Stop {}) {
+            Ok(_) => {}
+            // It was on its way already.
+            Err(ControlError::Closed) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        // The manager closes the socket as the last thing it does.
+        let mut line = String::new();
+        match self.read_line(&mut line) {
+            Ok(()) | Err(ControlError::Closed) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Replaces workers and task workers (`tasks_only`: task workers only) by new processes of the
+    /// program that is on disk now; returns when the new ones have taken over.
+    ///
+    /// An aborted reload is no `Err`: see [`Reloaded::error`].
+    pub fn reload(&mut self, tasks_only: bool) -> Result<Reloaded> {
+        Ok(self.request(&Request::Reload { tasks_only })?)
+    }
+
+    /// Asks for the state of the server.
+    pub fn status(&mut self) -> Result<Status> {
+        Ok(self.request(&Request::Status {})?)
+    }
+
+    /// Asks for all connections. They may come and go while the list is made.
+    pub fn clients(&mut self) -> Result<Vec<ClientRow>> {
+        let mut clients = Vec::new();
+        let mut from = Some(0);
+        while let Some(row) = from {
+            let page: ClientPage = self.request(&Request::Clients {
+                from: row,
+                limit: PAGE,
+            })?;
+            clients.extend(page.clients);
+            from = page.next;
+        }
+        Ok(clients)
+    }
+
+    /// Closes a connection of the server, if it exists.
+    pub fn kick(&mut self, conn: ConnId) -> Result {
+        let _: serde_json::Value = self.request(&Request::Kick {
+            conn: conn.as_u64(),
+        })?;
+        Ok(())
+    }
+
+    fn request<T: DeserializeOwned>(&mut self, request: &Request) -> ControlResult<T> {
+        let mut line = serde_json::to_string(request).map_err(ControlError::Reply)?;
+        line.push('\n');
+        let sent = self.stream.get_mut().write_all(line.as_bytes());
+        sent.map_err(|error| self.failed(error))?;
+        line.clear();
+        self.read_line(&mut line)?;
+        let reply: Reply<T> =
+            serde_json::from_str(&line).map_err(|error| not_understood(&line, error))?;
+        match reply.result {
+            ReplyResult::Ok(value) => Ok(value),
+            ReplyResult::Error(Refusal { code, message }) => {
+                Err(ControlError::Refused { code, message })
+            }
+        }
+    }
+
+    fn read_line(&mut self, line: &mut String) -> ControlResult<()> {
+        match self.stream.read_line(line) {
+            Ok(0) => Err(ControlError::Closed),
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> ControlError {
+        match source.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ControlError::Closed,
+            _ => ControlError::Io {
+                socket: self.socket.clone(),
+                source,
+            },
+        }
+    }
+}
+
+/// A server of another version may reply with something else: say so.
+fn not_understood(line: &str, error: serde_json::Error) -> ControlError {
+    let value: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+    match value.get("version").and_then(serde_json::Value::as_u64) {
+        Some(found) if found != u64::from(VERSION) => ControlError::Version {
+            found: u32::try_from(found).unwrap_or(u32::MAX),
+        },
+        _ => ControlError::Reply(error),
+    }
+}
+
+/// Connections asked for at a time, so that the manager is not busy for long.
+const PAGE: usize = 1000;

@@ -1,0 +1,419 @@
+//! What a server tells about itself.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::table::{Align, table};
+use crate::{ConnId, Protocol, WorkerId};
+
+/// The state of a server. Shown as a table by `Display`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// Name of the server.
+    pub name: String,
+    /// Version of Gannet.
+    pub version: String,
+    /// Process id of the manager.
+    pub manager_pid: u32,
+    /// Process id of the master; none while it is being restarted.
+    pub master_pid: Option<u32>,
+    /// How often the master was restarted after it died.
+    pub master_restarts: u64,
+    /// Why the last master died.
+    pub master_last_exit: Option<String>,
+    /// How long the server has been running, in milliseconds.
+    pub uptime_ms: u64,
+    /// Reloads begun since the start.
+    pub reloads: u64,
+    /// Whether it is on its way to its end.
+    pub stopping: bool,
+    /// What it listens on.
+    pub listeners: Vec<ListenerStatus>,
+    /// The processes of workers and task workers; in the middle of a reload a number has two.
+    pub workers: Vec<WorkerStatus>,
+    /// Counters of all reactors together.
+    pub totals: Totals,
+}
+
+/// An address that a server listens on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ListenerStatus {
+    /// The address, with the real port.
+    pub address: String,
+    /// What is spoken there.
+    pub protocol: Protocol,
+}
+
+/// A process of a worker or task worker, or the place of one that is being restarted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// The worker's number.
+    pub id: WorkerId,
+    /// What it runs.
+    pub role: Role,
+    /// Process id; none while it waits to be restarted.
+    pub pid: Option<u32>,
+    /// Where it is in its life.
+    pub state: WorkerState,
+    /// Number of the process among all workers of this server.
+    pub incarnation: u64,
+    /// How often its place was filled by reload.
+    pub generation: u64,
+    /// How often a process of its place ended without being asked to.
+    pub restarts: u64,
+    /// How long the process has been running, in milliseconds.
+    pub age_ms: u64,
+    /// Events taken and not finished.
+    pub in_flight: u64,
+    /// Events whose handler ran to its end; as the next two, those of its predecessors included.
+    pub handled: u64,
+    /// Handlers that returned an error.
+    pub errors: u64,
+    /// Handlers that panicked.
+    pub panics: u64,
+    /// Why the last process of its place that did not end well did end.
+    pub last_exit: Option<String>,
+}
+
+/// What a worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Role {
+    /// The handler of connections.
+    Worker,
+    /// Tasks.
+    TaskWorker,
+}
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WorkerState {
+    /// It is not ready yet.
+    Starting,
+    /// It gets events.
+    Ready,
+    /// It was replaced and finishes what it has.
+    Retiring,
+    /// There is no process; the next try is delayed, because the last ones failed.
+    Waiting,
+}
+
+/// Counters of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Connections now open.
+    pub connections: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Times that accepting paused: no descriptors, or `max_connections` reached.
+    pub accept_paused: u64,
+    /// Connections closed, by reason (only those that happened).
+    pub closed: BTreeMap<String, u64>,
+    /// Bytes read from sockets.
+    pub bytes_in: u64,
+    /// Bytes written to sockets.
+    pub bytes_out: u64,
+    /// Events given to workers.
+    pub events: u64,
+    /// Events whose handler ran to its end.
+    pub handled: u64,
+    /// Events given to a worker again, because the one before died.
+    pub redelivered: u64,
+    /// Events given up.
+    pub dropped: u64,
+    /// Messages of droppable topics not sent to slow subscribers.
+    pub publish_dropped: u64,
+    /// Times that reading paused, because a worker was behind.
+    pub stalls: u64,
+    /// Events whose handler failed.
+    pub handler_failed: u64,
+    /// HTTP requests.
+    pub requests: u64,
+    /// Tasks submitted.
+    pub tasks_submitted: u64,
+    /// Tasks finished.
+    pub tasks_finished: u64,
+    /// Tasks failed.
+    pub tasks_failed: u64,
+    /// Tasks refused, because the queue was full.
+    pub tasks_rejected: u64,
+    /// Tasks waiting now.
+    pub tasks_queued: u64,
+    /// Bytes of unfinished events kept outside the rings now.
+    pub parked: u64,
+    /// Loop turns of the reactors.
+    pub turns: u64,
+}
+
+/// A connection, as `clients` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ClientRow {
+    /// The connection.
+    pub id: ConnId,
+    /// Address of the client.
+    pub peer: String,
+    /// Index of the listener that it came from.
+    pub listener: usize,
+    /// The worker that gets its events.
+    pub worker: WorkerId,
+    /// The uid bound to it.
+    pub uid: Option<String>,
+    /// Whether it is an open WebSocket.
+    pub websocket: bool,
+    /// How long it has been open, in milliseconds.
+    pub age_ms: u64,
+    /// How long nothing has come from it, in milliseconds.
+    pub idle_ms: u64,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+    /// Messages from the client.
+    pub messages_in: u64,
+    /// Messages to the client.
+    pub messages_out: u64,
+    /// Bytes waiting for the client to read.
+    pub queued: u64,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stopping = if self.stopping { ", stopping" } else { "" };
+        writeln!(
+            f,
+            "{} (gannet {}), up {}, {} reloads{stopping}",
+            self.name,
+            self.version,
+            age(self.uptime_ms),
+            self.reloads
+        )?;
+        for listener in &self.listeners {
+            writeln!(
+                f,
+                "listening on {}://{}",
+                listener.protocol.scheme(),
+                listener.address
+            )?;
+        }
+        let master = self
+            .master_pid
+            .map_or("being restarted".to_owned(), |pid| pid.to_string());
+        writeln!(f, "manager {}, master {master}", self.manager_pid)?;
+        if let Some(last_exit) = &self.master_last_exit {
+            writeln!(
+                f,
+                "master restarted {} times, last: {last_exit}",
+                self.master_restarts
+            )?;
+        }
+        writeln!(f)?;
+        self.fmt_workers(f)?;
+        writeln!(f)?;
+        self.totals.fmt(f)
+    }
+}
+
+impl Status {
+    fn fmt_workers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let titles = [
+            ("WORKER", Align::Left),
+            ("PID", Align::Right),
+            ("STATE", Align::Left),
+            ("AGE", Align::Right),
+            ("GEN", Align::Right),
+            ("RESTARTS", Align::Right),
+            ("IN FLIGHT", Align::Right),
+            ("HANDLED", Align::Right),
+            ("ERRORS", Align::Right),
+            ("PANICS", Align::Right),
+            ("LAST EXIT", Align::Left),
+        ];
+        table(f, &titles, self.workers.iter().map(WorkerStatus::cells))
+    }
+}
+
+impl WorkerStatus {
+    fn cells(&self) -> Vec<String> {
+        let task = if self.role == Role::TaskWorker {
+            "task "
+        } else {
+            ""
+        };
+        let state = match self.state {
+            WorkerState::Starting => "starting",
+            WorkerState::Ready => "ready",
+            WorkerState::Retiring => "retiring",
+            WorkerState::Waiting => "waiting",
+        };
+        vec![
+            format!("{task}{}", self.id),
+            self.pid.map_or("-".to_owned(), |pid| pid.to_string()),
+            state.to_owned(),
+            age(self.age_ms),
+            self.generation.to_string(),
+            self.restarts.to_string(),
+            self.in_flight.to_string(),
+            self.handled.to_string(),
+            self.errors.to_string(),
+            self.panics.to_string(),
+            self.last_exit.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "connections {} open, {} accepted, accepting paused {} times",
+            self.connections, self.accepted, self.accept_paused
+        )?;
+        let closed: Vec<_> = self
+            .closed
+            .iter()
+            .map(|(reason, count)| format!("{reason} {count}"))
+            .collect();
+        if !closed.is_empty() {
+            writeln!(f, "closed      {}", closed.join(", "))?;
+        }
+        writeln!(
+            f,
+            "bytes       {} in, {} out",
+            self.bytes_in, self.bytes_out
+        )?;
+        writeln!(
+            f,
+            "events      {} given, {} handled, {} failed, {} redelivered, {} dropped, {} requests",
+            self.events,
+            self.handled,
+            self.handler_failed,
+            self.redelivered,
+            self.dropped,
+            self.requests
+        )?;
+        writeln!(
+            f,
+            "pressure    {} stalls, {} bytes parked, {} publishes dropped",
+            self.stalls, self.parked, self.publish_dropped
+        )?;
+        writeln!(
+            f,
+            "tasks       {} submitted, {} finished, {} failed, {} rejected, {} queued",
+            self.tasks_submitted,
+            self.tasks_finished,
+            self.tasks_failed,
+            self.tasks_rejected,
+            self.tasks_queued
+        )
+    }
+}
+
+/// Connections, to be printed as a table.
+pub struct ClientTable<'a>(pub &'a [ClientRow]);
+
+impl fmt::Display for ClientTable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let titles = [
+            ("CONNECTION", Align::Right),
+            ("PEER", Align::Left),
+            ("LISTENER", Align::Right),
+            ("WORKER", Align::Right),
+            ("UID", Align::Left),
+            ("AGE", Align::Right),
+            ("IDLE", Align::Right),
+            ("IN", Align::Right),
+            ("OUT", Align::Right),
+            ("QUEUED", Align::Right),
+        ];
+        let cells = |client: &ClientRow| {
+            vec![
+                client.id.to_string(),
+                client.peer.clone(),
+                client.listener.to_string(),
+                client.worker.to_string(),
+                client.uid.clone().unwrap_or_default(),
+                age(client.age_ms),
+                age(client.idle_ms),
+                client.bytes_in.to_string(),
+                client.bytes_out.to_string(),
+                client.queued.to_string(),
+            ]
+        };
+        table(f, &titles, self.0.iter().map(cells))
+    }
+}
+
+/// `850ms`, `12s`, `3m 5s`, `2h 10m`, `9d 4h`.
+fn age(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0 => format!("{ms}ms"),
+        1..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_shown_as_a_table() {
+        let status = Status {
+            name: "echo".to_owned(),
+            version: "0.1.0".to_owned(),
+            manager_pid: 10,
+            master_pid: Some(11),
+            master_restarts: 0,
+            master_last_exit: None,
+            uptime_ms: 3_725_000,
+            reloads: 1,
+            stopping: false,
+            listeners: vec![ListenerStatus {
+                address: "127.0.0.1:9501".to_owned(),
+                protocol: Protocol::Websocket,
+            }],
+            workers: vec![WorkerStatus {
+                id: WorkerId(0),
+                role: Role::Worker,
+                pid: Some(12),
+                state: WorkerState::Ready,
+                incarnation: 3,
+                generation: 1,
+                restarts: 2,
+                age_ms: 61_000,
+                in_flight: 4,
+                handled: 1234,
+                errors: 5,
+                panics: 6,
+                last_exit: Some("signal 9 (SIGKILL)".to_owned()),
+            }],
+            totals: Totals {
+                closed: [("client".to_owned(), 7)].into(),
+                ..Totals::default()
+            },
+        };
+        let text = status.to_string();
+        assert!(
+            text.starts_with("echo (gannet 0.1.0), up 1h 2m, 1 reloads\n"),
+            "{text}"
+        );
+        assert!(text.contains("listening on ws://127.0.0.1:9501\nmanager 10, master 11\n"));
+        let row = text.lines().find(|line| line.contains("SIGKILL")).unwrap();
+        let cells: Vec<_> = row.split_whitespace().collect();
+        assert_eq!(cells[..7], ["0", "12", "ready", "1m", "1s", "1", "2"]);
+        assert!(text.contains("closed      client 7\n"));
+    }
+}

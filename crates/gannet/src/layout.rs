@@ -1,0 +1,191 @@
+//! Where what stands in the two kinds of shared regions.
+//!
+//! **Control region**, one a server, made by the manager, known to every process:
+//! the reactors' doorbell words, the reactors' counters, the connection table. The reactors
+//! write it; it survives a death of the master.
+//!
+//! **Worker region**, one for each incarnation of a worker or task worker, made by the manager,
+//! known to that worker and the master: the worker's doorbell word, its counters, and for each
+//! reactor a `current` word, an event ring with its arena and a command ring with its arena.
+
+use gannet_shm::{ArenaSpec, RingSpec};
+use serde::{Deserialize, Serialize};
+
+/// `kind` of the control region.
+pub(crate) const CONTROL_KIND: u32 = 0x4743_0001;
+/// `kind` of a worker region.
+pub(crate) const WORKER_KIND: u32 = 0x4757_0001;
+
+/// Sizes from which every offset follows; the same in all processes of one server start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dimensions {
+    pub(crate) reactors: usize,
+    /// Connection slots of each reactor.
+    pub(crate) slots: usize,
+    /// Bytes of each ring; a power of two.
+    pub(crate) ring: usize,
+    /// Bytes of each arena.
+    pub(crate) arena: usize,
+}
+
+/// Words of one row of the connection table: see `conn_table`.
+pub(crate) const ROW_WORDS: usize = 24;
+
+/// Counters of a reactor, as words from [`Dimensions::reactor_counters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum ReactorCounter {
+    /// Connections now open.
+    Connections,
+    /// Connections accepted since the start.
+    Accepted,
+    /// Times that accepting was paused: no descriptors, or `max_connections` reached.
+    AcceptPaused,
+    /// Bytes read from sockets.
+    BytesIn,
+    /// Bytes written to sockets.
+    BytesOut,
+    /// Events given to workers.
+    Events,
+    /// Events given to a worker again because the one before died.
+    Redelivered,
+    /// Events given up: poisonous (killed three workers), or their answer was impossible.
+    Dropped,
+    /// Messages of droppable topics not sent to slow subscribers.
+    PublishDropped,
+    /// Times that reading paused because a worker had no room or a connection had too much in flight.
+    Stalls,
+    /// Events whose handler failed (error or panic).
+    HandlerFailed,
+    /// HTTP requests.
+    Requests,
+    /// Tasks submitted, finished, failed, refused because the queue was full (reactor 0).
+    TasksSubmitted,
+    TasksFinished,
+    TasksFailed,
+    TasksRejected,
+    /// Tasks waiting for a task worker now (reactor 0).
+    TasksQueued,
+    /// Bytes of unfinished events kept by the reactor outside the rings, now.
+    Parked,
+    /// Loop turns.
+    Turns,
+    /// First of [`CLOSE_REASONS`] counters, by `CloseReason` number.
+    Closed,
+}
+
+/// Room for the counters by close reason.
+pub(crate) const CLOSE_REASONS: usize = 24;
+const REACTOR_COUNTERS: usize = 64;
+
+/// Counters of a worker, as words from [`Dimensions::worker_counters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum WorkerCounter {
+    /// Events whose handler ran to its end.
+    Handled,
+    /// Events taken and not finished, now.
+    InFlight,
+    /// Handlers that returned an error.
+    Errors,
+    /// Handlers that panicked.
+    Panics,
+    /// Loop turns: moves as long as the worker lives.
+    Turns,
+    /// No count: 1 while the worker waits for room in a command ring or its arena. It stores 1,
+    /// then (after a SeqCst fence) looks once more, then sleeps. A reactor that has committed
+    /// commands of this worker looks (after a SeqCst fence), and if it is 1, swaps it to 0 and
+    /// rings the worker's bell.
+    CommandsBlocked,
+}
+
+const WORKER_COUNTERS: usize = 64;
+const LINE: usize = 128;
+
+impl Dimensions {
+    pub(crate) fn reactor_bell(&self, reactor: usize) -> usize {
+        reactor * LINE
+    }
+
+    pub(crate) fn reactor_counters(&self, reactor: usize) -> usize {
+        self.reactors * LINE + reactor * REACTOR_COUNTERS * 8
+    }
+
+    /// How many slots of this reactor were ever used: rows above are empty and not to be touched,
+    /// since reading a page of the region makes it cost memory.
+    pub(crate) fn slots_used(&self, reactor: usize) -> usize {
+        self.reactor_counters(reactor) + (REACTOR_COUNTERS - 1) * 8
+    }
+
+    /// The connection table: row `reactor * slots + slot`.
+    pub(crate) fn table(&self) -> usize {
+        self.reactor_counters(self.reactors).next_multiple_of(LINE)
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.reactors * self.slots
+    }
+
+    pub(crate) fn control_len(&self) -> usize {
+        self.table() + gannet_shm::Slots::bytes(self.rows(), ROW_WORDS)
+    }
+
+    pub(crate) const fn worker_bell(&self) -> usize {
+        0
+    }
+
+    pub(crate) const fn worker_counters(&self) -> usize {
+        LINE
+    }
+
+    /// `seq` of the event whose handler is being polled now, of the ring of this reactor; 0 for none.
+    pub(crate) fn current(&self, reactor: usize) -> usize {
+        LINE + WORKER_COUNTERS * 8 + reactor * LINE
+    }
+
+    pub(crate) fn event_ring(&self, reactor: usize) -> RingSpec {
+        RingSpec {
+            offset: self.rings() + 2 * reactor * self.ring_bytes(),
+            capacity: self.ring,
+        }
+    }
+
+    pub(crate) fn command_ring(&self, reactor: usize) -> RingSpec {
+        RingSpec {
+            offset: self.rings() + (2 * reactor + 1) * self.ring_bytes(),
+            capacity: self.ring,
+        }
+    }
+
+    pub(crate) fn event_arena(&self, reactor: usize) -> ArenaSpec {
+        ArenaSpec {
+            offset: self.arenas() + 2 * reactor * self.arena,
+            len: self.arena,
+        }
+    }
+
+    pub(crate) fn command_arena(&self, reactor: usize) -> ArenaSpec {
+        ArenaSpec {
+            offset: self.arenas() + (2 * reactor + 1) * self.arena,
+            len: self.arena,
+        }
+    }
+
+    pub(crate) fn worker_len(&self) -> usize {
+        self.arenas() + 2 * self.reactors * self.arena
+    }
+
+    fn rings(&self) -> usize {
+        self.current(self.reactors).next_multiple_of(PAGE)
+    }
+
+    fn arenas(&self) -> usize {
+        (self.rings() + 2 * self.reactors * self.ring_bytes()).next_multiple_of(PAGE)
+    }
+
+    fn ring_bytes(&self) -> usize {
+        RingSpec::bytes(self.ring).next_multiple_of(PAGE)
+    }
+}
+
+const PAGE: usize = 4096;

@@ -1,0 +1,118 @@
+//! Gannet, a network server engine whose connections outlive the code that serves them.
+//!
+//! A server is several processes of one program: a *master* owns every socket, *workers* run your
+//! code, *task workers* run what is long or blocks, and a *manager* watches over all. What a client
+//! sent stays with the master until a handler has ended. So a worker may crash, hang, be killed, or
+//! be replaced by a new build of the program: no connection drops, and its successor gets what was
+//! not finished.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use gannet::{Bytes, Conn, Handler, Result, Server, Worker};
+//!
+//! /// Sends every message back to whoever sent it.
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     async fn start(_worker: &Worker) -> Result<Self> {
+//!         Ok(Echo)
+//!     }
+//!
+//!     async fn receive(&self, conn: Conn, data: Bytes) -> Result {
+//!         conn.send(data).await
+//!     }
+//! }
+//!
+//! fn main() -> Result {
+//!     Server::tcp("127.0.0.1:9501").workers(2).run::<Echo>()
+//! }
+//! ```
+//!
+//! That is a whole program, with `start`, `stop`, `reload`, `status` and `clients` on its command
+//! line. `docs/guide.md` teaches how to write servers, `docs/operations.md` how to run them.
+//!
+//! # Main types
+//!
+//! - [`Handler`]: what you implement; one method for each kind of event.
+//! - [`Server`]: what `main` puts together and runs. [`Settings`] and [`Listener`] have every setting
+//!   with its default and what it costs.
+//! - [`Conn`]: a connection: send, close, subscribe, bind. Its [`ConnId`] is never used again.
+//! - [`Worker`]: the process that the handler runs in: publish, tasks, all connections.
+//! - HTTP: [`Request`], [`Response`], [`Body`]; [`serve_service`] for an axum router. WebSocket:
+//!   [`Handshake`], [`Accept`], [`Message`].
+//! - [`Task`], [`TaskOptions`], [`TaskError`]: work for task workers.
+//! - [`control`]: steering a running server from another program.
+//!
+//! # Layout
+//!
+//! | module | idea |
+//! |---|---|
+//! | `server`, `cli` | the program: settings from all sides, the command line, the role of a process |
+//! | `manager` | the process that supervises; `manager/places` decides, without I/O |
+//! | `master` | the process that owns the sockets: reactors, ledger, topics, task queue |
+//! | `worker` | the process that runs the handler |
+//! | `bootstrap`, `channel` | what the manager tells a process at its start, and later |
+//! | `wire`, `layout`, `conn_table` | what reactors and workers tell each other in shared memory |
+//! | `handler`, `conn`, `message`, `body`, `task` and others | what handlers see |
+//! | `settings`, `control`, `logging` | settings, control socket, log |
+//! | `sys`, `inherit`, `watch` | system calls that have no safe interface elsewhere |
+//!
+//! `docs/internals/` says what cannot be seen in one file.
+#![deny(unsafe_code)]
+
+pub use bytes::Bytes;
+pub use http;
+
+pub use crate::{
+    body::{Body, BodyError, BodySender, Request, Response, serve_service},
+    close::CloseReason,
+    conn::{Conn, ConnInfo},
+    error::{Error, Result},
+    handler::Handler,
+    id::{ConnId, TaskId, WorkerId},
+    message::{Accept, Handshake, Message},
+    send::SendError,
+    server::{DispatchFn, DispatchRequest, Server},
+    settings::{Dispatch, Listener, Protocol, Settings},
+    task::{Task, TaskError, TaskOptions},
+    text::Text,
+    worker::Worker,
+};
+
+mod body;
+mod bootstrap;
+mod channel;
+mod cli;
+mod close;
+mod conn;
+mod conn_table;
+pub mod control;
+mod error;
+mod handler;
+mod id;
+mod inherit;
+mod layout;
+mod logging;
+mod manager;
+mod master;
+mod message;
+mod send;
+mod server;
+mod settings;
+mod sys;
+mod task;
+mod text;
+mod watch;
+mod wire;
+mod worker;
+
+/// The code in the documents is compiled.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/guide.md")]
+    struct Guide;
+}

@@ -1,0 +1,314 @@
+//! The processes that live, and the channels to them.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
+    process::ExitStatus,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use gannet_shm::Region;
+use rustix::{
+    event::epoll::{self, EventData, EventFlags},
+    process::Signal,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    places::{End, Who},
+    spawn::Spawned,
+};
+use crate::{
+    channel::{Channel, ToMaster, ToWorker},
+    layout::{Dimensions, WorkerCounter},
+};
+
+/// The living children by their key: 0 for the master, the incarnation for a worker.
+#[derive(Debug, Default)]
+pub(super) struct Children {
+    by_key: BTreeMap<u64, Child>,
+}
+
+/// What a worker shares with the master.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) region: Arc<Region>,
+    pub(super) bell: Arc<OwnedFd>,
+}
+
+#[derive(Debug)]
+pub(super) struct Child {
+    spawned: Spawned,
+    /// Of workers.
+    shared: Option<Shared>,
+    /// Messages that the channel had no room for. With what is to travel with them.
+    outbox: VecDeque<(Outgoing, Option<Shared>)>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+enum Outgoing {
+    Master(ToMaster),
+    Worker(ToWorker),
+}
+
+/// Counters of a worker process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) handled: u64,
+    pub(super) in_flight: u64,
+    pub(super) errors: u64,
+    pub(super) panics: u64,
+}
+
+/// What an epoll event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Process(Who),
+    Channel(Who),
+}
+
+impl Children {
+    /// Takes a child into the books and watches it.
+    pub(super) fn add(
+        &mut self,
+        epoll: BorrowedFd<'_>,
+        who: Who,
+        spawned: Spawned,
+        shared: Option<Shared>,
+    ) -> io::Result<()> {
+        let key = key(who);
+        epoll::add(
+            epoll,
+            &spawned.pidfd,
+            EventData::new_u64(key << 2),
+            EventFlags::IN,
+        )?;
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+        epoll::add(
+            epoll,
+            &spawned.channel,
+            EventData::new_u64(key << 2 | 1),
+            flags,
+        )?;
+        self.by_key.insert(
+            key,
+            Child {
+                spawned,
+                shared,
+                outbox: VecDeque::new(),
+            },
+        );
+        Ok(())
+    }
+
+    /// What an event with this number is about, if it is about a child.
+    pub(super) fn source(token: u64) -> Option<Source> {
+        let who = match token >> 2 {
+            0 => Who::Master,
+            incarnation => Who::Worker(incarnation),
+        };
+        match token & 3 {
+            0 => Some(Source::Process(who)),
+            1 => Some(Source::Channel(who)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn pid(&self, who: Who) -> Option<u32> {
+        self.by_key
+            .get(&key(who))
+            .map(|child| child.spawned.process.id())
+    }
+
+    pub(super) fn shared(&self, who: Who) -> Option<&Shared> {
+        self.by_key.get(&key(who))?.shared.as_ref()
+    }
+
+    /// The next message of a child. `None`: there is none now.
+    pub(super) fn recv<T: DeserializeOwned>(&self, who: Who) -> Option<T> {
+        let child = self.by_key.get(&key(who))?;
+        loop {
+            match child.spawned.channel.recv() {
+                Ok(message) => return message.map(|(message, _)| message),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::warn!("a message of {who:?} is not understood: {error}");
+                }
+                Err(error) => {
+                    tracing::warn!("the channel of {who:?} failed: {error}");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Says something to the master, if there is one; `shared` travels with it.
+    pub(super) fn tell_master(&mut self, message: ToMaster, shared: Option<Shared>) {
+        self.tell(Who::Master, Outgoing::Master(message), shared);
+    }
+
+    /// Says something to a worker, if it lives.
+    pub(super) fn tell_worker(&mut self, incarnation: u64, message: ToWorker) {
+        self.tell(Who::Worker(incarnation), Outgoing::Worker(message), None);
+    }
+
+    /// Sends what waits for room.
+    pub(super) fn flush(&mut self, who: Who) {
+        let Some(child) = self.by_key.get_mut(&key(who)) else {
+            return;
+        };
+        while let Some((message, shared)) = child.outbox.front() {
+            if send(&child.spawned.channel, message, shared.as_ref()) {
+                child.outbox.pop_front();
+            } else {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn kill(&self, who: Who) {
+        if let Some(child) = self.by_key.get(&key(who))
+            && let Err(error) =
+                rustix::process::pidfd_send_signal(&child.spawned.pidfd, Signal::KILL)
+        {
+            tracing::debug!("cannot kill {who:?}: {error}");
+        }
+    }
+
+    /// Reaps the child if it has ended. Its descriptors are closed.
+    pub(super) fn reap(&mut self, who: Who) -> Option<(Child, End)> {
+        let status = match self.by_key.get_mut(&key(who))?.spawned.process.try_wait() {
+            Ok(status) => status?,
+            Err(error) => {
+                tracing::error!("cannot wait for {who:?}: {error}");
+                return None;
+            }
+        };
+        let child = self.by_key.remove(&key(who))?;
+        let end = end(child.spawned.process.id(), status);
+        Some((child, end))
+    }
+
+    fn tell(&mut self, who: Who, message: Outgoing, shared: Option<Shared>) {
+        if let Some(child) = self.by_key.get_mut(&key(who)) {
+            child.outbox.push_back((message, shared));
+            self.flush(who);
+        }
+    }
+}
+
+impl Child {
+    pub(super) fn into_shared(self) -> Option<Shared> {
+        self.shared
+    }
+}
+
+impl Shared {
+    pub(super) fn counts(&self, dimensions: &Dimensions) -> Counts {
+        let count = |counter: WorkerCounter| {
+            self.region
+                .word(dimensions.worker_counters() + counter as usize * 8)
+                .load(Relaxed)
+        };
+        Counts {
+            handled: count(WorkerCounter::Handled),
+            in_flight: count(WorkerCounter::InFlight),
+            errors: count(WorkerCounter::Errors),
+            panics: count(WorkerCounter::Panics),
+        }
+    }
+}
+
+/// `false`: there is no room. A channel whose other end is gone takes everything: the end of the
+/// process is told by its pidfd.
+fn send(channel: &Channel, message: &Outgoing, shared: Option<&Shared>) -> bool {
+    let fds: Vec<BorrowedFd<'_>> = shared.map_or_else(Vec::new, |shared| {
+        vec![shared.region.fd(), shared.bell.as_fd()]
+    });
+    match channel.send(message, &fds) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                tracing::error!("cannot send {message:?}: {error}");
+            }
+            true
+        }
+    }
+}
+
+fn key(who: Who) -> u64 {
+    match who {
+        Who::Master => 0,
+        Who::Worker(incarnation) => incarnation,
+    }
+}
+
+fn end(pid: u32, status: ExitStatus) -> End {
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => match signal_name(signal) {
+            Some(name) => format!("signal {signal} ({name})"),
+            None => format!("signal {signal}"),
+        },
+        (None, None) => status.to_string(),
+    };
+    End {
+        pid: Some(pid),
+        clean: status.success(),
+        how,
+    }
+}
+
+/// Of the signals that processes die of.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    let names = [
+        (Signal::HUP, "SIGHUP"),
+        (Signal::INT, "SIGINT"),
+        (Signal::QUIT, "SIGQUIT"),
+        (Signal::ILL, "SIGILL"),
+        (Signal::TRAP, "SIGTRAP"),
+        (Signal::ABORT, "SIGABRT"),
+        (Signal::BUS, "SIGBUS"),
+        (Signal::FPE, "SIGFPE"),
+        (Signal::KILL, "SIGKILL"),
+        (Signal::SEGV, "SIGSEGV"),
+        (Signal::PIPE, "SIGPIPE"),
+        (Signal::TERM, "SIGTERM"),
+        (Signal::XCPU, "SIGXCPU"),
+        (Signal::SYS, "SIGSYS"),
+    ];
+    names
+        .iter()
+        .find(|(known, _)| known.as_raw() == signal)
+        .map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_told_in_words() {
+        assert_eq!(end(7, ExitStatus::from_raw(0)).how, "exit code 0");
+        assert_eq!(end(7, ExitStatus::from_raw(101 << 8)).how, "exit code 101");
+        assert_eq!(end(7, ExitStatus::from_raw(9)).how, "signal 9 (SIGKILL)");
+        assert!(end(7, ExitStatus::from_raw(0)).clean && !end(7, ExitStatus::from_raw(11)).clean);
+    }
+
+    #[test]
+    fn tokens_and_sources_agree() {
+        assert_eq!(Children::source(0), Some(Source::Process(Who::Master)));
+        assert_eq!(Children::source(1), Some(Source::Channel(Who::Master)));
+        assert_eq!(
+            Children::source(7 << 2 | 1),
+            Some(Source::Channel(Who::Worker(7)))
+        );
+        assert_eq!(Children::source(7 << 2 | 2), None);
+    }
+}

@@ -1,0 +1,431 @@
+//! The manager's loop: what happens goes to [`Places`], what that decides is done here.
+
+use std::{
+    io::{self, Write},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::Arc,
+    time::Instant,
+};
+
+use gannet_shm::Region;
+use rustix::{
+    buffer::spare_capacity,
+    event::{
+        Timespec,
+        epoll::{self, CreateFlags, Event, EventData, EventFlags},
+    },
+    process::Signal,
+};
+
+use super::{
+    Program,
+    children::{Children, Counts, Shared, Source},
+    control::{ControlSocket, LISTENER_TOKEN},
+    listeners::Listeners,
+    places::{Action, End, Input, Limits, Places, RequestId, Who, title},
+    report::{self, Report},
+    spawn::{Spawner, eventfd},
+};
+use crate::{
+    ConnId, Error, Result, Settings, WorkerId,
+    bootstrap::Role,
+    channel::{FromMaster, FromWorker, ToMaster, ToWorker},
+    conn_table::ConnTable,
+    control::{Reloaded, Reply, Request},
+    layout::WORKER_KIND,
+    server::ReadyFn,
+    settings::millis,
+    sys::SignalFd,
+};
+
+/// All that the manager has.
+pub(super) struct Manager {
+    epoll: OwnedFd,
+    signals: SignalFd,
+    control: ControlSocket,
+    listeners: Listeners,
+    spawner: Spawner,
+    table: ConnTable,
+    places: Places,
+    children: Children,
+    /// By place: counters of processes that have ended.
+    departed: Vec<Counts>,
+    started: Instant,
+    on_ready: Option<ReadyFn>,
+    reread: Box<dyn Fn() -> Result<Settings>>,
+}
+
+impl Manager {
+    pub(super) fn new(
+        settings: Settings,
+        listeners: Listeners,
+        program: Program,
+        signals: SignalFd,
+        control: ControlSocket,
+        on_ready: Option<ReadyFn>,
+        reread: Box<dyn Fn() -> Result<Settings>>,
+    ) -> Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(
+            &epoll,
+            &signals,
+            EventData::new_u64(SIGNALS_TOKEN),
+            EventFlags::IN,
+        )?;
+        control.watch(epoll.as_fd())?;
+
+        let started = Instant::now();
+        let limits = Limits {
+            workers: settings.workers,
+            task_workers: settings.task_workers,
+            start_timeout: millis(settings.start_timeout_ms),
+            max_wait_time: millis(settings.max_wait_time_ms),
+        };
+        let departed = vec![Counts::default(); settings.workers + settings.task_workers];
+        let spawner = Spawner::new(settings, program)?;
+        let table = ConnTable::attach(spawner.control.clone(), spawner.dimensions);
+        Ok(Manager {
+            epoll,
+            signals,
+            control,
+            listeners,
+            spawner,
+            table,
+            places: Places::new(started, limits),
+            children: Children::default(),
+            departed,
+            started,
+            on_ready,
+            reread,
+        })
+    }
+
+    /// Returns when no process is left.
+    pub(super) fn run(&mut self) -> Result {
+        let mut events = Vec::with_capacity(64);
+        loop {
+            if let Some(result) = self.act() {
+                return result;
+            }
+            let now = Instant::now();
+            let wait = self
+                .places
+                .poll_timeout()
+                .map(|at| at.saturating_duration_since(now));
+            let wait = wait.map(|wait| Timespec {
+                tv_sec: wait.as_secs() as i64,
+                tv_nsec: wait.subsec_nanos().into(),
+            });
+            events.clear();
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), wait.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Error::from(error).context("epoll_wait")),
+            }
+            for event in &events {
+                self.dispatch(event);
+            }
+            self.places.handle_timeout(Instant::now());
+        }
+    }
+
+    fn dispatch(&mut self, event: &Event) {
+        let token = event.data.u64();
+        if token == SIGNALS_TOKEN {
+            while let Some(signal) = self.signals.next() {
+                self.signal(signal);
+            }
+        } else if token == LISTENER_TOKEN {
+            self.control.accept(self.epoll.as_fd());
+        } else if let Some(connection) = ControlSocket::connection(token) {
+            self.serve(connection);
+        } else {
+            match Children::source(token) {
+                Some(Source::Channel(who)) => {
+                    self.children.flush(who);
+                    self.hear(who);
+                }
+                Some(Source::Process(who)) => {
+                    // What it said before it ended counts.
+                    self.hear(who);
+                    self.reap(who);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::USR1 => self.happened(Input::Reload {
+                tasks_only: false,
+                request: None,
+            }),
+            Signal::USR2 => self.happened(Input::Reload {
+                tasks_only: true,
+                request: None,
+            }),
+            Signal::HUP => self.reread_settings(),
+            _ => {
+                tracing::info!("stopping: a signal asked for it");
+                self.happened(Input::Stop);
+            }
+        }
+    }
+
+    fn reread_settings(&mut self) {
+        let level = (self.reread)().and_then(|settings| {
+            crate::logging::check_filter(&settings.log_level).map(|()| settings.log_level)
+        });
+        match level {
+            Ok(level) => {
+                crate::logging::set_level(&level);
+                tracing::info!("settings read again: log_level is {level}");
+                self.spawner.settings.log_level = level;
+            }
+            Err(error) => tracing::error!("settings not read again: {error}"),
+        }
+    }
+
+    fn serve(&mut self, connection: u64) {
+        while let Some(request) = self.control.serve(connection, Instant::now()) {
+            match request {
+                Request::Status {} => {
+                    let status = self.report().status();
+                    self.control.reply(connection, &Reply::ok(status));
+                }
+                Request::Clients { from, limit } => {
+                    let page = report::clients(&self.table, from, limit);
+                    self.control.reply(connection, &Reply::ok(page));
+                }
+                Request::Reload { tasks_only } => {
+                    let request = Some(RequestId(connection));
+                    self.happened(Input::Reload {
+                        tasks_only,
+                        request,
+                    });
+                }
+                Request::Stop {} => {
+                    tracing::info!("stopping: the control socket asked for it");
+                    self.control.reply(connection, &Reply::ok("stopping"));
+                    self.happened(Input::Stop);
+                }
+                Request::Kick { conn } => {
+                    let conn = ConnId::from_u64(conn);
+                    if self.table.is_open(conn) {
+                        self.children.tell_master(ToMaster::Kick { conn }, None);
+                        self.control.reply(connection, &Reply::ok("kicked"));
+                    } else {
+                        let message = format!("there is no connection {conn}");
+                        self.control
+                            .reply(connection, &Reply::error("not_found", message));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what a child says.
+    fn hear(&mut self, who: Who) {
+        match who {
+            Who::Master => {
+                while let Some(message) = self.children.recv(who) {
+                    match message {
+                        FromMaster::Ready => self.happened(Input::Ready(who)),
+                        FromMaster::Attached { incarnation, .. } => {
+                            self.happened(Input::Attached(incarnation));
+                        }
+                        FromMaster::Failed { error } => self.happened(Input::Failed(who, error)),
+                        FromMaster::Stalled { incarnation, .. } => {
+                            self.happened(Input::Stalled(incarnation));
+                        }
+                        FromMaster::Retired {
+                            worker,
+                            incarnation,
+                        } => {
+                            tracing::debug!("worker {worker} ({incarnation}) has nothing left");
+                        }
+                        FromMaster::Stopped => self.happened(Input::Stopped),
+                    }
+                }
+            }
+            Who::Worker(incarnation) => {
+                while let Some(message) = self.children.recv(who) {
+                    match message {
+                        FromWorker::Ready { .. } => self.happened(Input::Ready(who)),
+                        FromWorker::Failed { error } => self.happened(Input::Failed(who, error)),
+                        FromWorker::Retire => self.happened(Input::Retire(incarnation)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn reap(&mut self, who: Who) {
+        let Some((child, end)) = self.children.reap(who) else {
+            return;
+        };
+        let place = self
+            .places
+            .processes()
+            .find(|(number, _)| Who::Worker(*number) == who);
+        if let (Some((_, process)), Some(shared)) = (place, child.into_shared()) {
+            self.departed[process.place].add(&shared.counts(&self.spawner.dimensions));
+        }
+        self.happened(Input::Exited(who, end));
+    }
+
+    /// Does what was decided, until nothing is left to do. The result, when all is over.
+    fn act(&mut self) -> Option<Result> {
+        while let Some(action) = self.places.poll_action() {
+            match action {
+                Action::SpawnMaster { generation } => {
+                    let listeners = self.listeners.descriptors();
+                    let role = Role::Master {
+                        listeners,
+                        generation,
+                    };
+                    let started = self.spawner.spawn(role, "master").and_then(|spawned| {
+                        Ok(self
+                            .children
+                            .add(self.epoll.as_fd(), Who::Master, spawned, None)?)
+                    });
+                    self.check_started(Who::Master, started);
+                }
+                Action::SpawnWorker {
+                    worker,
+                    incarnation,
+                    generation,
+                } => {
+                    let started = self.spawn_worker(worker, incarnation, generation);
+                    self.check_started(Who::Worker(incarnation), started);
+                }
+                Action::Attach {
+                    worker,
+                    incarnation,
+                } => {
+                    let shared = self.children.shared(Who::Worker(incarnation)).cloned();
+                    let task_worker = self.is_task_worker(worker);
+                    let attach = ToMaster::Attach {
+                        worker,
+                        task_worker,
+                        incarnation,
+                    };
+                    if shared.is_some() {
+                        self.children.tell_master(attach, shared);
+                    }
+                }
+                Action::Dead {
+                    worker,
+                    incarnation,
+                    blame,
+                } => {
+                    let dead = ToMaster::Dead {
+                        worker,
+                        incarnation,
+                        blame,
+                    };
+                    self.children.tell_master(dead, None);
+                }
+                Action::Stop { deadline } => {
+                    let deadline_ms = deadline.as_millis() as u64;
+                    self.listeners.close();
+                    self.children
+                        .tell_master(ToMaster::Stop { deadline_ms }, None);
+                }
+                Action::Exit { incarnation } => {
+                    self.children.tell_worker(incarnation, ToWorker::Exit);
+                }
+                Action::Kill(who) => self.children.kill(who),
+                Action::Started => self.announce(),
+                Action::Reloaded { requests, reloaded } => self.reloaded(&requests, &reloaded),
+                Action::Finished(Ok(())) => return Some(Ok(())),
+                Action::Finished(Err(error)) => return Some(Err(Error::new(error))),
+            }
+        }
+        None
+    }
+
+    fn spawn_worker(&mut self, worker: WorkerId, incarnation: u64, generation: u64) -> Result {
+        let len = self.spawner.dimensions.worker_len();
+        let region = Region::create("gannet-worker", WORKER_KIND, len)?;
+        let bell = Arc::new(eventfd()?);
+        let task_worker = self.is_task_worker(worker);
+        let role = Role::Worker {
+            id: worker,
+            task_worker,
+            incarnation,
+            generation,
+            region: region.fd().as_raw_fd(),
+            bell: bell.as_raw_fd(),
+        };
+        let spawned = self.spawner.spawn(role, &title(worker, task_worker))?;
+        let shared = Shared { region, bell };
+        let who = Who::Worker(incarnation);
+        Ok(self
+            .children
+            .add(self.epoll.as_fd(), who, spawned, Some(shared))?)
+    }
+
+    fn check_started(&mut self, who: Who, started: Result) {
+        if let Err(error) = started {
+            let how = error.to_string();
+            self.happened(Input::Failed(who, how.clone()));
+            self.happened(Input::Exited(
+                who,
+                End {
+                    pid: None,
+                    clean: false,
+                    how,
+                },
+            ));
+        }
+    }
+
+    fn announce(&self) {
+        if let Some(on_ready) = &self.on_ready {
+            return on_ready(&self.spawner.settings);
+        }
+        let mut stdout = io::stdout().lock();
+        // A closed stdout is no reason to stop serving.
+        let written = self
+            .spawner
+            .settings
+            .listeners
+            .iter()
+            .try_for_each(|listener| {
+                let scheme = listener.protocol.scheme();
+                writeln!(stdout, "listening on {scheme}://{}", listener.address)
+            });
+        let _ = written.and_then(|()| stdout.flush());
+    }
+
+    fn reloaded(&mut self, requests: &[RequestId], reloaded: &Reloaded) {
+        for &RequestId(connection) in requests {
+            self.control.reply(connection, &Reply::ok(reloaded));
+            // Another request may have waited for this one.
+            self.serve(connection);
+        }
+    }
+
+    fn happened(&mut self, input: Input) {
+        self.places.handle(Instant::now(), input);
+    }
+
+    fn is_task_worker(&self, worker: WorkerId) -> bool {
+        usize::from(worker.0) >= self.spawner.settings.workers
+    }
+
+    fn report(&self) -> Report<'_> {
+        Report {
+            now: Instant::now(),
+            started: self.started,
+            spawner: &self.spawner,
+            places: &self.places,
+            children: &self.children,
+            departed: &self.departed,
+        }
+    }
+}
+
+/// Epoll token that is neither a child's nor the control socket's.
+const SIGNALS_TOKEN: u64 = 3;

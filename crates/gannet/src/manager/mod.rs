@@ -1,0 +1,91 @@
+//! The manager process: the one that the user started.
+//!
+//! One thread, one epoll loop. It opens the listening sockets, starts the master and the workers,
+//! watches them, and steers the server by signals and through the control socket. It carries no
+//! connection and runs no handler.
+//!
+//! - [`places`] decides which processes there are to be; no I/O.
+//! - [`event_loop`] is the loop: what happens goes to `places`, what that decides is done here.
+//! - [`children`] are the processes and the channels to them; [`spawn`] starts one.
+//! - [`control`] is the server's end of the control socket; [`report`] answers `status` and
+//!   `clients`.
+//! - [`program`], [`pid_file`], [`listeners`]: what is fixed once at the start.
+//!
+//! # Signals
+//!
+//! | signal     | what happens                                                              |
+//! |------------|---------------------------------------------------------------------------|
+//! | TERM, INT  | stop gracefully; again: at once                                           |
+//! | USR1       | reload workers and task workers                                           |
+//! | USR2       | reload task workers                                                       |
+//! | HUP        | read `log_level` from the settings file again                             |
+//!
+//! Children are started with all of them blocked. The master takes them with a signalfd of its own
+//! and sends each on to the manager; in workers they do nothing. So a Ctrl-C, which the terminal
+//! sends to every process of the group, stops the server once and gracefully.
+//!
+//! # What outlives what
+//!
+//! The listening sockets, the control region and the reactors' eventfds belong to the manager and
+//! outlive every master; a worker's region belongs to its incarnation. Children die with the manager
+//! (a death signal set by the child before its exec, and, as a second net, the end of file on its
+//! channel).
+
+mod children;
+mod control;
+mod event_loop;
+mod listeners;
+mod pid_file;
+mod places;
+mod program;
+mod report;
+mod spawn;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use self::{control::ControlSocket, event_loop::Manager, listeners::Listeners, pid_file::PidFile};
+pub(crate) use self::{
+    places::title,
+    program::{ENV as TITLED_ENV, Program},
+};
+use crate::{Result, Settings, server::ReadyFn, settings, sys::SignalFd};
+
+/// What the manager is to run. The settings were checked.
+pub(crate) struct Start {
+    pub(crate) settings: Settings,
+    /// The addresses of the listeners, looked up.
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) pid_file: PathBuf,
+    pub(crate) program: Program,
+    /// Called when everything is ready, in place of printing the addresses.
+    pub(crate) on_ready: Option<ReadyFn>,
+    /// Reads the settings again, for HUP.
+    pub(crate) reread: Box<dyn Fn() -> Result<Settings>>,
+}
+
+/// Runs a server until it has been stopped.
+pub(crate) fn run(start: Start) -> Result {
+    let Start {
+        mut settings,
+        addresses,
+        pid_file,
+        program,
+        on_ready,
+        reread,
+    } = start;
+    // Before anything is made that would have to be removed again.
+    let signals = SignalFd::steering()?;
+    let pid_file = PidFile::create(&pid_file).map(|file| (file, pid_file))?;
+    settings::raise_file_limit(&mut settings);
+    let listeners = Listeners::bind(&mut settings, &addresses)?;
+    let control = ControlSocket::bind(&pid_file.1)?;
+
+    let mut manager = Manager::new(
+        settings, listeners, program, signals, control, on_ready, reread,
+    )?;
+    let result = manager.run();
+    // Whoever waits for the end on the control socket finds the pid file gone.
+    drop(pid_file.0);
+    drop(manager);
+    result
+}

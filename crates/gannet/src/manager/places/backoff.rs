@@ -1,0 +1,98 @@
+//! How long to wait before the next try.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+/// Delays of one place: none after the first early death, then 100 ms, doubled up to 10 s for a
+/// process that did not become ready, up to 300 ms for one that did: clients wait for it, and the
+/// event that kills it is given up after three times. A process that lives for 10 s makes good what
+/// was before.
+#[derive(Debug, Default)]
+pub(crate) struct BackOff {
+    /// Processes in a row that did not start, or died within [`EARLY`].
+    early_deaths: u32,
+    until: Option<Instant>,
+}
+
+impl BackOff {
+    /// A process failed that was ready for `lived`, or never.
+    pub(super) fn failed(&mut self, now: Instant, lived: Option<Duration>) -> Delay {
+        let longest = match lived {
+            Some(_) => LONGEST_AFTER_SERVICE,
+            None => LONGEST,
+        };
+        let lived = lived.unwrap_or_default();
+        if lived >= GOOD {
+            self.early_deaths = 0;
+        } else if lived < EARLY {
+            self.early_deaths += 1;
+        }
+        let delay = match self.early_deaths {
+            0 | 1 => Duration::ZERO,
+            _ if lived >= EARLY => Duration::ZERO,
+            deaths => longest.min(FIRST * 2u32.saturating_pow(deaths - 2)),
+        };
+        self.until = Some(now + delay);
+        Delay(delay)
+    }
+
+    /// A process is started: there is nothing to wait for.
+    pub(super) fn begin(&mut self) {
+        self.until = None;
+    }
+
+    /// Forgets a delay that is over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.until.take_if(|until| *until <= now);
+    }
+
+    /// When the delay is over; `None` if nothing is to be waited for.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+}
+
+/// How long the next try is delayed: `at once`, `in 100ms`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delay(Duration);
+
+impl fmt::Display for Delay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Duration::ZERO => f.write_str("at once"),
+            delay => write!(f, "in {delay:?}"),
+        }
+    }
+}
+
+const EARLY: Duration = Duration::from_secs(1);
+const GOOD: Duration = Duration::from_secs(10);
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(10);
+const LONGEST_AFTER_SERVICE: Duration = Duration::from_millis(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_a_limit_and_are_forgotten_after_a_good_life() {
+        let now = Instant::now();
+        let mut backoff = BackOff::default();
+        let mut fail = |lived| backoff.failed(now, lived).0.as_millis();
+        let delays: Vec<_> = (0..11).map(|_| fail(None)).collect();
+        assert_eq!(
+            delays,
+            [
+                0, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000
+            ]
+        );
+        assert_eq!(fail(Some(Duration::from_secs(5))), 0);
+        assert_eq!(fail(Some(Duration::from_millis(999))), 300);
+        assert_eq!(fail(Some(Duration::from_secs(10))), 0);
+        assert_eq!(fail(None), 0);
+        assert_eq!(fail(None), 100);
+    }
+}

@@ -1,0 +1,282 @@
+//! What `status` and `clients` tell.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::Ordering::Relaxed,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    children::{Children, Counts},
+    places::{Place, Places, Process, State, Who},
+    spawn::Spawner,
+};
+use crate::{
+    CloseReason,
+    conn_table::{Cell, ConnTable},
+    control::{
+        ClientPage, ClientRow, ListenerStatus, Role, Status, Totals, WorkerState, WorkerStatus,
+    },
+    layout::ReactorCounter,
+};
+
+/// What a report is made from.
+pub(super) struct Report<'a> {
+    pub(super) now: Instant,
+    pub(super) started: Instant,
+    pub(super) spawner: &'a Spawner,
+    pub(super) places: &'a Places,
+    pub(super) children: &'a Children,
+    /// By place: counters of processes that have ended.
+    pub(super) departed: &'a [Counts],
+}
+
+impl Report<'_> {
+    pub(super) fn status(&self) -> Status {
+        let settings = &self.spawner.settings;
+        let master = self.places.master();
+        let listeners = settings.listeners.iter().map(|listener| ListenerStatus {
+            address: listener.address.clone(),
+            protocol: listener.protocol,
+        });
+        Status {
+            name: settings.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            manager_pid: std::process::id(),
+            master_pid: self.children.pid(Who::Master),
+            master_restarts: master.restarts,
+            master_last_exit: master.last_exit.clone(),
+            uptime_ms: self.age(self.started),
+            reloads: self.places.reloads(),
+            stopping: self.places.is_stopping(),
+            listeners: listeners.collect(),
+            workers: self.workers(),
+            totals: self.totals(),
+        }
+    }
+
+    fn workers(&self) -> Vec<WorkerStatus> {
+        let mut rows = Vec::new();
+        for (index, place) in self.places.places().iter().enumerate() {
+            let processes = self
+                .places
+                .processes()
+                .filter(|(_, process)| process.place == index);
+            let before = rows.len();
+            rows.extend(processes.map(|(number, process)| self.process(place, number, process)));
+            if rows.len() == before {
+                rows.push(self.waiting(place, index));
+            }
+        }
+        rows
+    }
+
+    fn process(&self, place: &Place, incarnation: u64, process: &Process) -> WorkerStatus {
+        let who = Who::Worker(incarnation);
+        let shared = self.children.shared(who);
+        let own = shared
+            .map(|shared| shared.counts(&self.spawner.dimensions))
+            .unwrap_or_default();
+        let mut counts = own;
+        if place.principal() == Some(incarnation) {
+            counts.add(&self.departed[process.place]);
+        }
+        WorkerStatus {
+            pid: self.children.pid(who),
+            state: match process.state {
+                State::Starting { .. } => WorkerState::Starting,
+                State::Ready => WorkerState::Ready,
+                State::Retiring { .. } => WorkerState::Retiring,
+            },
+            incarnation,
+            generation: process.generation,
+            age_ms: self.age(process.started),
+            in_flight: own.in_flight,
+            ..row(place, &counts)
+        }
+    }
+
+    /// A place without a process.
+    fn waiting(&self, place: &Place, index: usize) -> WorkerStatus {
+        WorkerStatus {
+            in_flight: 0,
+            ..row(place, &self.departed[index])
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        let dimensions = &self.spawner.dimensions;
+        let word = |counter: usize| -> u64 {
+            let of_reactor = |reactor| dimensions.reactor_counters(reactor) + counter * 8;
+            let words = (0..dimensions.reactors).map(of_reactor);
+            words
+                .map(|at| self.spawner.control.word(at).load(Relaxed))
+                .sum()
+        };
+        let sum = |counter: ReactorCounter| word(counter as usize);
+        let closed: BTreeMap<String, u64> = CloseReason::ALL
+            .iter()
+            .map(|&reason| (reason.name().to_owned(), reason as usize))
+            .map(|(name, number)| (name, word(ReactorCounter::Closed as usize + number)))
+            .filter(|&(_, count)| count > 0)
+            .collect();
+        Totals {
+            connections: sum(ReactorCounter::Connections),
+            accepted: sum(ReactorCounter::Accepted),
+            accept_paused: sum(ReactorCounter::AcceptPaused),
+            closed,
+            bytes_in: sum(ReactorCounter::BytesIn),
+            bytes_out: sum(ReactorCounter::BytesOut),
+            events: sum(ReactorCounter::Events),
+            handled: self.handled(),
+            redelivered: sum(ReactorCounter::Redelivered),
+            dropped: sum(ReactorCounter::Dropped),
+            publish_dropped: sum(ReactorCounter::PublishDropped),
+            stalls: sum(ReactorCounter::Stalls),
+            handler_failed: sum(ReactorCounter::HandlerFailed),
+            requests: sum(ReactorCounter::Requests),
+            tasks_submitted: sum(ReactorCounter::TasksSubmitted),
+            tasks_finished: sum(ReactorCounter::TasksFinished),
+            tasks_failed: sum(ReactorCounter::TasksFailed),
+            tasks_rejected: sum(ReactorCounter::TasksRejected),
+            tasks_queued: sum(ReactorCounter::TasksQueued),
+            parked: sum(ReactorCounter::Parked),
+            turns: sum(ReactorCounter::Turns),
+        }
+    }
+
+    fn handled(&self) -> u64 {
+        let departed: u64 = self.departed.iter().map(|counts| counts.handled).sum();
+        let living = self.places.processes().filter_map(|(incarnation, _)| {
+            let shared = self.children.shared(Who::Worker(incarnation))?;
+            Some(shared.counts(&self.spawner.dimensions).handled)
+        });
+        departed + living.sum::<u64>()
+    }
+
+    fn age(&self, since: Instant) -> u64 {
+        self.now.saturating_duration_since(since).as_millis() as u64
+    }
+}
+
+/// The rows of the connection table from `from` on that are in use, at most `limit`.
+pub(super) fn clients(table: &ConnTable, from: usize, limit: usize) -> ClientPage {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64;
+    let limit = limit.clamp(1, MAX_PAGE);
+    let mut clients = Vec::new();
+    for index in table.rows_in_use(from) {
+        if clients.len() == limit {
+            return ClientPage {
+                clients,
+                next: Some(index),
+            };
+        }
+        let Some(row) = table.row(index) else {
+            continue;
+        };
+        let cell = |cell| table.cell(index, cell).load(Relaxed);
+        clients.push(ClientRow {
+            id: row.id,
+            peer: row.peer.to_string(),
+            listener: row.listener.into(),
+            worker: row.worker,
+            uid: (!row.uid.is_empty()).then_some(row.uid),
+            websocket: row.websocket,
+            age_ms: now.saturating_sub(row.opened),
+            idle_ms: now.saturating_sub(cell(Cell::LastSeen).max(row.opened)),
+            bytes_in: cell(Cell::BytesIn),
+            bytes_out: cell(Cell::BytesOut),
+            messages_in: cell(Cell::MessagesIn),
+            messages_out: cell(Cell::MessagesOut),
+            queued: cell(Cell::Queued),
+        });
+    }
+    ClientPage {
+        clients,
+        next: None,
+    }
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, other: &Counts) {
+        self.handled += other.handled;
+        self.errors += other.errors;
+        self.panics += other.panics;
+    }
+}
+
+fn row(place: &Place, counts: &Counts) -> WorkerStatus {
+    WorkerStatus {
+        id: place.id,
+        role: if place.task_worker {
+            Role::TaskWorker
+        } else {
+            Role::Worker
+        },
+        pid: None,
+        state: WorkerState::Waiting,
+        incarnation: 0,
+        generation: place.generation(),
+        restarts: place.restarts,
+        age_ms: 0,
+        in_flight: 0,
+        handled: counts.handled,
+        errors: counts.errors,
+        panics: counts.panics,
+        last_exit: place.last_exit.clone(),
+    }
+}
+
+/// Rows in one reply, so that it is made in milliseconds.
+const MAX_PAGE: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use gannet_shm::Region;
+
+    use super::*;
+    use crate::{
+        ConnId, WorkerId,
+        conn_table::Row,
+        layout::{CONTROL_KIND, Dimensions},
+    };
+
+    #[test]
+    fn clients_come_in_pages_without_gaps() {
+        let dimensions = Dimensions {
+            reactors: 2,
+            slots: 8,
+            ring: 1 << 16,
+            arena: 1 << 22,
+        };
+        let control = Region::create("report", CONTROL_KIND, dimensions.control_len()).unwrap();
+        let table = ConnTable::attach(control, dimensions);
+        for slot in [1, 3, 5] {
+            for reactor in 0..2 {
+                let id = ConnId::new(1, reactor, slot);
+                let row = Row {
+                    id,
+                    listener: 0,
+                    worker: WorkerId(0),
+                    websocket: false,
+                    peer: "127.0.0.1:5".parse().unwrap(),
+                    local: "127.0.0.1:6".parse().unwrap(),
+                    uid: String::new(),
+                    opened: 0,
+                };
+                table.open(table.row_of(id).unwrap(), &row);
+            }
+        }
+        let (mut seen, mut from) = (Vec::new(), Some(0));
+        while let Some(row) = from {
+            let page = clients(&table, row, 4);
+            assert!(page.clients.len() <= 4);
+            seen.extend(page.clients.iter().map(|client| client.id.slot()));
+            from = page.next;
+        }
+        assert_eq!(seen, [1, 3, 5, 1, 3, 5]);
+    }
+}

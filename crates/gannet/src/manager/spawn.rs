@@ -1,0 +1,128 @@
+//! Starting a child.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::{
+        fd::{AsRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
+    process::{Child as Process, Command, Stdio},
+    sync::Arc,
+};
+
+use gannet_shm::Region;
+use rustix::{
+    event::EventfdFlags,
+    fs::{MemfdFlags, SealFlags},
+    process::{Pid, PidfdFlags},
+};
+
+use super::Program;
+use crate::{
+    Error, Result, Settings,
+    bootstrap::{self, Bootstrap, Role},
+    channel::Channel,
+    layout::{CONTROL_KIND, Dimensions},
+    sys, wire,
+};
+
+/// What all children have in common.
+#[derive(Debug)]
+pub(super) struct Spawner {
+    pub(super) program: Program,
+    pub(super) settings: Settings,
+    pub(super) dimensions: Dimensions,
+    pub(super) control: Arc<Region>,
+    reactor_bells: Vec<OwnedFd>,
+}
+
+/// A child that was started.
+#[derive(Debug)]
+pub(super) struct Spawned {
+    pub(super) process: Process,
+    pub(super) pidfd: OwnedFd,
+    pub(super) channel: Channel,
+}
+
+impl Spawner {
+    pub(super) fn new(settings: Settings, program: Program) -> Result<Self> {
+        let dimensions = crate::settings::dimensions(&settings);
+        let control = Region::create("gannet-control", CONTROL_KIND, dimensions.control_len())?;
+        let bells = (0..settings.reactors).map(|_| eventfd());
+        let reactor_bells = bells.collect::<io::Result<_>>()?;
+        Ok(Spawner {
+            program,
+            settings,
+            dimensions,
+            control,
+            reactor_bells,
+        })
+    }
+
+    /// Starts the program that stands at the path now, with `role`; `title` is for `ps`.
+    ///
+    /// Only on the manager's thread: the children die when the thread does.
+    pub(super) fn spawn(&self, role: Role, title: &str) -> Result<Spawned> {
+        let (channel, childs_end) = Channel::pair()?;
+        let mut inherit: Vec<RawFd> = vec![childs_end.as_raw_fd(), self.control.fd().as_raw_fd()];
+        inherit.extend(self.reactor_bells.iter().map(AsRawFd::as_raw_fd));
+        match &role {
+            Role::Master { listeners, .. } => inherit.extend(listeners),
+            Role::Worker { region, bell, .. } => inherit.extend([region, bell]),
+        }
+        let bootstrap = Bootstrap {
+            abi: wire::ABI,
+            manager_pid: std::process::id(),
+            settings: self.settings.clone(),
+            dimensions: self.dimensions,
+            channel: childs_end.as_raw_fd(),
+            control: self.control.fd().as_raw_fd(),
+            reactor_bells: self.reactor_bells.iter().map(AsRawFd::as_raw_fd).collect(),
+            role,
+        };
+        let bootstrap = sealed(&serde_json::to_vec(&bootstrap)?)?;
+        inherit.push(bootstrap.as_raw_fd());
+
+        let mut command = Command::new(&self.program.path);
+        command
+            .arg0(self.program.title(title))
+            .args(&self.program.arguments)
+            .env(bootstrap::ENV, bootstrap.as_raw_fd().to_string())
+            .env_remove(super::TITLED_ENV)
+            .stdin(Stdio::null());
+        sys::as_child(&mut command, inherit);
+        let process = command.spawn().map_err(|error| {
+            Error::new(format!(
+                "cannot start {}: {error}",
+                self.program.path.display()
+            ))
+        })?;
+        let pidfd = rustix::process::pidfd_open(Pid::from_child(&process), PidfdFlags::NONBLOCK)?;
+        Ok(Spawned {
+            process,
+            pidfd,
+            channel,
+        })
+    }
+}
+
+/// An eventfd, close-on-exec, as a doorbell.
+pub(super) fn eventfd() -> io::Result<OwnedFd> {
+    Ok(rustix::event::eventfd(
+        0,
+        EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
+    )?)
+}
+
+/// A memfd with these bytes that nobody can change.
+fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(rustix::fs::memfd_create("gannet-bootstrap", flags)?);
+    file.write_all(bytes)?;
+    rustix::fs::fcntl_add_seals(
+        &file,
+        SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL,
+    )?;
+    Ok(file.into())
+}

@@ -1,0 +1,246 @@
+//! Taking new connections.
+//!
+//! Accepting pauses, and the kernel's backlog holds who comes meanwhile, while `max_connections`
+//! are open or the process has no descriptors left. It is tried again ten times a second.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+    sync::atomic::Ordering::Relaxed,
+};
+
+use gannet_proto::http1;
+use rustix::{
+    event::epoll,
+    io::Errno,
+    net::{SocketAddrAny, SocketFlags, sockopt},
+};
+
+use super::{
+    conn::{Conn, Phase, Speaks, Stall},
+    http::Http,
+    reactor::{LISTENER, Reactor, register},
+};
+use crate::{
+    conn_table::{Cell, Row},
+    id::WorkerId,
+    layout::ReactorCounter,
+    settings::Protocol,
+    wire::event::EventKind,
+};
+
+/// The listening sockets of a reactor.
+pub(super) struct Accepting {
+    listeners: Vec<Listening>,
+    active: bool,
+    /// Connections accepted so far.
+    taken: u64,
+}
+
+struct Listening {
+    socket: OwnedFd,
+    local: SocketAddr,
+}
+
+impl Accepting {
+    pub(super) fn new(sockets: Vec<OwnedFd>) -> io::Result<Self> {
+        let listeners = sockets
+            .into_iter()
+            .map(|socket| {
+                let local = rustix::net::getsockname(&socket)?;
+                let local = SocketAddr::try_from(local).map_err(|_| io::ErrorKind::InvalidInput)?;
+                Ok(Listening { socket, local })
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Accepting {
+            listeners,
+            active: false,
+            taken: 0,
+        })
+    }
+}
+
+impl Reactor {
+    /// Takes what a listener has, up to a bound.
+    pub(super) fn accept(&mut self, listener: usize) {
+        for _ in 0..ACCEPTS {
+            if !self.accepting.active {
+                return;
+            }
+            if self.connections.load(Relaxed) >= self.settings.max_connections {
+                return self.pause_accepting("max_connections is reached");
+            }
+            let Some(listening) = self.accepting.listeners.get(listener) else {
+                return;
+            };
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            match rustix::net::acceptfrom_with(&listening.socket, flags) {
+                Ok((socket, peer)) => self.accepted(listener, socket, peer),
+                Err(Errno::AGAIN) => return,
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    return self.pause_accepting("no descriptors are left (raise `ulimit -n`)");
+                }
+                // The client gave up, or the network did: accept(2) tells of the next one.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Listens (again) if it may.
+    pub(super) fn resume_accepting(&mut self) {
+        if self.accepting.active
+            || self.stopping.is_some()
+            || self.connections.load(Relaxed) >= self.settings.max_connections
+        {
+            return;
+        }
+        self.accepting.active = true;
+        for (index, listening) in self.accepting.listeners.iter().enumerate() {
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
+            if let Err(error) = register(
+                &self.epoll,
+                &listening.socket,
+                LISTENER | index as u64,
+                flags,
+            ) {
+                tracing::error!(%error, "cannot listen");
+            }
+        }
+    }
+
+    /// Takes everyone who waits to be accepted.
+    pub(super) fn accept_backlog(&mut self) {
+        for listener in 0..self.accepting.listeners.len() {
+            let mut before = u64::MAX;
+            while self.accepting.active && before != self.accepting.taken {
+                before = self.accepting.taken;
+                self.accept(listener);
+            }
+        }
+    }
+
+    /// Closes the listening sockets for good.
+    pub(super) fn stop_accepting(&mut self) {
+        self.unwatch_listeners();
+        self.accepting.listeners.clear();
+    }
+
+    fn pause_accepting(&mut self, why: &str) {
+        tracing::warn!(connections = self.conns.len(), "accepting pauses: {why}");
+        self.count(ReactorCounter::AcceptPaused);
+        self.unwatch_listeners();
+    }
+
+    /// Closing the sockets would not do: the manager has them too, so the poll set would go on
+    /// reporting them.
+    fn unwatch_listeners(&mut self) {
+        self.accepting.active = false;
+        for listening in &self.accepting.listeners {
+            // Not there: nothing to remove.
+            let _ = epoll::delete(&self.epoll, &listening.socket);
+        }
+    }
+
+    fn accepted(&mut self, listener: usize, socket: OwnedFd, peer: Option<SocketAddrAny>) {
+        let Some(peer) = peer.and_then(|peer| SocketAddr::try_from(peer).ok()) else {
+            return;
+        };
+        let _ = sockopt::set_tcp_nodelay(&socket, true);
+        let mut local = self.accepting.listeners[listener].local;
+        if local.ip().is_unspecified()
+            && let Ok(own) = rustix::net::getsockname(&socket)
+            && let Ok(own) = SocketAddr::try_from(own)
+        {
+            local = own;
+        }
+        let table = &self.table;
+        let reactor = self.id;
+        let Some(id) = self.conns.next_id(|slot| table.generation(reactor, slot)) else {
+            return self.pause_accepting("no connection number is left");
+        };
+        if let Err(error) = register(
+            &self.epoll,
+            socket.as_fd(),
+            id.as_u64(),
+            epoll::EventFlags::IN,
+        ) {
+            tracing::error!(%error, "cannot watch a connection");
+            return self.conns.give_back(id);
+        }
+        let settings = &self.settings.listeners[listener];
+        let speaks = match settings.protocol {
+            Protocol::Tcp => Speaks::Tcp,
+            Protocol::Http | Protocol::Websocket => {
+                Speaks::Http(Box::new(Http::new(http1::Limits {
+                    max_head_size: settings.max_head_size,
+                    max_body_size: settings.max_body_size,
+                    ..http1::Limits::default()
+                })))
+            }
+        };
+        let is_tcp = matches!(speaks, Speaks::Tcp);
+        let place = self.first_place(id, listener, peer);
+        self.places[place].connections += 1;
+        self.connections.fetch_add(1, Relaxed);
+        self.accepting.taken += 1;
+        self.count(ReactorCounter::Accepted);
+        if let Some(row) = self.table.row_of(id) {
+            self.table.open(
+                row,
+                &Row {
+                    id,
+                    listener: listener as u16,
+                    worker: WorkerId(place as u16),
+                    websocket: false,
+                    peer,
+                    local,
+                    uid: String::new(),
+                    opened: self.clock.unix,
+                },
+            );
+            self.table
+                .cell(row, Cell::LastSeen)
+                .store(self.clock.unix, Relaxed);
+        }
+        self.conns.insert(Conn {
+            id,
+            socket: Some(socket),
+            listener: listener as u16,
+            place: place as u16,
+            link: 0,
+            in_flight: 0,
+            stall: Stall::No,
+            phase: Phase::Open,
+            reading: true,
+            writing: false,
+            dirty: false,
+            resuming: false,
+            eof: false,
+            client_closed: None,
+            websocket: false,
+            hup: false,
+            close_due: false,
+            speaks,
+            input: Vec::new(),
+            held: None,
+            output: None,
+            topics: Vec::new(),
+            uid: None,
+            last_seen: self.clock.now,
+            wheel: 0,
+            cut_at: 0,
+            lingers: 0,
+            pinged: false,
+            peer,
+        });
+        let slot = id.slot();
+        self.watch(slot);
+        if is_tcp {
+            self.offer_or_hold(slot, EventKind::Connect, 0, 0, &[]);
+        }
+    }
+}
+
+/// Connections taken from a listener in one turn.
+const ACCEPTS: usize = 64;

@@ -1,0 +1,461 @@
+//! How connections end: closed by us, by the client, by a deadline, by a stop of the server.
+//! The phases stand in `conn`.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+use gannet_proto::websocket;
+use rustix::net::Shutdown;
+
+use super::{
+    conn::{Closed, Conn, Phase, Speaks, Stall},
+    places::BODY_IN_FLIGHT,
+    reactor::Reactor,
+};
+use crate::{
+    close::CloseReason,
+    id::ConnId,
+    wire::event::{BODY_ABORT, EventKind, UNTOLD},
+};
+
+impl Reactor {
+    /// Closes in good order: what is queued is sent first, for a WebSocket with a close frame
+    /// behind it. Nothing more is taken from the client.
+    pub(super) fn begin_close(&mut self, slot: usize, closed: Closed, text: &str) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if !conn.is_open() {
+            return;
+        }
+        let closed = match closed.code {
+            0 if conn.websocket => Closed {
+                code: close_code(closed.reason),
+                ..closed
+            },
+            _ => closed,
+        };
+        conn.phase = Phase::Closing(closed);
+        conn.input = Vec::new();
+        conn.cut_at = self.clock.now + LINGER;
+        if conn.websocket {
+            self.write(slot, |out| websocket::encode_close(out, closed.code, text));
+        }
+        self.watch(slot);
+        self.shut_if_flushed(slot);
+    }
+
+    /// Cuts the connection now.
+    pub(super) fn leave(&mut self, slot: usize, closed: Closed) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if conn.is_gone() {
+            return;
+        }
+        // A reason that was set when the closing began is the true one.
+        let closed = match conn.phase {
+            Phase::Closing(first) | Phase::Lingering(first) => first,
+            _ => match conn.client_closed {
+                Some(code) => Closed {
+                    reason: CloseReason::Client,
+                    code,
+                },
+                None => closed,
+            },
+        };
+        conn.phase = Phase::Gone(closed);
+        conn.socket = None;
+        conn.close_due = match &conn.speaks {
+            Speaks::Http(http) => http.exchange.is_busy(),
+            _ => true,
+        };
+        // It may be long until the last event is done; nothing more is taken from the input.
+        conn.input = Vec::new();
+        let id = conn.id;
+        let place = usize::from(conn.place);
+        let output = conn.output.take();
+        if let Some(output) = output {
+            for &(_, incarnation, token) in &output.waiters {
+                self.reply(incarnation, token, &[]);
+            }
+            output.recycle(&mut self.pool);
+        }
+        self.unsubscribe_all(slot);
+        self.unbind(slot);
+        if let Some(row) = self.table.row_of(id) {
+            self.table.set_closed(row, self.clock.unix);
+        }
+        self.places[place].connections -= 1;
+        self.connections.fetch_sub(1, Relaxed);
+        self.count_closed(closed.reason);
+        // Otherwise its place, or the end of an event, goes on with it.
+        let waits = self.conns.get(slot).is_some_and(|conn| match conn.stall {
+            Stall::No => false,
+            Stall::Own => conn.in_flight > 0,
+            Stall::Place => true,
+        });
+        if !waits {
+            self.deliver_close(slot);
+        }
+    }
+
+    /// Gives the worker the last event of a connection that is gone, after all others.
+    pub(super) fn deliver_close(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let Phase::Gone(closed) = conn.phase else {
+            return;
+        };
+        if conn.held.is_some() {
+            return;
+        }
+        if conn.close_due {
+            let flags = match &conn.speaks {
+                // While `open` runs, the handler may have noted the connection.
+                Speaks::Http(http) if !http.exchange.is_upgrading() => UNTOLD,
+                _ => 0,
+            };
+            if !self.offer(slot, EventKind::Close, flags, closed.aux(), &[]) {
+                return;
+            }
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.close_due = false;
+            }
+        }
+        self.free_if_done(slot);
+    }
+
+    /// An event of the connection is done (or given up).
+    pub(super) fn event_done(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let half = match &conn.speaks {
+            // The pieces of a body have a limit of their own, and their request is always in flight.
+            Speaks::Http(_) => BODY_IN_FLIGHT / 2,
+            _ => self.settings.max_in_flight as u32 / 2,
+        };
+        if conn.is_gone() {
+            if conn.stall == Stall::Own {
+                self.wake(slot);
+            } else {
+                self.free_if_done(slot);
+            }
+            return;
+        }
+        if conn.stall == Stall::Own && (conn.in_flight <= half || conn.held.is_some()) {
+            self.wake(slot);
+        }
+        if conn_ends(self.conns.get(slot)) || self.stopping.is_some() {
+            self.settle(slot);
+        }
+    }
+
+    /// Puts the connection on the list of those to resume.
+    pub(super) fn wake(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        // A connection that waits for its place is woken by the place.
+        if !conn.resuming && conn.stall != Stall::Place {
+            conn.resuming = true;
+            self.resume.push(conn.id);
+        }
+    }
+
+    /// Closes a connection that has nothing left to do, if its client or the server is ending.
+    pub(super) fn settle(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
+        let busy = match &conn.speaks {
+            Speaks::Http(http) => http.exchange.is_busy(),
+            _ => false,
+        };
+        if !conn.is_open() || busy || conn.in_flight > 0 || conn.held.is_some() {
+            return;
+        }
+        if let Some(code) = conn.client_closed {
+            return self.begin_close(
+                slot,
+                Closed {
+                    reason: CloseReason::Client,
+                    code,
+                },
+                "",
+            );
+        }
+        // An idle HTTP connection is stalled while its client does not read; a stop does not wait.
+        let unread = self.stopping.is_some() && matches!(conn.speaks, Speaks::Http(_));
+        if conn.stall != Stall::No && !unread || conn.resuming {
+            return;
+        }
+        if conn.eof {
+            let reason = match conn.input.is_empty() {
+                true => CloseReason::Client,
+                false => CloseReason::Reset,
+            };
+            self.begin_close(slot, Closed::of(reason), "");
+        } else if self.stopping.is_some() {
+            self.begin_close(
+                slot,
+                Closed::of(CloseReason::Stopping),
+                "the server is stopping",
+            );
+        }
+    }
+
+    /// After a write: the closing goes on when all is out.
+    pub(super) fn shut_if_flushed(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let Phase::Closing(closed) = conn.phase else {
+            return;
+        };
+        if conn.hup {
+            // Nobody reads what is queued, and the poll set says no more when to write.
+            return self.leave(slot, closed);
+        }
+        if conn.queued() > 0 {
+            return;
+        }
+        if conn.eof {
+            return self.leave(slot, closed);
+        }
+        conn.phase = Phase::Lingering(closed);
+        conn.lingers = self.clock.now;
+        if let Some(socket) = &conn.socket
+            && rustix::net::shutdown(socket, Shutdown::Write).is_err()
+        {
+            return self.leave(slot, closed);
+        }
+        self.interest(slot, true, false);
+        self.watch(slot);
+    }
+
+    /// Closes a connection that an administrator named.
+    pub(super) fn kick(&mut self, id: ConnId) {
+        if let Some(slot) = self.conns.find(id) {
+            self.begin_close(
+                slot,
+                Closed::of(CloseReason::Kicked),
+                "closed by an administrator",
+            );
+        }
+    }
+
+    /// The server stops: no new connections; those that are here finish what they have.
+    pub(super) fn stop(&mut self, deadline_ms: u64) {
+        if self.stopping.is_some() {
+            return;
+        }
+        // Who has connected, and what they have sent by now, is still taken.
+        self.accept_backlog();
+        for slot in self.conns.slots() {
+            let Some(conn) = self.conns.get(slot) else {
+                continue;
+            };
+            if conn.is_open() && conn.stall == Stall::No && !conn.eof {
+                self.readable(slot);
+            }
+        }
+        self.stopping = Some(self.clock.now + deadline_ms);
+        self.stop_accepting();
+        for slot in self.conns.slots() {
+            let Some(conn) = self.conns.get(slot) else {
+                continue;
+            };
+            let (reading, writing) = (conn.reading, conn.writing);
+            if conn.is_open() {
+                self.interest(slot, reading && conn.is_streaming(), writing);
+                self.settle(slot);
+            }
+        }
+        self.check_stop();
+    }
+
+    /// Whether the stop is complete; at its deadline, what is left is cut.
+    pub(super) fn check_stop(&mut self) {
+        let Some(deadline) = self.stopping else {
+            return;
+        };
+        if self.clock.now >= deadline {
+            for slot in self.conns.slots() {
+                self.leave(slot, Closed::of(CloseReason::Stopping));
+            }
+        }
+        let late = self.clock.now >= deadline;
+        if !late {
+            self.update_works();
+            // A handler may use any reactor, whichever its event came from.
+            if self.working.load(Acquire) > 0 {
+                return;
+            }
+            // What the last handler of another reactor has asked of this one is here by now.
+            self.take_all_commands();
+            self.update_works();
+            if self.works {
+                return;
+            }
+        }
+        for place in &mut self.places {
+            place.current = None;
+        }
+        for link in self.links.iter_mut().flatten() {
+            link.retiring = true;
+        }
+        self.check_retiring();
+        let retired = self.links.iter().flatten().all(|link| link.retired);
+        self.stopped = retired || late;
+    }
+
+    /// Says whether anything is left to do here.
+    fn update_works(&mut self) {
+        let works = self.conns.len() > 0
+            || self.places.iter().any(|place| !place.backlog.is_empty())
+            || self.links.iter().flatten().any(|link| !link.is_idle())
+            || self.desk.as_ref().is_some_and(|desk| !desk.is_empty());
+        if works && !self.works {
+            self.working.fetch_add(1, AcqRel);
+        } else if !works && self.works {
+            self.working.fetch_sub(1, AcqRel);
+        }
+        self.works = works;
+    }
+
+    /// Whether and when the wheel is to look at the connection.
+    pub(super) fn watch(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
+        let Some(at) = self.next_deadline(conn) else {
+            return;
+        };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if conn.wheel == 0 || at < conn.wheel {
+            conn.wheel = at;
+            self.wheel.add(conn.id, at);
+        }
+    }
+
+    /// The wheel says that something may be due.
+    pub(super) fn deadline(&mut self, slot: usize) {
+        let now = self.clock.now;
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if conn.wheel == 0 || conn.wheel > now {
+            // An entry from before an earlier one was added: it would come up twice for ever.
+            return;
+        }
+        conn.wheel = 0;
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
+        let Some(at) = self.next_deadline(conn) else {
+            return;
+        };
+        if now < at {
+            return self.watch(slot);
+        }
+        match conn.phase {
+            Phase::Closing(closed) | Phase::Lingering(closed) => return self.leave(slot, closed),
+            Phase::Gone(_) => return,
+            Phase::Open => {}
+        }
+        let unread = match &conn.speaks {
+            // Between requests it is stalled only as long as it does not read itself.
+            Speaks::Http(_) => conn.is_streaming(),
+            _ => true,
+        };
+        if conn.stall != Stall::No && unread {
+            // It is not the client that is silent: nothing is read from it.
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.last_seen = now;
+            }
+            return self.watch(slot);
+        }
+        let idle = self.settings.listeners[usize::from(conn.listener)].idle_timeout_ms;
+        match &conn.speaks {
+            Speaks::Http(http) if http.exchange.is_receiving() => {
+                if http.exchange.is_streaming() && conn.held.is_none() {
+                    self.offer_or_hold(slot, EventKind::RequestBody, BODY_ABORT, 0, &[]);
+                }
+                self.refuse_request(slot, &gannet_proto::http1::RequestError::timeout());
+            }
+            Speaks::Http(_) => self.begin_close(slot, Closed::of(CloseReason::Idle), ""),
+            _ if conn.websocket && now < conn.last_seen + idle => {
+                if let Some(conn) = self.conns.get_mut(slot) {
+                    conn.pinged = true;
+                }
+                self.ping(slot);
+                self.watch(slot);
+            }
+            _ => self.begin_close(slot, Closed::of(CloseReason::Idle), "idle for too long"),
+        }
+    }
+
+    fn next_deadline(&self, conn: &Conn) -> Option<u64> {
+        match conn.phase {
+            Phase::Closing(_) => return Some(conn.cut_at),
+            // Silence means that the client has nothing on its way that a reset could answer.
+            Phase::Lingering(_) => {
+                return Some(conn.cut_at.min(conn.last_seen.max(conn.lingers) + QUIET));
+            }
+            Phase::Gone(_) => return None,
+            Phase::Open => {}
+        }
+        let listener = &self.settings.listeners[usize::from(conn.listener)];
+        let idle = listener.idle_timeout_ms;
+        match &conn.speaks {
+            Speaks::Http(http) if http.exchange.is_answering() => None,
+            Speaks::Http(http) if listener.request_timeout_ms > 0 => {
+                Some(http.exchange.since(conn.last_seen) + listener.request_timeout_ms)
+            }
+            Speaks::Http(_) => None,
+            _ if idle == 0 => None,
+            _ if conn.websocket && !conn.pinged => Some(conn.last_seen + idle / 2),
+            _ => Some(conn.last_seen + idle),
+        }
+    }
+
+    fn free_if_done(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
+        if !conn.is_gone() || conn.in_flight > 0 || conn.close_due || conn.held.is_some() {
+            return;
+        }
+        let id = conn.id;
+        self.conns.remove(slot);
+        if let Some(row) = self.table.row_of(id) {
+            self.table.clear(row);
+        }
+    }
+}
+
+fn conn_ends(conn: Option<&Conn>) -> bool {
+    conn.is_some_and(|conn| conn.eof || conn.client_closed.is_some())
+}
+
+/// The WebSocket close code that says this to the client (RFC 6455 section 7.4, IANA registry).
+fn close_code(reason: CloseReason) -> u16 {
+    match reason {
+        CloseReason::Idle | CloseReason::Timeout | CloseReason::Stopping => 1001,
+        CloseReason::Protocol => 1002,
+        CloseReason::SlowReader | CloseReason::Kicked => 1008,
+        CloseReason::TooLarge => 1009,
+        CloseReason::HandlerFailed => 1011,
+        CloseReason::WorkerDied => 1012,
+        _ => 1000,
+    }
+}
+
+/// How long a client may read nothing of the last bytes, and take to close its side, in ms.
+pub(super) const LINGER: u64 = 5_000;
+/// After so long without a byte from a client whose connection we have shut, it is closed, in ms.
+const QUIET: u64 = 300;

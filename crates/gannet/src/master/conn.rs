@@ -1,0 +1,150 @@
+//! One connection, as its reactor knows it.
+//!
+//! Phases: **open** (events flow) → **closing** (nothing more is taken from the client; what is
+//! queued is being written) → **lingering** (our side is shut down; the client's bytes are read
+//! and dropped until it closes too, so that no reset destroys what it has not read yet) → **gone**
+//! (no socket; waits until its last event is done, so that its row can be read in `close`) → slot
+//! free. From any phase to gone at once, when the peer is gone or must be cut.
+//!
+//! A connection is **stalled** while an event of it cannot be handed over. Then nothing is parsed;
+//! its socket is taken out of the poll set lazily, when it has more to say.
+
+use std::{net::SocketAddr, os::fd::OwnedFd};
+
+use gannet_proto::websocket;
+
+use super::{http::Http, output::Output};
+use crate::{close::CloseReason, id::ConnId, wire::event::EventKind};
+
+pub(super) struct Conn {
+    pub(super) id: ConnId,
+    /// `None` once gone.
+    pub(super) socket: Option<OwnedFd>,
+    pub(super) listener: u16,
+    /// The worker's number among the places.
+    pub(super) place: u16,
+    /// Incarnation of the worker that has the events in flight.
+    pub(super) link: u64,
+    /// Events given to the link that are not done.
+    pub(super) in_flight: u32,
+    pub(super) stall: Stall,
+    pub(super) phase: Phase,
+    /// What the poll set waits for.
+    pub(super) reading: bool,
+    pub(super) writing: bool,
+    /// In the list of connections to flush.
+    pub(super) dirty: bool,
+    /// In the list of connections to resume.
+    pub(super) resuming: bool,
+    /// The client will send no more.
+    pub(super) eof: bool,
+    /// The close code with which the client ended its WebSocket (0: none was given).
+    pub(super) client_closed: Option<u16>,
+    /// Frames are spoken.
+    pub(super) websocket: bool,
+    /// Both directions are shut; the socket is out of the poll set.
+    pub(super) hup: bool,
+    /// A `Close` event is owed to the worker.
+    pub(super) close_due: bool,
+    pub(super) speaks: Speaks,
+    /// Received and not yet understood: the beginning of something, or what came during a stall.
+    pub(super) input: Vec<u8>,
+    /// An event that found no room.
+    pub(super) held: Option<Box<Held>>,
+    pub(super) output: Option<Box<Output>>,
+    /// Topics, each with this connection's place among its subscribers.
+    pub(super) topics: Vec<(u32, u32)>,
+    pub(super) uid: Option<Box<str>>,
+    /// Clock of the reactor, ms, when something last came.
+    pub(super) last_seen: u64,
+    /// When the wheel will look at this connection; 0: it will not.
+    pub(super) wheel: u64,
+    /// In the phases closing and lingering: when the connection is cut. Moves on with every write.
+    pub(super) cut_at: u64,
+    /// In the phase lingering: since when, ms.
+    pub(super) lingers: u64,
+    /// A ping is out and nothing has come since.
+    pub(super) pinged: bool,
+    pub(super) peer: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stall {
+    No,
+    /// Waits for its own events to be done (too many in flight, a worker is being replaced, a
+    /// request is being answered), or for its client to read the answers it has.
+    Own,
+    /// Waits for room in the ring of its place, or for the place to be filled; is in its list.
+    Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    Closing(Closed),
+    Lingering(Closed),
+    Gone(Closed),
+}
+
+/// How a connection ended, as its `Close` event tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closed {
+    pub(super) reason: CloseReason,
+    /// WebSocket close code, 0 for none.
+    pub(super) code: u16,
+}
+
+pub(super) enum Speaks {
+    Tcp,
+    Http(Box<Http>),
+    WebSocket(Box<websocket::Decoder>),
+    /// Being worked on: the value is on the stack of the function that parses.
+    Taken,
+}
+
+/// An event kept until there is room for it.
+pub(super) struct Held {
+    pub(super) kind: EventKind,
+    pub(super) flags: u8,
+    pub(super) aux: u64,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Conn {
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.phase, Phase::Gone(_))
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.output.as_ref().map_or(0, |output| output.queued())
+    }
+
+    /// A handler waits for the rest of a body.
+    pub(super) fn is_streaming(&self) -> bool {
+        matches!(&self.speaks, Speaks::Http(http) if http.exchange.is_streaming())
+    }
+
+    /// Whether the request in progress could begin again at another worker: its method is
+    /// idempotent (RFC 9110 section 9.2.2), nothing of a response has left, and no piece of its
+    /// body was used up.
+    pub(super) fn may_repeat_request(&self) -> bool {
+        match &self.speaks {
+            Speaks::Http(http) => http.exchange.may_repeat(self.in_flight),
+            _ => false,
+        }
+    }
+}
+
+impl Closed {
+    pub(super) fn of(reason: CloseReason) -> Self {
+        Closed { reason, code: 0 }
+    }
+
+    pub(super) fn aux(self) -> u64 {
+        u64::from(self.reason as u16) | u64::from(self.code) << 16
+    }
+}

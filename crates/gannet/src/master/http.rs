@@ -1,0 +1,613 @@
+//! HTTP/1.1 connections in the reactor: requests in, responses out.
+//!
+//! One request of a connection is with a worker at a time; those that are pipelined behind it
+//! wait in the input; they wait there too while more than `max_queued` bytes of answers wait for
+//! the client. States of the exchange:
+//!
+//! **idle** → **collecting** (a request arrives; a small body is kept, so that the worker gets
+//! whole requests and a slow client occupies nobody) → **answering** (the request is with the
+//! worker) → idle. A body that is large, or whose client waits for `100 Continue`, is passed on as
+//! it arrives: collecting → **streaming** → answering. A WebSocket handshake: collecting →
+//! **upgrading** → frames, or a response.
+//!
+//! The response may be complete before the request is; then the connection is closed after it.
+
+use gannet_proto::{
+    http1::{self, BodyLength, Decoder, Event, Framing, RequestError, ResponseHead, Version},
+    websocket::handshake,
+};
+
+use super::{
+    conn::{Closed, Speaks, Stall},
+    reactor::Reactor,
+};
+use crate::{
+    close::CloseReason,
+    layout::ReactorCounter,
+    settings::Protocol,
+    wire::{
+        self,
+        command::{COMPLETE, CommandHeader},
+        event::{BODY_ABORT, BODY_COMPLETE, BODY_END, EXPECT_CONTINUE, EventKind},
+        head,
+    },
+};
+
+/// An HTTP connection: what reads it, and the request that it is in.
+pub(super) struct Http {
+    decoder: Decoder,
+    pub(super) exchange: Exchange,
+}
+
+/// A request and its response.
+pub(super) struct Exchange {
+    state: State,
+    response: Response,
+    /// The encoded head of the request being collected, then its body.
+    request: Vec<u8>,
+    head_len: usize,
+    /// Length of the body, as far as known: `u64::MAX` for chunked.
+    length: u64,
+    method: Method,
+    version: Version,
+    keep_alive: bool,
+    expects_continue: bool,
+    /// Pieces of the body that were given to the worker.
+    pieces: u32,
+    /// For a handshake: the key to accept it with, and what is sent right behind the acceptance.
+    upgrade: Option<([u8; 28], Vec<u8>)>,
+    /// When the current request began, ms; 0: it has not.
+    began: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Collecting,
+    Streaming,
+    Answering,
+    Upgrading,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Response {
+    None,
+    /// The head has left; the body follows.
+    Body(Framing),
+    Complete,
+}
+
+/// What matters of a method.
+#[derive(Clone, Copy, Debug, Default)]
+struct Method {
+    head: bool,
+    connect: bool,
+    idempotent: bool,
+}
+
+impl Http {
+    pub(super) fn new(limits: http1::Limits) -> Self {
+        Http {
+            decoder: Decoder::new(limits),
+            exchange: Exchange::new(),
+        }
+    }
+}
+
+impl Exchange {
+    fn new() -> Self {
+        Exchange {
+            state: State::Idle,
+            response: Response::None,
+            request: Vec::new(),
+            head_len: 0,
+            length: 0,
+            method: Method::default(),
+            version: Version::Http11,
+            keep_alive: true,
+            expects_continue: false,
+            pieces: 0,
+            upgrade: None,
+            began: 0,
+        }
+    }
+
+    /// A request is with a worker.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(
+            self.state,
+            State::Streaming | State::Answering | State::Upgrading
+        )
+    }
+
+    /// A request has begun and is not here in full.
+    pub(super) fn is_receiving(&self) -> bool {
+        self.began != 0
+            && matches!(
+                self.state,
+                State::Idle | State::Collecting | State::Streaming
+            )
+    }
+
+    pub(super) fn is_streaming(&self) -> bool {
+        self.state == State::Streaming
+    }
+
+    /// A handshake is with a worker.
+    pub(super) fn is_upgrading(&self) -> bool {
+        self.state == State::Upgrading
+    }
+
+    /// The client has sent all; it is the worker's turn.
+    pub(super) fn is_answering(&self) -> bool {
+        matches!(self.state, State::Answering | State::Upgrading)
+    }
+
+    /// The time from which the request's time-out counts.
+    pub(super) fn since(&self, last_seen: u64) -> u64 {
+        match self.state {
+            // A body may take long as long as it moves; a head may not.
+            State::Streaming => last_seen,
+            _ if self.began != 0 => self.began,
+            _ => last_seen,
+        }
+    }
+
+    /// See [`Conn::may_repeat_request`](super::conn::Conn::may_repeat_request).
+    pub(super) fn may_repeat(&self, in_flight: u32) -> bool {
+        self.is_busy()
+            && self.method.idempotent
+            && self.response == Response::None
+            // The request itself and all its pieces.
+            && in_flight == 1 + self.pieces
+    }
+
+    /// The handshake that is being accepted.
+    pub(super) fn take_handshake(&mut self) -> Option<([u8; 28], Vec<u8>)> {
+        self.upgrade
+            .take()
+            .filter(|_| self.state == State::Upgrading)
+    }
+
+    /// Where frames go that are sent before the handshake is accepted.
+    pub(super) fn before_accept(&mut self) -> Option<&mut Vec<u8>> {
+        self.upgrade.as_mut().map(|(_, early)| early)
+    }
+}
+
+impl Reactor {
+    /// Takes requests from `input`; returns how many bytes are done with.
+    pub(super) fn take_http(&mut self, slot: usize, http: &mut Http, input: &mut [u8]) -> usize {
+        let Http { decoder, exchange } = http;
+        let mut used = 0;
+        loop {
+            let Some(conn) = self.conns.get(slot) else {
+                return used;
+            };
+            if conn.stall != Stall::No || !conn.is_open() {
+                return used;
+            }
+            if exchange.is_answering() {
+                if used < input.len() {
+                    // The next request waits; its bytes are not asked for again.
+                    self.stall(slot, Stall::Own);
+                }
+                return used;
+            }
+            let limit = self.settings.listeners[usize::from(conn.listener)].max_queued;
+            if exchange.state == State::Idle && conn.queued() > limit {
+                // Its client does not read the answers that it has asked for: `flush` goes on.
+                self.stall(slot, Stall::Own);
+                return used;
+            }
+            let whole = input.len();
+            let mut end = whole;
+            if exchange.state == State::Streaming {
+                if !self.body_has_room(slot, self.piece) {
+                    return used;
+                }
+                end = end.min(used + self.piece);
+            }
+            if exchange.began == 0 && used < end {
+                exchange.began = self.clock.now;
+            }
+            let decoded = match decoder.decode(&mut input[used..end]) {
+                Ok(decoded) => decoded,
+                Err(error) => {
+                    self.bad_request(slot, exchange, &error);
+                    return used;
+                }
+            };
+            used += decoded.used;
+            match decoded.event {
+                None if end < whole => {}
+                None => {
+                    if exchange.state == State::Collecting && exchange.length == u64::MAX {
+                        // Nobody knows when the rest comes: its client may wait for an answer.
+                        self.stream_request(slot, exchange);
+                    }
+                    self.watch(slot);
+                    return used;
+                }
+                Some(Event::Head(head)) => {
+                    self.count(ReactorCounter::Requests);
+                    if !self.request_begins(slot, exchange, &head) {
+                        return used;
+                    }
+                }
+                Some(Event::Body(data)) => self.request_body(slot, exchange, data),
+                Some(Event::End { trailers }) => {
+                    self.request_ends(slot, exchange, trailers.as_bytes());
+                }
+            }
+        }
+    }
+
+    /// A worker's response, or the head of one.
+    pub(super) fn respond(&mut self, slot: usize, command: &CommandHeader, payload: &[u8]) {
+        let date = self.clock.date();
+        let stopping = self.stopping.is_some();
+        let Some((exchange, open)) = self.http(slot) else {
+            return;
+        };
+        if !open || !exchange.is_busy() || exchange.response != Response::None || payload.len() < 4
+        {
+            return;
+        }
+        let lines = wire::u32_at(payload, 0) as usize;
+        let Some((headers, body)) = payload[4..].split_at_checked(lines) else {
+            return;
+        };
+        let complete = command.has(COMPLETE);
+        let length = match complete {
+            true => Some(command.aux.max(body.len() as u64)),
+            false => Some(command.aux).filter(|&aux| aux != u64::MAX),
+        };
+        let method = match exchange.method {
+            Method { head: true, .. } => "HEAD",
+            Method { connect: true, .. } => "CONNECT",
+            _ => "GET",
+        };
+        let framing = Framing::choose(exchange.version, method, command.code, length);
+        // A response that is whole before its request ends the connection. One that begins before
+        // may still see the end of the request.
+        let overtakes = complete && exchange.state == State::Streaming;
+        exchange.keep_alive &= !overtakes && !stopping && framing != Framing::Close;
+        if exchange.state == State::Upgrading {
+            exchange.keep_alive = false;
+        }
+        let head = ResponseHead {
+            status: command.code,
+            headers,
+            framing,
+            keep_alive: exchange.keep_alive,
+            version: exchange.version,
+            date: Some(&date),
+        };
+        let body = if exchange.method.head || framing == Framing::None {
+            &[][..]
+        } else {
+            body
+        };
+        exchange.response = if complete {
+            Response::Complete
+        } else {
+            Response::Body(framing)
+        };
+        self.write(slot, |out| {
+            http1::encode_response_head(out, &head);
+            out.extend_from_slice(body);
+        });
+        if complete {
+            self.exchange_ends(slot);
+        }
+    }
+
+    /// A piece of a response's body.
+    pub(super) fn respond_body(&mut self, slot: usize, data: &[u8]) {
+        let Some((exchange, true)) = self.http(slot) else {
+            return;
+        };
+        let Response::Body(framing) = exchange.response else {
+            return;
+        };
+        if exchange.method.head || data.is_empty() {
+            return;
+        }
+        match framing {
+            Framing::None => {}
+            Framing::Chunked => self.write(slot, |out| http1::encode_chunk(out, data)),
+            Framing::Length(_) | Framing::Close => {
+                self.write(slot, |out| out.extend_from_slice(data));
+            }
+        }
+    }
+
+    /// The end of a response's body.
+    pub(super) fn respond_end(&mut self, slot: usize, trailers: &[u8]) {
+        let Some((exchange, true)) = self.http(slot) else {
+            return;
+        };
+        let Response::Body(framing) = exchange.response else {
+            return;
+        };
+        exchange.response = Response::Complete;
+        if framing == Framing::Chunked && !exchange.method.head {
+            self.write(slot, |out| http1::encode_last_chunk(out, trailers));
+        }
+        self.exchange_ends(slot);
+    }
+
+    /// A response cannot be finished.
+    pub(super) fn respond_abort(&mut self, slot: usize) {
+        if let Some((exchange, true)) = self.http(slot)
+            && exchange.is_busy()
+        {
+            // What has left is cut off short of its announced end: only a reset or an early end
+            // of the connection tells the client.
+            self.flush(slot);
+            self.leave(slot, Closed::of(CloseReason::HandlerFailed));
+        }
+    }
+
+    /// The application wants the body that the client has not begun to send.
+    pub(super) fn send_continue(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if let Speaks::Http(http) = &mut conn.speaks
+            && http.exchange.state == State::Streaming
+            && http.exchange.response == Response::None
+            && std::mem::take(&mut http.exchange.expects_continue)
+            && http.decoder.expects_continue()
+        {
+            self.write(slot, |out| out.extend_from_slice(http1::CONTINUE));
+        }
+    }
+
+    /// Answers the current request with an error of the engine's own.
+    pub(super) fn fail_request(&mut self, slot: usize, status: u16, why: &'static str) {
+        let Some((exchange, true)) = self.http(slot) else {
+            return;
+        };
+        if !exchange.is_busy() {
+            return;
+        }
+        if exchange.response == Response::None {
+            exchange.response = Response::Complete;
+            self.refuse_request(slot, &RequestError::new(status, why));
+        } else {
+            self.leave(slot, Closed::of(CloseReason::WorkerDied));
+        }
+    }
+
+    /// Answers with an error and closes.
+    pub(super) fn refuse_request(&mut self, slot: usize, error: &RequestError) {
+        let date = self.clock.date();
+        let answered = self
+            .http(slot)
+            .is_some_and(|(exchange, _)| matches!(exchange.response, Response::Body(_)));
+        if !answered {
+            self.write(slot, |out| http1::encode_error(out, error, Some(&date)));
+        }
+        let reason = match error.status() {
+            408 => CloseReason::Timeout,
+            413 | 414 | 431 => CloseReason::TooLarge,
+            500 => CloseReason::HandlerFailed,
+            502 => CloseReason::WorkerDied,
+            _ => CloseReason::Protocol,
+        };
+        self.begin_close(slot, Closed::of(reason), "");
+    }
+
+    fn request_begins(
+        &mut self,
+        slot: usize,
+        exchange: &mut Exchange,
+        request: &http1::RequestHead<'_>,
+    ) -> bool {
+        let Some(conn) = self.conns.get(slot) else {
+            return false;
+        };
+        let protocol = self.settings.listeners[usize::from(conn.listener)].protocol;
+        exchange.response = Response::None;
+        exchange.pieces = 0;
+        exchange.version = request.version;
+        exchange.keep_alive = request.keep_alive;
+        exchange.expects_continue = request.expect_continue;
+        exchange.method = Method {
+            head: request.method == "HEAD",
+            connect: request.method == "CONNECT",
+            idempotent: IDEMPOTENT.contains(&request.method),
+        };
+        exchange.length = match request.body {
+            BodyLength::None => 0,
+            BodyLength::Length(length) => length,
+            BodyLength::Chunked => u64::MAX,
+        };
+        if exchange.request.capacity() == 0 {
+            exchange.request = self.pool.take();
+        }
+        exchange.request.clear();
+        head::encode(
+            &mut exchange.request,
+            u8::from(request.version == Version::Http11),
+            request.method,
+            request.target,
+            request.headers.iter(),
+        );
+        exchange.head_len = exchange.request.len();
+        exchange.state = State::Collecting;
+        if protocol == Protocol::Websocket && handshake::is_requested(request) {
+            match handshake::check(request) {
+                Ok(upgrade) => {
+                    exchange.upgrade = Some((upgrade.accept_key, Vec::new()));
+                    exchange.state = State::Upgrading;
+                    exchange.began = 0;
+                    self.offer_or_hold(slot, EventKind::Open, 0, 0, &[&exchange.request]);
+                    self.give_buffer(exchange);
+                    return true;
+                }
+                Err(error) => {
+                    self.refuse_handshake(slot, &error);
+                    return false;
+                }
+            }
+        }
+        if exchange.expects_continue
+            || exchange.length > COLLECTED as u64 && exchange.length != u64::MAX
+        {
+            self.stream_request(slot, exchange);
+        }
+        true
+    }
+
+    fn request_body(&mut self, slot: usize, exchange: &mut Exchange, data: &[u8]) {
+        match exchange.state {
+            State::Collecting
+                if exchange.request.len() - exchange.head_len + data.len() > COLLECTED =>
+            {
+                // Longer than was to be expected: what is here goes with the head.
+                exchange.request.extend_from_slice(data);
+                self.stream_request(slot, exchange);
+            }
+            State::Collecting => exchange.request.extend_from_slice(data),
+            State::Streaming => {
+                exchange.pieces += 1;
+                self.offer_or_hold(slot, EventKind::RequestBody, 0, 0, &[data]);
+            }
+            State::Idle | State::Answering | State::Upgrading => {}
+        }
+    }
+
+    fn request_ends(&mut self, slot: usize, exchange: &mut Exchange, trailers: &[u8]) {
+        exchange.began = 0;
+        match exchange.state {
+            State::Collecting => {
+                exchange.state = State::Answering;
+                let length = (exchange.request.len() - exchange.head_len) as u64;
+                self.offer_or_hold(
+                    slot,
+                    EventKind::Request,
+                    BODY_COMPLETE,
+                    length,
+                    &[&exchange.request],
+                );
+                self.give_buffer(exchange);
+            }
+            State::Streaming => {
+                exchange.state = State::Answering;
+                exchange.pieces += 1;
+                self.offer_or_hold(slot, EventKind::RequestBody, BODY_END, 0, &[trailers]);
+            }
+            State::Idle | State::Answering | State::Upgrading => {}
+        }
+    }
+
+    /// Gives the head (and what has come of the body) to the worker; the rest follows.
+    fn stream_request(&mut self, slot: usize, exchange: &mut Exchange) {
+        exchange.state = State::Streaming;
+        let flags = if exchange.expects_continue {
+            EXPECT_CONTINUE
+        } else {
+            0
+        };
+        self.offer_or_hold(
+            slot,
+            EventKind::Request,
+            flags,
+            exchange.length,
+            &[&exchange.request],
+        );
+        self.give_buffer(exchange);
+    }
+
+    fn give_buffer(&mut self, exchange: &mut Exchange) {
+        self.pool.give(std::mem::take(&mut exchange.request));
+    }
+
+    fn bad_request(&mut self, slot: usize, exchange: &mut Exchange, error: &RequestError) {
+        if exchange.state == State::Streaming {
+            self.offer_or_hold(slot, EventKind::RequestBody, BODY_ABORT, 0, &[]);
+        }
+        exchange.began = 0;
+        if matches!(exchange.response, Response::Body(_)) {
+            return self.leave(slot, Closed::of(CloseReason::Protocol));
+        }
+        exchange.response = Response::Complete;
+        self.refuse_request(slot, error);
+    }
+
+    fn refuse_handshake(&mut self, slot: usize, error: &handshake::HandshakeError) {
+        let date = self.clock.date();
+        let body = format!("{error}\n");
+        let head = ResponseHead {
+            status: error.status(),
+            headers: error.headers(),
+            framing: Framing::Length(body.len() as u64),
+            keep_alive: false,
+            version: Version::Http11,
+            date: Some(&date),
+        };
+        self.write(slot, |out| {
+            http1::encode_response_head(out, &head);
+            out.extend_from_slice(body.as_bytes());
+        });
+        self.begin_close(slot, Closed::of(CloseReason::Protocol), "");
+    }
+
+    /// The response is complete: the next request, or the end.
+    fn exchange_ends(&mut self, slot: usize) {
+        let stopping = self.stopping.is_some();
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let Speaks::Http(http) = &mut conn.speaks else {
+            return;
+        };
+        let Http { decoder, exchange } = &mut **http;
+        if exchange.state == State::Streaming
+            && matches!(
+                decoder.decode(&mut []),
+                Ok(http1::Decoded {
+                    event: Some(Event::End { .. }),
+                    ..
+                })
+            )
+        {
+            // Only the end itself was not yet handed over.
+            exchange.state = State::Answering;
+        }
+        let refused = exchange.state == State::Upgrading;
+        let unread = exchange.state == State::Streaming;
+        if !exchange.keep_alive || stopping || unread {
+            if !unread {
+                exchange.state = State::Idle;
+            }
+            let reason = match refused {
+                true => CloseReason::Refused,
+                false if stopping => CloseReason::Stopping,
+                false => CloseReason::Complete,
+            };
+            return self.begin_close(slot, Closed::of(reason), "");
+        }
+        exchange.state = State::Idle;
+        exchange.began = 0;
+        self.watch(slot);
+        self.wake(slot);
+    }
+
+    fn http(&mut self, slot: usize) -> Option<(&mut Exchange, bool)> {
+        let conn = self.conns.get_mut(slot)?;
+        let open = conn.is_open();
+        match &mut conn.speaks {
+            Speaks::Http(http) => Some((&mut http.exchange, open)),
+            _ => None,
+        }
+    }
+}
+
+/// Methods that may be tried again (RFC 9110 section 9.2.2).
+const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"];
+/// A body up to this many bytes is given to the worker as a whole.
+const COLLECTED: usize = 64 << 10;

@@ -1,0 +1,298 @@
+//! What sockets bring: reading, and taking complete things out of what was read.
+//!
+//! All sockets are read into one buffer. What is not understood yet, or cannot be handed over
+//! now, stays with the connection and comes first next time. Nothing more is read from a
+//! connection that is stalled: its client's TCP window closes, and so the client waits.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use rustix::{
+    event::epoll::{self, EventFlags},
+    io::Errno,
+    net::RecvFlags,
+};
+
+use super::{
+    conn::{Closed, Conn, Phase, Speaks, Stall},
+    reactor::Reactor,
+};
+use crate::{
+    close::CloseReason,
+    conn_table::Cell,
+    id::ConnId,
+    layout::ReactorCounter,
+    wire::event::{BODY_ABORT, EventKind},
+};
+
+impl Reactor {
+    /// The poll set has something about a connection.
+    pub(super) fn socket_ready(&mut self, id: ConnId, flags: EventFlags) {
+        let Some(slot) = self.conns.find(id) else {
+            return;
+        };
+        if flags.contains(EventFlags::OUT) {
+            self.flush(slot);
+        }
+        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
+            let Some(conn) = self.conns.get_mut(slot) else {
+                return;
+            };
+            let is_over = flags.intersects(EventFlags::HUP | EventFlags::ERR);
+            let listens = conn.stall == Stall::No && !conn.eof;
+            if listens || matches!(conn.phase, Phase::Closing(_) | Phase::Lingering(_)) {
+                self.readable(slot);
+            } else if is_over {
+                self.hang_up(slot);
+            } else {
+                self.interest(slot, false, conn_writing(self, slot));
+            }
+        }
+    }
+
+    /// Reads once and takes what is there.
+    pub(super) fn readable(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let Some(socket) = &conn.socket else { return };
+        let kept = conn.input.len();
+        if self.buffer.len() < kept + MIN_READ {
+            self.buffer.resize(kept + MIN_READ, 0);
+        }
+        let room = &mut self.buffer[kept..];
+        let received =
+            rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut *room, RecvFlags::empty()));
+        match received {
+            Ok((0, _)) => self.end_of_input(slot),
+            Ok((len, _)) => {
+                conn.last_seen = self.clock.now;
+                conn.pinged = false;
+                if let Some(row) = self.table.row_of(conn.id) {
+                    self.table
+                        .cell(row, Cell::LastSeen)
+                        .store(self.clock.unix, Relaxed);
+                    let bytes = self.table.cell(row, Cell::BytesIn);
+                    bytes.store(bytes.load(Relaxed) + len as u64, Relaxed);
+                }
+                self.buffer[..kept].copy_from_slice(&conn.input);
+                conn.input.clear();
+                self.add(ReactorCounter::BytesIn, len);
+                self.take_in(slot, kept + len);
+                let more = |conn: &&Conn| conn.hup && conn.stall == Stall::No;
+                if self.conns.get(slot).filter(more).is_some() {
+                    // Out of the poll set: nobody else says that there is more, or the end.
+                    self.wake(slot);
+                }
+            }
+            Err(Errno::AGAIN) => {}
+            Err(_) => self.leave(slot, Closed::of(CloseReason::Reset)),
+        }
+    }
+
+    /// Goes on with a connection whose stall may be over.
+    pub(super) fn resume_slot(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if std::mem::replace(&mut conn.stall, Stall::No) != Stall::No {
+            // Its silence counts from here: nothing was read before.
+            conn.last_seen = self.clock.now;
+        }
+        if let Some(held) = conn.held.take()
+            && !self.offer(slot, held.kind, held.flags, held.aux, &[&held.payload])
+        {
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.held = Some(held);
+            }
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if conn.is_gone() {
+            return self.deliver_close(slot);
+        }
+        // The end of a body is taken from no byte at all: it may be due with nothing left to read.
+        if conn.is_open() && (conn.is_streaming() || !conn.input.is_empty()) {
+            let len = conn.input.len();
+            if self.buffer.len() < len {
+                self.buffer.resize(len, 0);
+            }
+            self.buffer[..len].copy_from_slice(&conn.input);
+            conn.input.clear();
+            self.take_in(slot, len);
+        }
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if conn.stall != Stall::No || !conn.is_open() {
+            return;
+        }
+        if conn.eof || conn.hup {
+            // All that was kept is handed over; what comes now is the end.
+            return self.readable(slot);
+        }
+        // Once the server stops, nothing new is begun.
+        if !conn.reading && (self.stopping.is_none() || conn.is_streaming()) {
+            let writing = conn.writing;
+            self.interest(slot, true, writing);
+        }
+        self.settle(slot);
+    }
+
+    /// Changes what the poll set waits for.
+    pub(super) fn interest(&mut self, slot: usize, reading: bool, writing: bool) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let Some(socket) = &conn.socket else { return };
+        if conn.hup || (conn.reading, conn.writing) == (reading, writing) {
+            return;
+        }
+        conn.reading = reading;
+        conn.writing = writing;
+        let mut flags = EventFlags::empty();
+        flags.set(EventFlags::IN, reading);
+        flags.set(EventFlags::OUT, writing);
+        if let Err(error) = epoll::modify(
+            &self.epoll,
+            socket,
+            epoll::EventData::new_u64(conn.id.as_u64()),
+            flags,
+        ) {
+            tracing::error!(%error, conn = %conn.id, "cannot change the poll set");
+        }
+    }
+
+    /// Takes what it can from the first `len` bytes of the buffer; the rest stays with the
+    /// connection.
+    fn take_in(&mut self, slot: usize, len: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if !conn.is_open() {
+            // Nothing is taken from a connection that is being closed.
+            return;
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let used = match std::mem::replace(&mut conn.speaks, Speaks::Taken) {
+            Speaks::Tcp => {
+                conn.speaks = Speaks::Tcp;
+                self.take_tcp(slot, &buffer[..len])
+            }
+            Speaks::Http(mut http) => {
+                let used = self.take_http(slot, &mut http, &mut buffer[..len]);
+                self.put_back(slot, Speaks::Http(http));
+                used
+            }
+            Speaks::WebSocket(mut decoder) => {
+                let used = self.take_websocket(slot, &mut decoder, &mut buffer[..len]);
+                self.put_back(slot, Speaks::WebSocket(decoder));
+                used
+            }
+            Speaks::Taken => 0,
+        };
+        if let Some(conn) = self.conns.get_mut(slot)
+            && conn.is_open()
+            && used < len
+        {
+            conn.input.extend_from_slice(&buffer[used..len]);
+        } else if let Some(conn) = self.conns.get_mut(slot) {
+            conn.input = Vec::new();
+        }
+        self.buffer = buffer;
+    }
+
+    fn put_back(&mut self, slot: usize, speaks: Speaks) {
+        if let Some(conn) = self.conns.get_mut(slot)
+            && matches!(conn.speaks, Speaks::Taken)
+        {
+            conn.speaks = speaks;
+        }
+    }
+
+    fn take_tcp(&mut self, slot: usize, input: &[u8]) -> usize {
+        let mut used = 0;
+        for piece in input.chunks(self.piece) {
+            if !self.offer(slot, EventKind::Receive, 0, 0, &[piece]) {
+                break;
+            }
+            self.message_in(slot);
+            used += piece.len();
+        }
+        used
+    }
+
+    pub(super) fn message_in(&mut self, slot: usize) {
+        if let Some(row) = self
+            .conns
+            .get(slot)
+            .and_then(|conn| self.table.row_of(conn.id))
+        {
+            let cell = self.table.cell(row, Cell::MessagesIn);
+            cell.store(cell.load(Relaxed) + 1, Relaxed);
+        }
+    }
+
+    /// The client sends no more.
+    fn end_of_input(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        conn.eof = true;
+        match conn.phase {
+            Phase::Open => {}
+            Phase::Lingering(closed) => return self.leave(slot, closed),
+            Phase::Closing(_) => {
+                let writing = conn.writing;
+                return self.interest(slot, false, writing);
+            }
+            Phase::Gone(_) => return,
+        }
+        let writing = conn.writing;
+        match &conn.speaks {
+            // Behind a close frame the end is in order, and answers may still be on their way.
+            Speaks::WebSocket(_) if conn.client_closed.is_none() => {
+                self.leave(slot, Closed::of(CloseReason::Reset));
+            }
+            Speaks::Http(http) if http.exchange.is_receiving() => {
+                if http.exchange.is_streaming() {
+                    self.offer_or_hold(slot, EventKind::RequestBody, BODY_ABORT, 0, &[]);
+                }
+                self.leave(slot, Closed::of(CloseReason::Reset));
+            }
+            _ => {
+                // Answers may still be on their way: half-closed is a good state.
+                self.interest(slot, false, writing);
+                self.settle(slot);
+            }
+        }
+    }
+
+    /// Both directions are shut. What was received before is still handed over.
+    fn hang_up(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if let Some(socket) = &conn.socket
+            && !conn.hup
+        {
+            // Without interest the poll set would still report it, again and again.
+            let _ = epoll::delete(&self.epoll, socket);
+        }
+        conn.hup = true;
+        if conn.input.is_empty() && conn.held.is_none() && conn.in_flight == 0 {
+            self.leave(slot, Closed::of(CloseReason::Reset));
+        } else if matches!(&conn.speaks, Speaks::Http(http) if http.exchange.is_busy()) {
+            // Nobody reads the answer any more.
+            self.leave(slot, Closed::of(CloseReason::Reset));
+        }
+    }
+}
+
+fn conn_writing(reactor: &Reactor, slot: usize) -> bool {
+    reactor.conns.get(slot).is_some_and(|conn| conn.writing)
+}
+
+/// A read has at least this much room.
+const MIN_READ: usize = 16 << 10;

@@ -1,0 +1,197 @@
+//! What is queued for a connection.
+//!
+//! A connection has one of these only while something is queued. Small pieces are joined in a
+//! buffer from the reactor's pool; a large message to many is shared between them. All that one
+//! turn queues leaves in one system call.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    os::fd::AsFd,
+    rc::Rc,
+};
+
+/// The queue.
+#[derive(Default)]
+pub(super) struct Output {
+    segments: VecDeque<Segment>,
+    /// Bytes of the first segment that have left.
+    sent: usize,
+    queued: usize,
+    /// Who wants to know when at most so many bytes are queued: (limit, incarnation, token).
+    pub(super) waiters: Vec<(usize, u64, u64)>,
+}
+
+enum Segment {
+    Own(Vec<u8>),
+    Shared(Rc<[u8]>),
+}
+
+/// Buffers that wait to be used again.
+#[derive(Default)]
+pub(super) struct Pool(Vec<Vec<u8>>);
+
+impl Output {
+    /// Bytes queued.
+    pub(super) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Lets `write` append to the queue.
+    pub(super) fn append(&mut self, pool: &mut Pool, write: impl FnOnce(&mut Vec<u8>)) {
+        if !matches!(self.segments.back(), Some(Segment::Own(buffer)) if buffer.len() < JOIN) {
+            self.segments.push_back(Segment::Own(pool.take()));
+        }
+        if let Some(Segment::Own(buffer)) = self.segments.back_mut() {
+            let before = buffer.len();
+            write(buffer);
+            self.queued += buffer.len() - before;
+        }
+    }
+
+    /// Queues bytes that others have queued too.
+    pub(super) fn share(&mut self, bytes: Rc<[u8]>) {
+        self.queued += bytes.len();
+        self.segments.push_back(Segment::Shared(bytes));
+    }
+
+    /// Writes as much as the socket takes. Returns how many bytes left.
+    pub(super) fn write_to(&mut self, socket: impl AsFd, pool: &mut Pool) -> io::Result<usize> {
+        let mut total = 0;
+        while self.queued > 0 {
+            let written = match self.segments.len() {
+                1 => rustix::io::retry_on_intr(|| rustix::io::write(&socket, self.first())),
+                _ => {
+                    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                    let mut count = 0;
+                    for (slot, segment) in slices.iter_mut().zip(&self.segments) {
+                        let skip = if count == 0 { self.sent } else { 0 };
+                        *slot = IoSlice::new(&segment.bytes()[skip..]);
+                        count += 1;
+                    }
+                    rustix::io::retry_on_intr(|| rustix::io::writev(&socket, &slices[..count]))
+                }
+            };
+            match written {
+                Ok(written) => {
+                    total += written;
+                    self.advance(written, pool);
+                }
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(total)
+    }
+
+    /// Gives the buffers back.
+    pub(super) fn recycle(self, pool: &mut Pool) {
+        for segment in self.segments {
+            if let Segment::Own(buffer) = segment {
+                pool.give(buffer);
+            }
+        }
+    }
+
+    fn first(&self) -> &[u8] {
+        self.segments
+            .front()
+            .map_or(&[], |segment| &segment.bytes()[self.sent..])
+    }
+
+    fn advance(&mut self, mut written: usize, pool: &mut Pool) {
+        self.queued -= written;
+        while let Some(segment) = self.segments.front() {
+            let left = segment.bytes().len() - self.sent;
+            if written < left {
+                self.sent += written;
+                return;
+            }
+            written -= left;
+            self.sent = 0;
+            if let Some(Segment::Own(buffer)) = self.segments.pop_front() {
+                pool.give(buffer);
+            }
+        }
+    }
+}
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Segment::Own(buffer) => buffer,
+            Segment::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl Pool {
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    pub(super) fn give(&mut self, mut buffer: Vec<u8>) {
+        if self.0.len() < POOLED && buffer.capacity() <= JOIN * 2 && buffer.capacity() > 0 {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
+
+/// A buffer is appended to until it is this long.
+const JOIN: usize = 16 << 10;
+/// Buffers kept for reuse: at most 8 MiB.
+const POOLED: usize = 256;
+const MAX_SLICES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, os::unix::net::UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn joins_shares_and_keeps_the_order() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut pool = Pool::default();
+        let mut output = Output::default();
+        output.append(&mut pool, |out| out.extend_from_slice(b"one "));
+        output.append(&mut pool, |out| out.extend_from_slice(b"two "));
+        output.share(Rc::from(&b"three "[..]));
+        output.append(&mut pool, |out| out.extend_from_slice(b"four"));
+        assert_eq!((output.segments.len(), output.queued()), (3, 18));
+
+        assert_eq!(output.write_to(&ours, &mut pool).unwrap(), 18);
+        assert_eq!(output.queued(), 0);
+        assert_eq!(pool.0.len(), 2, "both buffers are back");
+        drop(ours);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one two three four");
+    }
+
+    #[test]
+    fn goes_on_where_a_full_socket_stopped() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut pool = Pool::default();
+        let mut output = Output::default();
+        let big: Rc<[u8]> = (0..1_000_000u32).map(|n| n as u8).collect();
+        output.share(big.clone());
+        output.append(&mut pool, |out| out.extend_from_slice(b"end"));
+        let mut received = Vec::new();
+        while output.queued() > 0 {
+            output.write_to(&ours, &mut pool).unwrap();
+            let mut chunk = [0; 65536];
+            let len = theirs.read(&mut chunk).unwrap();
+            received.extend_from_slice(&chunk[..len]);
+        }
+        drop(ours);
+        theirs.read_to_end(&mut received).unwrap();
+        assert_eq!(received.len(), big.len() + 3);
+        assert_eq!(
+            (&received[..big.len()], &received[big.len()..]),
+            (&big[..], &b"end"[..])
+        );
+    }
+}

@@ -1,0 +1,585 @@
+//! Who gets the events: the places of workers and task workers, and what happens when a worker
+//! comes, retires or dies.
+//!
+//! A place has at most one current link. While it has none, or while its backlog (the unfinished
+//! events of a worker that died) is not yet with the successor, no new event goes to the place, so
+//! nothing overtakes. Retired links go on until they owe nothing.
+//!
+//! What becomes of the unfinished events of a dead worker:
+//!
+//! | event                         | not taken by it | taken                                          |
+//! |-------------------------------|-----------------|------------------------------------------------|
+//! | HTTP request                  | to successor    | to successor if idempotent and nothing is sent |
+//! |                               |                 | and its body is still whole, otherwise 502     |
+//! | receive, message              | to successor    | to successor if the listener redelivers,       |
+//! |                               |                 | otherwise the connection is closed             |
+//! | task                          | to the queue    | to the front of the queue                      |
+//! | connect, open, close, finish, | to successor    | to successor                                   |
+//! | pipe                          |                 |                                                |
+//!
+//! An event that was being handled when three workers died is given up: its client is told.
+
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher, Hash, RandomState},
+    net::SocketAddr,
+    sync::LazyLock,
+};
+
+use super::{
+    conn::{Closed, Conn, Held, Stall},
+    link::{Link, Orphan, redelivered},
+    reactor::Reactor,
+};
+use crate::{
+    close::CloseReason,
+    id::{ConnId, WorkerId},
+    layout::ReactorCounter,
+    server::DispatchRequest,
+    settings::Dispatch,
+    wire::event::{EventHeader, EventKind},
+};
+
+/// One worker's place.
+#[derive(Default)]
+pub(super) struct Place {
+    /// Index of the link that gets new events.
+    pub(super) current: Option<usize>,
+    /// Connections assigned.
+    pub(super) connections: usize,
+    /// Events that a dead worker left.
+    pub(super) backlog: VecDeque<(EventHeader, Vec<u8>)>,
+    /// Bytes that were put into the backlog because there was no worker, since it was last empty.
+    pub(super) posted: usize,
+    /// Connections stalled on this place.
+    waiting: VecDeque<ConnId>,
+}
+
+impl Place {
+    pub(super) fn has_waiting(&self) -> bool {
+        self.current.is_some() && (!self.waiting.is_empty() || !self.backlog.is_empty())
+    }
+
+    pub(super) fn backlog_bytes(&self) -> usize {
+        self.backlog.iter().map(|(_, payload)| payload.len()).sum()
+    }
+}
+
+impl Reactor {
+    /// Gives an event of a connection to its worker. `false`: there is no room, or it is not its
+    /// turn; the connection is stalled now.
+    pub(super) fn offer(
+        &mut self,
+        slot: usize,
+        kind: EventKind,
+        flags: u8,
+        aux: u64,
+        payload: &[&[u8]],
+    ) -> bool {
+        let link = match self.route(slot, kind, payload) {
+            Ok(link) => link,
+            Err(stall) => {
+                self.stall(slot, stall);
+                return false;
+            }
+        };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return true;
+        };
+        let Some(link) = self.links[link].as_mut() else {
+            return false;
+        };
+        let header = EventHeader {
+            flags,
+            origin: conn.listener,
+            aux,
+            ..EventHeader::new(kind, conn.id)
+        };
+        if link.push(header, payload).is_err() {
+            self.stall(slot, Stall::Place);
+            return false;
+        }
+        conn.in_flight += 1;
+        conn.link = link.incarnation;
+        self.count(ReactorCounter::Events);
+        true
+    }
+
+    /// As [`Reactor::offer`], but keeps the event with the connection until it can be handed over.
+    pub(super) fn offer_or_hold(
+        &mut self,
+        slot: usize,
+        kind: EventKind,
+        flags: u8,
+        aux: u64,
+        payload: &[&[u8]],
+    ) -> bool {
+        if self.offer(slot, kind, flags, aux, payload) {
+            return true;
+        }
+        if let Some(conn) = self.conns.get_mut(slot) {
+            debug_assert!(conn.held.is_none());
+            conn.held = Some(Box::new(Held {
+                kind,
+                flags,
+                aux,
+                payload: payload.concat(),
+            }));
+        }
+        false
+    }
+
+    /// Whether the worker that has the request could take a piece of its body now; if not, the
+    /// connection is stalled.
+    pub(super) fn body_has_room(&mut self, slot: usize, bytes: usize) -> bool {
+        let stall = match self.route(slot, EventKind::RequestBody, &[]) {
+            Ok(link) => {
+                if self.links[link]
+                    .as_mut()
+                    .is_some_and(|link| link.has_room(bytes))
+                {
+                    return true;
+                }
+                Stall::Place
+            }
+            Err(stall) => stall,
+        };
+        self.stall(slot, stall);
+        false
+    }
+
+    pub(super) fn stall(&mut self, slot: usize, stall: Stall) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if stall == Stall::Place && conn.stall != Stall::Place {
+            self.places[usize::from(conn.place)]
+                .waiting
+                .push_back(conn.id);
+        }
+        conn.stall = stall;
+        self.count(ReactorCounter::Stalls);
+    }
+
+    /// The place of a new connection.
+    pub(super) fn first_place(&self, id: ConnId, listener: usize, peer: SocketAddr) -> usize {
+        match self.settings.dispatch {
+            Dispatch::PeerAddress => hashed(peer.ip(), self.settings.workers),
+            Dispatch::Custom => self.custom(id, listener, peer, None, &[]),
+            _ => self.emptiest(),
+        }
+    }
+
+    /// Takes a worker in; whoever had its place retires.
+    pub(super) fn attach(&mut self, link: Link) {
+        let place = usize::from(link.worker.0);
+        let index = match self.links.iter().position(Option::is_none) {
+            Some(free) => free,
+            None => {
+                self.links.push(None);
+                self.links.len() - 1
+            }
+        };
+        self.links[index] = Some(link);
+        if let Some(before) = self.places[place].current.replace(index)
+            && let Some(link) = &mut self.links[before]
+        {
+            link.retiring = true;
+        }
+        self.flush_backlog(place);
+        self.serve_waiting(place);
+        self.desk_worker_ready(index);
+        self.check_retiring();
+    }
+
+    /// A worker's process has ended.
+    pub(super) fn worker_died(&mut self, worker: WorkerId, incarnation: u64, blame: bool) {
+        let Some(index) = self.link_of(incarnation) else {
+            return;
+        };
+        // What it published counts.
+        self.take_commands(index, usize::MAX);
+        let Some(mut link) = self.links[index].take() else {
+            return;
+        };
+        let place = usize::from(worker.0);
+        if self.places[place].current == Some(index) {
+            self.places[place].current = None;
+        }
+        let mut orphans = link.orphans();
+        if !blame {
+            orphans.iter_mut().for_each(|orphan| orphan.current = false);
+        }
+        for orphan in orphans {
+            self.adopt(place, orphan);
+        }
+        self.desk_submitter_gone(incarnation);
+        self.desk_assign();
+        self.flush_backlog(place);
+        self.check_stop();
+    }
+
+    /// What a master that died left in the table: its connections are gone, and their workers are
+    /// told.
+    pub(super) fn forget_lost_connections(&mut self) {
+        if self.generation == 0 {
+            return;
+        }
+        for row in self.table.rows_ever_used(self.id) {
+            self.table.repair(row);
+            let Some(lost) = self.table.row(row) else {
+                continue;
+            };
+            self.table.clear(row);
+            if self
+                .settings
+                .listeners
+                .get(usize::from(lost.listener))
+                .is_none_or(|listener| listener.protocol != crate::Protocol::Tcp && !lost.websocket)
+            {
+                continue;
+            }
+            let header = EventHeader {
+                origin: lost.listener,
+                aux: Closed::of(CloseReason::MasterDied).aux(),
+                ..EventHeader::new(EventKind::Close, lost.id)
+            };
+            if let Some(place) = self.places.get_mut(usize::from(lost.worker.0)) {
+                place.backlog.push_back((header, Vec::new()));
+            }
+            self.count_closed(CloseReason::MasterDied);
+        }
+    }
+
+    /// Hands the backlog of a place to its worker, as far as there is room.
+    pub(super) fn flush_backlog(&mut self, place: usize) {
+        let Some(index) = self.places[place].current else {
+            return;
+        };
+        while let Some((header, payload)) = self.places[place].backlog.pop_front() {
+            let Some(link) = self.links[index].as_mut() else {
+                return;
+            };
+            if link.push(header, &[&payload]).is_err() {
+                self.places[place].backlog.push_front((header, payload));
+                return;
+            }
+            let incarnation = link.incarnation;
+            if self.places[place].backlog.is_empty() {
+                self.places[place].posted = 0;
+            }
+            if let Some(conn) = self
+                .conns
+                .find(header.conn)
+                .and_then(|slot| self.conns.get_mut(slot))
+            {
+                conn.link = incarnation;
+            }
+        }
+    }
+
+    /// Resumes the connections that waited for room at this place, until one finds none.
+    pub(super) fn serve_waiting(&mut self, place: usize) {
+        self.flush_backlog(place);
+        for _ in 0..self.places[place].waiting.len() {
+            let place = &mut self.places[place];
+            if place.current.is_none() || !place.backlog.is_empty() {
+                return;
+            }
+            let Some(id) = place.waiting.pop_front() else {
+                return;
+            };
+            let Some(slot) = self.conns.find(id) else {
+                continue;
+            };
+            self.resume_slot(slot);
+            if self
+                .conns
+                .get(slot)
+                .is_some_and(|conn| conn.stall == Stall::Place)
+            {
+                // It went to the back of the queue; its turn is still the first.
+                if let Some(id) = self.places_pop_back(slot) {
+                    let number = self
+                        .conns
+                        .get(slot)
+                        .map_or(0, |conn| usize::from(conn.place));
+                    self.places[number].waiting.push_front(id);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Everything that may go on after commands were taken.
+    pub(super) fn resume_stalled(&mut self) {
+        for place in 0..self.places.len() {
+            if self.places[place].has_waiting() {
+                self.serve_waiting(place);
+            }
+        }
+        while let Some(id) = self.resume.pop() {
+            if let Some(slot) = self.conns.find(id) {
+                if let Some(conn) = self.conns.get_mut(slot) {
+                    conn.resuming = false;
+                }
+                self.resume_slot(slot);
+            }
+        }
+        self.check_retiring();
+    }
+
+    /// Tells retired workers that nothing more comes, when they owe nothing.
+    pub(super) fn check_retiring(&mut self) {
+        for link in self.links.iter_mut().flatten() {
+            if link.retiring && !link.retired && link.is_idle() && link.tasks == 0 {
+                link.retired = link.post(
+                    EventHeader::new(EventKind::Retire, ConnId::from_u64(0)),
+                    &[],
+                    false,
+                );
+                self.reports
+                    .send(super::Report::Retired(link.worker, link.incarnation));
+            }
+        }
+    }
+
+    /// Looks for workers that make no progress.
+    pub(super) fn check_workers(&mut self) {
+        let limit = self.settings.stall_timeout_ms;
+        let now = self.clock.now;
+        for link in self.links.iter_mut().flatten() {
+            // A task may block its thread for as long as it likes.
+            let never = limit == 0 || link.task_worker;
+            if link.has_stalled(now, if never { u64::MAX } else { limit }) {
+                self.reports
+                    .send(super::Report::Stalled(link.worker, link.incarnation));
+            }
+        }
+    }
+
+    fn places_pop_back(&mut self, slot: usize) -> Option<ConnId> {
+        let conn = self.conns.get(slot)?;
+        self.places[usize::from(conn.place)].waiting.pop_back()
+    }
+
+    /// The link that gets this event, or why there is none now.
+    fn route(&mut self, slot: usize, kind: EventKind, payload: &[&[u8]]) -> Result<usize, Stall> {
+        let Some(conn) = self.conns.get(slot) else {
+            return Err(Stall::Own);
+        };
+        let belongs_to_request = kind == EventKind::RequestBody;
+        if conn.in_flight > 0 && (belongs_to_request || kind == EventKind::Close) {
+            if belongs_to_request && conn.in_flight > BODY_IN_FLIGHT {
+                return Err(Stall::Own);
+            }
+            let place = usize::from(conn.place);
+            if self.places[place].backlog.is_empty() {
+                // A retiring worker finishes what it began.
+                return self.link_of(conn.link).ok_or(Stall::Place);
+            }
+            return Err(Stall::Place);
+        }
+        if conn.in_flight as usize >= self.settings.max_in_flight && kind != EventKind::Close {
+            return Err(Stall::Own);
+        }
+        if conn.in_flight == 0 {
+            self.choose_place(slot, payload);
+        }
+        let Some(conn) = self.conns.get(slot) else {
+            return Err(Stall::Own);
+        };
+        let place = &self.places[usize::from(conn.place)];
+        if !place.backlog.is_empty() {
+            return Err(Stall::Place);
+        }
+        let index = place.current.ok_or(Stall::Place)?;
+        let link = self.links[index].as_ref().ok_or(Stall::Place)?;
+        if conn.in_flight > 0 && conn.link != link.incarnation {
+            // The predecessor finishes first.
+            return Err(Stall::Own);
+        }
+        Ok(index)
+    }
+
+    /// Chooses anew for a connection that has nothing in flight, where the mode says so.
+    fn choose_place(&mut self, slot: usize, payload: &[&[u8]]) {
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
+        if conn.is_gone() {
+            // No place counts it any more; what is left of it goes where it was last.
+            return;
+        }
+        let before = usize::from(conn.place);
+        let place = match self.settings.dispatch {
+            Dispatch::Connection | Dispatch::PeerAddress => return,
+            Dispatch::RoundRobin => (before + 1) % self.settings.workers,
+            Dispatch::LeastBusy => self.idlest(),
+            Dispatch::Uid => match &conn.uid {
+                Some(uid) => hashed(uid, self.settings.workers),
+                None => return,
+            },
+            Dispatch::Custom => {
+                let data = payload.first().copied().unwrap_or_default();
+                self.custom(
+                    conn.id,
+                    usize::from(conn.listener),
+                    conn.peer,
+                    conn.uid.as_deref(),
+                    data,
+                )
+            }
+        };
+        if place != before {
+            self.places[before].connections -= 1;
+            self.places[place].connections += 1;
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.place = place as u16;
+            }
+        }
+    }
+
+    fn custom(
+        &self,
+        conn: ConnId,
+        listener: usize,
+        peer: SocketAddr,
+        uid: Option<&str>,
+        data: &[u8],
+    ) -> usize {
+        let workers = self.settings.workers;
+        match &self.dispatch {
+            Some(choose) => {
+                let request = DispatchRequest {
+                    conn,
+                    listener,
+                    peer,
+                    uid,
+                    data,
+                    workers,
+                };
+                choose(&request) % workers
+            }
+            None => self.emptiest(),
+        }
+    }
+
+    /// The worker with the fewest connections, of those that are there.
+    fn emptiest(&self) -> usize {
+        (0..self.settings.workers)
+            .min_by_key(|&place| {
+                let Place {
+                    current,
+                    connections,
+                    ..
+                } = &self.places[place];
+                (current.is_none(), *connections)
+            })
+            .unwrap_or(0)
+    }
+
+    /// The worker with the fewest events in flight.
+    fn idlest(&self) -> usize {
+        (0..self.settings.workers)
+            .min_by_key(|&place| {
+                let link = self.places[place]
+                    .current
+                    .and_then(|index| self.links[index].as_ref());
+                link.map_or(usize::MAX, Link::owed)
+            })
+            .unwrap_or(0)
+    }
+
+    /// Decides about an event without outcome of a worker that has died.
+    fn adopt(&mut self, place: usize, orphan: Orphan) {
+        let header = redelivered(&orphan);
+        if header.attempts >= MAX_ATTEMPTS {
+            tracing::error!(
+                conn = %header.conn, kind = ?header.kind, workers = header.attempts,
+                "an event has killed its worker again and again; it is given up"
+            );
+            return self.give_up(header);
+        }
+        let accepted = match header.kind {
+            EventKind::Task => {
+                self.desk_take_back(header, orphan.payload);
+                return;
+            }
+            EventKind::Request => !orphan.read || self.may_repeat(&header),
+            // A piece of a body goes where its request went.
+            EventKind::RequestBody => self.places[place]
+                .backlog
+                .iter()
+                .any(|(before, _)| before.kind == EventKind::Request && before.conn == header.conn),
+            EventKind::Receive | EventKind::Message if orphan.read => self
+                .settings
+                .listeners
+                .get(usize::from(header.origin))
+                .is_none_or(|listener| listener.redeliver),
+            _ => true,
+        };
+        if !accepted {
+            return self.give_up(header);
+        }
+        if orphan.read {
+            self.count(ReactorCounter::Redelivered);
+        }
+        self.places[place]
+            .backlog
+            .push_back((header, orphan.payload));
+    }
+
+    /// An event is lost; its client is told.
+    fn give_up(&mut self, header: EventHeader) {
+        self.count(ReactorCounter::Dropped);
+        if header.kind == EventKind::Task {
+            return self.desk_give_up(header);
+        }
+        let Some(slot) = self.conns.find(header.conn) else {
+            return;
+        };
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.in_flight = conn.in_flight.saturating_sub(1);
+        }
+        match header.kind {
+            EventKind::Request | EventKind::RequestBody | EventKind::Open => {
+                self.fail_request(slot, 502, "the worker died while it handled the request");
+            }
+            EventKind::Close => {}
+            _ => self.begin_close(
+                slot,
+                Closed::of(CloseReason::WorkerDied),
+                "a message was lost",
+            ),
+        }
+        self.event_done(slot);
+    }
+
+    /// Whether the request that this event belongs to can begin again at another worker.
+    fn may_repeat(&self, header: &EventHeader) -> bool {
+        let redeliver = self
+            .settings
+            .listeners
+            .get(usize::from(header.origin))
+            .is_none_or(|listener| listener.redeliver);
+        // Without a connection nobody waits for the answer.
+        redeliver
+            && self
+                .conns
+                .find(header.conn)
+                .and_then(|slot| self.conns.get(slot))
+                .is_some_and(Conn::may_repeat_request)
+    }
+}
+
+/// A stable choice among `count`, the same in all reactors of this process.
+fn hashed(value: impl Hash, count: usize) -> usize {
+    static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    (STATE.hash_one(value) % count as u64) as usize
+}
+
+/// Workers that may die of one event.
+const MAX_ATTEMPTS: u8 = 3;
+/// Pieces of a request body that may be in flight: 32 KiB each.
+pub(super) const BODY_IN_FLIGHT: u32 = 8;

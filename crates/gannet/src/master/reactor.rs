@@ -1,0 +1,464 @@
+//! A reactor: one thread, one epoll set, the connections that it accepted.
+//!
+//! A turn: wait; take what sockets and listeners have; take orders from the master's main thread;
+//! take the commands of the workers; resume what was stalled; look at deadlines; write all that was
+//! queued, one system call per connection; show the workers their new events.
+//!
+//! The reactor sleeps only after it has announced it on its doorbell and found every command ring
+//! empty, so whoever publishes a command afterwards rings.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
+};
+
+use gannet_shm::{Doorbell, Region};
+use rustix::{
+    event::epoll,
+    fs::Timespec,
+    time::{ClockId, clock_gettime},
+};
+
+use super::{
+    Report, Reports,
+    accept::Accepting,
+    conns::Conns,
+    desk::Desk,
+    link::{Attachment, Link},
+    output::Pool,
+    places::Place,
+    topics::Topics,
+    wheel::{TICK, Wheel},
+};
+use crate::{
+    conn_table::ConnTable,
+    id::{ConnId, WorkerId},
+    layout::{CLOSE_REASONS, Dimensions, ReactorCounter},
+    server::DispatchFn,
+    settings::Settings,
+};
+
+/// From the master's main thread to a reactor.
+pub(super) enum Order {
+    Attach(Attachment),
+    Dead {
+        worker: WorkerId,
+        incarnation: u64,
+        blame: bool,
+    },
+    Stop {
+        deadline_ms: u64,
+    },
+    Kick(ConnId),
+}
+
+/// What a reactor is made of.
+pub(super) struct Parts {
+    pub(super) id: usize,
+    pub(super) settings: Arc<Settings>,
+    pub(super) dimensions: Dimensions,
+    pub(super) dispatch: Option<DispatchFn>,
+    pub(super) control: Arc<Region>,
+    pub(super) bell: OwnedFd,
+    pub(super) listeners: Vec<OwnedFd>,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) reports: Reports,
+    pub(super) connections: Arc<AtomicUsize>,
+    pub(super) working: Arc<AtomicUsize>,
+    /// 0 for the first master of the server.
+    pub(super) generation: u64,
+}
+
+pub(super) struct Reactor {
+    pub(super) id: usize,
+    pub(super) settings: Arc<Settings>,
+    pub(super) dimensions: Dimensions,
+    pub(super) dispatch: Option<DispatchFn>,
+    pub(super) generation: u64,
+    pub(super) epoll: OwnedFd,
+    pub(super) table: ConnTable,
+    pub(super) reports: Reports,
+    pub(super) accepting: Accepting,
+    /// Connections of all reactors.
+    pub(super) connections: Arc<AtomicUsize>,
+    /// How many reactors have something left to do, when the server stops; and whether this one has.
+    pub(super) working: Arc<AtomicUsize>,
+    pub(super) works: bool,
+    pub(super) conns: Conns,
+    pub(super) links: Vec<Option<Link>>,
+    pub(super) places: Vec<Place>,
+    pub(super) topics: Topics,
+    /// Slots by bound uid.
+    pub(super) uids: HashMap<Box<str>, Vec<u32>>,
+    /// Reactor 0 only.
+    pub(super) desk: Option<Desk>,
+    /// Where sockets are read into.
+    pub(super) buffer: Vec<u8>,
+    /// Bytes of a connection that go into one event.
+    pub(super) piece: usize,
+    /// Where payloads of commands are copied to.
+    pub(super) payload: Vec<u8>,
+    pub(super) pool: Pool,
+    /// Connections with output of this turn.
+    pub(super) dirty: Vec<ConnId>,
+    /// Connections whose stall may be over.
+    pub(super) resume: Vec<ConnId>,
+    pub(super) wheel: Wheel,
+    pub(super) clock: Clock,
+    /// When the server stops: the time (ms) at which what is left is cut.
+    pub(super) stopping: Option<u64>,
+    pub(super) stopped: bool,
+    counters: [u64; COUNTERS],
+    counters_at: usize,
+    control: Arc<Region>,
+    bell: Doorbell,
+    orders: mpsc::Receiver<Order>,
+    next_check: u64,
+}
+
+/// Time, read once a turn.
+pub(super) struct Clock {
+    /// Monotonic, ms. Time in which the reactor did not run hardly counts: what came meanwhile was
+    /// not looked at, so nobody can be late.
+    pub(super) now: u64,
+    /// The system's clock when it was last read, ms.
+    read: u64,
+    /// Unix time, ms.
+    pub(super) unix: u64,
+    /// The time as HTTP writes it, and its second.
+    date: ([u8; 29], u64),
+}
+
+impl Reactor {
+    pub(super) fn new(parts: Parts) -> io::Result<Self> {
+        let Parts {
+            id,
+            settings,
+            dimensions,
+            control,
+            ..
+        } = parts;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        // Edge-triggered: the counter of the eventfd is never read.
+        let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &parts.bell, epoll::EventData::new_u64(BELL), edge)?;
+        let clock = Clock::new();
+        let counters_at = dimensions.reactor_counters(id);
+        let mut counters = [0; COUNTERS];
+        for (index, counter) in counters.iter_mut().enumerate() {
+            *counter = control.word(counters_at + index * 8).load(Relaxed);
+        }
+        for gauge in [
+            ReactorCounter::Connections,
+            ReactorCounter::Parked,
+            ReactorCounter::TasksQueued,
+        ] {
+            counters[gauge as usize] = 0;
+        }
+        let places = settings.workers + settings.task_workers;
+        let largest = settings
+            .listeners
+            .iter()
+            .map(|listener| listener.max_head_size)
+            .max();
+        let mut reactor = Reactor {
+            id,
+            dimensions,
+            dispatch: parts.dispatch,
+            generation: parts.generation,
+            epoll,
+            table: ConnTable::attach(control.clone(), dimensions),
+            reports: parts.reports,
+            accepting: Accepting::new(parts.listeners)?,
+            connections: parts.connections,
+            working: parts.working,
+            works: true,
+            conns: Conns::new(id, dimensions.slots),
+            links: Vec::new(),
+            places: (0..places).map(|_| Place::default()).collect(),
+            topics: Topics::default(),
+            uids: HashMap::new(),
+            desk: (id == 0).then(|| Desk::new(&settings, parts.generation)),
+            buffer: vec![0; BUFFER.max(largest.unwrap_or(0) * 2)],
+            piece: Link::inline_limit_of(dimensions.ring),
+            payload: Vec::new(),
+            pool: Pool::default(),
+            dirty: Vec::new(),
+            resume: Vec::new(),
+            wheel: Wheel::new(clock.now),
+            next_check: clock.now + CHECK,
+            clock,
+            stopping: None,
+            stopped: false,
+            counters,
+            counters_at,
+            bell: Doorbell::attach(control.clone(), dimensions.reactor_bell(id), parts.bell),
+            control,
+            orders: parts.orders,
+            settings,
+        };
+        reactor.forget_lost_connections();
+        reactor.resume_accepting();
+        Ok(reactor)
+    }
+
+    /// Runs until the process ends: when nothing is left here, the handlers of other reactors'
+    /// events may still have questions.
+    pub(super) fn run(mut self) {
+        let mut events = Vec::with_capacity(EVENTS);
+        let mut told = false;
+        loop {
+            events.clear();
+            let timeout = self.sleep();
+            let space = rustix::buffer::spare_capacity(&mut events);
+            match epoll::wait(&self.epoll, space, Some(&timeout)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    self.reports
+                        .send(Report::Failed(format!("epoll_wait: {error}")));
+                    return;
+                }
+            }
+            self.bell.cancel_sleep();
+            self.clock.tick();
+            for event in &events {
+                let (key, flags) = (event.data.u64(), event.flags);
+                match key {
+                    BELL => {}
+                    _ if key & LISTENER != 0 => self.accept((key & !LISTENER) as usize),
+                    _ => self.socket_ready(ConnId::from_u64(key), flags),
+                }
+            }
+            self.publish();
+            self.take_orders();
+            self.take_all_commands();
+            self.resume_stalled();
+            self.look_at_deadlines();
+            self.flush_dirty();
+            self.publish();
+            self.store_counters();
+            if self.stopped && !told {
+                told = true;
+                self.reports.send(Report::Stopped);
+            }
+        }
+    }
+
+    pub(super) fn count(&mut self, counter: ReactorCounter) {
+        self.counters[counter as usize] += 1;
+    }
+
+    pub(super) fn add(&mut self, counter: ReactorCounter, by: usize) {
+        self.counters[counter as usize] += by as u64;
+    }
+
+    pub(super) fn set(&mut self, counter: ReactorCounter, to: usize) {
+        self.counters[counter as usize] = to as u64;
+    }
+
+    pub(super) fn count_closed(&mut self, reason: crate::CloseReason) {
+        self.counters[ReactorCounter::Closed as usize + reason as usize] += 1;
+    }
+
+    /// The link of this incarnation.
+    pub(super) fn link_of(&self, incarnation: u64) -> Option<usize> {
+        self.links.iter().position(|link| {
+            link.as_ref()
+                .is_some_and(|link| link.incarnation == incarnation)
+        })
+    }
+
+    /// Announces sleep; how long it may last.
+    fn sleep(&mut self) -> Timespec {
+        self.bell.prepare_sleep();
+        let commands = self
+            .links
+            .iter()
+            .flatten()
+            .any(|link| !link.commands.is_empty());
+        let ms = if commands || !self.resume.is_empty() {
+            0
+        } else if self.places.iter().any(|place| place.has_waiting()) {
+            // Room can come from parking, which nobody announces.
+            5
+        } else {
+            TICK
+        };
+        Timespec {
+            tv_sec: 0,
+            tv_nsec: ms as i64 * 1_000_000,
+        }
+    }
+
+    fn take_orders(&mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Attach(attachment) => {
+                    let (worker, incarnation) = (attachment.worker, attachment.incarnation);
+                    let parked = self.settings.max_parked;
+                    self.attach(Link::attach(self.id, self.dimensions, attachment, parked));
+                    self.reports.send(Report::Attached(worker, incarnation));
+                }
+                Order::Dead {
+                    worker,
+                    incarnation,
+                    blame,
+                } => {
+                    self.worker_died(worker, incarnation, blame);
+                }
+                Order::Stop { deadline_ms } => self.stop(deadline_ms),
+                Order::Kick(conn) => self.kick(conn),
+            }
+        }
+    }
+
+    pub(super) fn take_all_commands(&mut self) {
+        for index in 0..self.links.len() {
+            self.take_commands(index, COMMANDS);
+        }
+    }
+
+    fn publish(&mut self) {
+        for link in self.links.iter_mut().flatten() {
+            link.flush_outbox();
+            link.publish();
+        }
+    }
+
+    fn look_at_deadlines(&mut self) {
+        let now = self.clock.now;
+        let mut due = Vec::new();
+        self.wheel.advance(now, &mut due);
+        for id in due {
+            if let Some(slot) = self.conns.find(id) {
+                self.deadline(slot);
+            }
+        }
+        if now < self.next_check {
+            return;
+        }
+        self.next_check = now + CHECK;
+        self.clock.resync();
+        self.check_workers();
+        self.resume_accepting();
+        self.desk_deadlines();
+        self.check_stop();
+        let parked = self
+            .links
+            .iter()
+            .flatten()
+            .map(Link::parked_bytes)
+            .sum::<usize>()
+            + self.places.iter().map(Place::backlog_bytes).sum::<usize>();
+        self.set(ReactorCounter::Parked, parked);
+    }
+
+    fn store_counters(&mut self) {
+        self.set(ReactorCounter::Connections, self.conns.len());
+        self.count(ReactorCounter::Turns);
+        for (index, counter) in self.counters.iter().enumerate() {
+            self.control
+                .word(self.counters_at + index * 8)
+                .store(*counter, Relaxed);
+        }
+    }
+}
+
+impl Clock {
+    fn new() -> Self {
+        let mut clock = Clock {
+            now: monotonic(),
+            read: 0,
+            unix: 0,
+            date: ([b' '; 29], u64::MAX),
+        };
+        clock.read = clock.now;
+        clock.resync();
+        clock
+    }
+
+    fn tick(&mut self) {
+        self.advance(monotonic());
+    }
+
+    fn advance(&mut self, read: u64) {
+        let passed = read - self.read;
+        self.read = read;
+        self.unix += passed;
+        self.now += passed.min(LONGEST_TURN);
+    }
+
+    /// Follows jumps of the system's clock.
+    fn resync(&mut self) {
+        let time = clock_gettime(ClockId::Realtime);
+        self.unix = (time.tv_sec.max(0) as u64) * 1_000 + time.tv_nsec as u64 / 1_000_000;
+    }
+
+    /// The value of a `Date` header.
+    pub(super) fn date(&mut self) -> [u8; 29] {
+        let second = self.unix / 1_000;
+        if self.date.1 != second {
+            self.date = (gannet_proto::http1::date::format(second), second);
+        }
+        self.date.0
+    }
+}
+
+/// Milliseconds; never 0, never backwards.
+fn monotonic() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000 + 1
+}
+
+/// Key of the doorbell in the poll set; connections have less than 53 bits.
+const BELL: u64 = 1 << 63;
+/// Keys of the listeners, with their index.
+pub(super) const LISTENER: u64 = 1 << 62;
+/// Events taken in one turn.
+const EVENTS: usize = 512;
+/// Commands taken from one worker in one turn.
+const COMMANDS: usize = 4_096;
+/// Bytes read from a socket at a time.
+const BUFFER: usize = 64 << 10;
+/// How often workers, listeners and tasks are looked at, in ms.
+const CHECK: u64 = 100;
+/// What a turn counts at most, in ms. Longer ones are those of a process that was stopped.
+const LONGEST_TURN: u64 = 1_000;
+const COUNTERS: usize = ReactorCounter::Closed as usize + CLOSE_REASONS;
+
+/// Puts a socket into the poll set.
+pub(super) fn register(
+    epoll: impl AsFd,
+    socket: impl AsFd,
+    key: u64,
+    flags: epoll::EventFlags,
+) -> io::Result<()> {
+    Ok(epoll::add(
+        epoll,
+        socket,
+        epoll::EventData::new_u64(key),
+        flags,
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_stopped_makes_nobody_late() {
+        let mut clock = Clock::new();
+        let (now, unix, read) = (clock.now, clock.unix, clock.read);
+        clock.advance(read + 30);
+        assert_eq!((clock.now, clock.unix), (now + 30, unix + 30));
+        clock.advance(read + 30_030);
+        assert_eq!(clock.now, now + 30 + LONGEST_TURN);
+        assert_eq!(clock.unix, unix + 30_030, "the date goes on");
+    }
+}

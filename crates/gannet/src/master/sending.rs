@@ -1,0 +1,278 @@
+//! Putting things on their way to clients.
+//!
+//! Nothing is written at once: what a turn queues for a connection leaves in one system call at its
+//! end. A connection that does not read is cut when `max_queued` is reached.
+
+use std::{rc::Rc, sync::atomic::Ordering::Relaxed};
+
+use gannet_proto::websocket::{self, MessageKind};
+
+use super::{
+    closing::LINGER,
+    conn::{Closed, Conn, Phase, Speaks, Stall},
+    output::{Output, Pool},
+    reactor::Reactor,
+    websocket::queue_message,
+};
+use crate::{
+    close::CloseReason,
+    conn_table::Cell,
+    id::ConnId,
+    layout::ReactorCounter,
+    wire::event::{EventHeader, EventKind},
+};
+
+/// A message to many, encoded at most once for each way that connections speak.
+pub(super) struct Broadcast<'a> {
+    text: bool,
+    data: &'a [u8],
+    raw: Option<Rc<[u8]>>,
+    frame: Option<Rc<[u8]>>,
+}
+
+impl Reactor {
+    /// Queues what `write` appends.
+    pub(super) fn write(&mut self, slot: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if conn.socket.is_none() {
+            return;
+        }
+        conn.output
+            .get_or_insert_default()
+            .append(&mut self.pool, write);
+        mark(conn, &mut self.dirty);
+    }
+
+    /// Queues one message for a connection.
+    pub(super) fn send(&mut self, id: ConnId, text: bool, data: &[u8]) {
+        let Some(slot) = self.conns.find(id) else {
+            return;
+        };
+        if !self.has_output_room(slot, data.len()) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if conn.is_open() && queue_message(conn, &mut self.pool, text, data) {
+            mark(conn, &mut self.dirty);
+            count_message(&self.table, id);
+        }
+    }
+
+    /// Queues a published message; a slow reader is cut, or goes without if the message is droppable.
+    pub(super) fn send_shared(
+        &mut self,
+        slot: usize,
+        message: &mut Broadcast<'_>,
+        droppable: bool,
+    ) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if !conn.is_open() {
+            return;
+        }
+        let limit = self.settings.listeners[usize::from(conn.listener)].max_queued;
+        if conn.queued() + message.data.len() > limit {
+            if droppable {
+                self.count(ReactorCounter::PublishDropped);
+            } else {
+                self.cut_slow_reader(slot);
+            }
+            return;
+        }
+        message.queue(conn, &mut self.pool);
+        mark(conn, &mut self.dirty);
+        count_message(&self.table, conn.id);
+    }
+
+    /// Whether so much more may be queued; if not, the connection is cut.
+    pub(super) fn has_output_room(&mut self, slot: usize, bytes: usize) -> bool {
+        let Some(conn) = self.conns.get(slot) else {
+            return false;
+        };
+        let limit = self.settings.listeners[usize::from(conn.listener)].max_queued;
+        let queued = conn.queued();
+        // One message larger than the limit may pass when nothing else waits.
+        if queued == 0 || queued + bytes <= limit {
+            return true;
+        }
+        self.cut_slow_reader(slot);
+        false
+    }
+
+    /// Writes what was queued in this turn.
+    pub(super) fn flush_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            if let Some(slot) = self.conns.find(id) {
+                if let Some(conn) = self.conns.get_mut(slot) {
+                    conn.dirty = false;
+                    if conn.writing {
+                        // The poll set says when there is room.
+                        continue;
+                    }
+                }
+                self.flush(slot);
+            }
+        }
+        // Flushing can queue (a close frame of the next connection): that leaves next turn.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    /// Writes what is queued for one connection, as far as the socket takes it.
+    pub(super) fn flush(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let (Some(socket), Some(output)) = (&conn.socket, &mut conn.output) else {
+            return self.shut_if_flushed(slot);
+        };
+        let id = conn.id;
+        let written = match output.write_to(socket, &mut self.pool) {
+            Ok(written) => written,
+            Err(_) => return self.leave(slot, Closed::of(CloseReason::Reset)),
+        };
+        if written > 0 {
+            // Its client reads: closing it may take longer.
+            conn.cut_at = self.clock.now + LINGER;
+        }
+        let queued = output.queued();
+        let mut told = Vec::new();
+        output.waiters.retain(|&(limit, incarnation, token)| {
+            let due = queued <= limit;
+            if due {
+                told.push((incarnation, token));
+            }
+            !due
+        });
+        let reading = conn.reading;
+        let limit = self.settings.listeners[usize::from(conn.listener)].max_queued;
+        let asks_on = conn.stall == Stall::Own
+            && queued <= limit
+            && matches!(&conn.speaks, Speaks::Http(http) if !http.exchange.is_busy());
+        if queued == 0
+            && output.waiters.is_empty()
+            && let Some(output) = conn.output.take()
+        {
+            output.recycle(&mut self.pool);
+        }
+        if let Some(row) = self.table.row_of(id) {
+            let bytes = self.table.cell(row, Cell::BytesOut);
+            bytes.store(bytes.load(Relaxed) + written as u64, Relaxed);
+            self.table
+                .cell(row, Cell::Queued)
+                .store(queued as u64, Relaxed);
+        }
+        self.add(ReactorCounter::BytesOut, written);
+        self.interest(slot, reading, queued > 0);
+        if asks_on {
+            self.wake(slot);
+        }
+        for (incarnation, token) in told {
+            self.reply(incarnation, token, &[]);
+        }
+        self.shut_if_flushed(slot);
+    }
+
+    /// Answers when at most `limit` bytes are queued for the connection, or it is gone.
+    pub(super) fn tell_when_drained(&mut self, id: ConnId, limit: usize, link: u64, token: u64) {
+        if let Some(slot) = self.conns.find(id)
+            && let Some(conn) = self.conns.get_mut(slot)
+            && conn.socket.is_some()
+            && conn.queued() > limit
+        {
+            conn.output
+                .get_or_insert_default()
+                .waiters
+                .push((limit, link, token));
+            return;
+        }
+        self.reply(link, token, &[]);
+    }
+
+    /// The answer to a worker's question.
+    pub(super) fn reply(&mut self, incarnation: u64, token: u64, payload: &[u8]) {
+        if let Some(index) = self.link_of(incarnation)
+            && let Some(link) = self.links[index].as_mut()
+        {
+            let header = EventHeader {
+                aux: token,
+                ..EventHeader::new(EventKind::Reply, ConnId::from_u64(0))
+            };
+            if !link.post(header, payload, false) {
+                tracing::error!(worker = %link.worker, "a reply was dropped: too much waits");
+                self.count(ReactorCounter::Dropped);
+            }
+        }
+    }
+
+    fn cut_slow_reader(&mut self, slot: usize) {
+        // A close frame would wait behind what is not read; the kernel's buffer is full anyway.
+        self.leave(
+            slot,
+            Closed {
+                reason: CloseReason::SlowReader,
+                code: 1008,
+            },
+        );
+    }
+}
+
+impl<'a> Broadcast<'a> {
+    pub(super) fn new(text: bool, data: &'a [u8]) -> Self {
+        Broadcast {
+            text,
+            data,
+            raw: None,
+            frame: None,
+        }
+    }
+
+    fn queue(&mut self, conn: &mut Conn, pool: &mut Pool) {
+        if matches!(conn.speaks, Speaks::Http(_)) {
+            queue_message(conn, pool, self.text, self.data);
+            return;
+        }
+        let bytes = match conn.websocket {
+            true => self.frame.get_or_insert_with(|| {
+                let kind = if self.text {
+                    MessageKind::Text
+                } else {
+                    MessageKind::Binary
+                };
+                let mut frame = Vec::with_capacity(self.data.len() + 10);
+                websocket::encode_message(&mut frame, kind, self.data);
+                frame.into()
+            }),
+            false => self.raw.get_or_insert_with(|| self.data.into()),
+        };
+        let output: &mut Output = conn.output.get_or_insert_default();
+        if bytes.len() <= COPY {
+            output.append(pool, |out| out.extend_from_slice(bytes));
+        } else {
+            output.share(bytes.clone());
+        }
+    }
+}
+
+fn mark(conn: &mut Conn, dirty: &mut Vec<ConnId>) {
+    if !conn.dirty && !matches!(conn.phase, Phase::Gone(_)) {
+        conn.dirty = true;
+        dirty.push(conn.id);
+    }
+}
+
+fn count_message(table: &crate::conn_table::ConnTable, id: ConnId) {
+    if let Some(row) = table.row_of(id) {
+        let cell = table.cell(row, Cell::MessagesOut);
+        cell.store(cell.load(Relaxed) + 1, Relaxed);
+    }
+}
+
+/// A published message up to this size is copied for each subscriber, a larger one is shared.
+const COPY: usize = 2 << 10;

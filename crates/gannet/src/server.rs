@@ -1,0 +1,426 @@
+//! A server: what `main` puts together, and what it becomes.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use serde::Deserialize;
+
+use crate::{
+    ConnId, Dispatch, Error, Handler, Listener, Result, Settings,
+    bootstrap::{self, Bootstrap, Role},
+    channel::{Channel, FromWorker},
+    cli::{Arguments, Command},
+    control::{Client, ClientTable, Reloaded},
+    handler, inherit, logging, manager, master,
+    settings::{self, Environment, Flags},
+    sys, wire, worker,
+};
+
+/// A server that is to be run.
+///
+/// ```no_run
+/// use gannet::{Bytes, Conn, Handler, Server, Worker};
+///
+/// /// Sends every message back to whoever sent it.
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     async fn start(_worker: &Worker) -> gannet::Result<Self> {
+///         Ok(Echo)
+///     }
+///
+///     async fn receive(&self, conn: Conn, data: Bytes) -> gannet::Result {
+///         conn.send(data).await
+///     }
+/// }
+///
+/// fn main() -> gannet::Result {
+///     Server::tcp("127.0.0.1:9501").workers(2).run::<Echo>()
+/// }
+/// ```
+///
+/// # One program, several processes
+///
+/// The process that was started becomes the manager. It starts the program again for the master, for
+/// each worker and each task worker: `main` runs in each of them from its beginning, with the same
+/// arguments, until it calls [`run`](Server::run) or [`serve`](Server::serve), which finds out
+/// what the process is to be and does not return. (The manager too begins `main` once more, to have
+/// its title in `ps`.) So keep `main` short: what stands in front of `run` happens in every process,
+/// and `argv[0]` is a title there, not a path. What stands behind it happens only in the process
+/// that the user started, after the server has stopped.
+#[derive(Clone)]
+#[must_use = "a server does nothing until it is run"]
+pub struct Server {
+    settings: Settings,
+    dispatch: Option<DispatchFn>,
+    allowed_env: Vec<String>,
+    prepare: Option<PrepareFn>,
+    on_ready: Option<ReadyFn>,
+}
+
+/// Chooses a worker: see [`Server::dispatch_with`].
+pub type DispatchFn = Arc<dyn Fn(&DispatchRequest<'_>) -> usize + Send + Sync>;
+
+type PrepareFn = Arc<dyn Fn() -> Result>;
+
+/// What is done when the server is ready: see [`Server::on_ready`].
+pub(crate) type ReadyFn = Arc<dyn Fn(&Settings)>;
+
+/// An event for which [`Server::dispatch_with`]'s function is to choose a worker.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct DispatchRequest<'a> {
+    /// The connection.
+    pub conn: ConnId,
+    /// Index of the listener that it came from.
+    pub listener: usize,
+    /// Address of the client.
+    pub peer: SocketAddr,
+    /// The uid bound to the connection.
+    pub uid: Option<&'a str>,
+    /// The first bytes of the event's data; empty for events without.
+    pub data: &'a [u8],
+    /// Number of workers: the answer is below it.
+    pub workers: usize,
+}
+
+impl Server {
+    /// A server for plain TCP on `address`: `127.0.0.1:9501`, `[::]:80` or `host:port`.
+    pub fn tcp(address: impl Into<String>) -> Self {
+        Server::with_listener(Listener::tcp(address))
+    }
+
+    /// A server for HTTP/1.1.
+    pub fn http(address: impl Into<String>) -> Self {
+        Server::with_listener(Listener::http(address))
+    }
+
+    /// A server for WebSocket, and HTTP/1.1 on the same port.
+    pub fn websocket(address: impl Into<String>) -> Self {
+        Server::with_listener(Listener::websocket(address))
+    }
+
+    /// A server with these settings.
+    pub fn new(settings: Settings) -> Self {
+        Server {
+            settings,
+            dispatch: None,
+            allowed_env: Vec::new(),
+            prepare: None,
+            on_ready: None,
+        }
+    }
+
+    /// Name of the server in `ps`, logs and the default pid file.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.settings.name = name.into();
+        self
+    }
+
+    /// Number of worker processes.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.settings.workers = workers;
+        self
+    }
+
+    /// Number of reactor threads of the master.
+    pub fn reactors(mut self, reactors: usize) -> Self {
+        self.settings.reactors = reactors;
+        self
+    }
+
+    /// Number of task worker processes.
+    pub fn task_workers(mut self, task_workers: usize) -> Self {
+        self.settings.task_workers = task_workers;
+        self
+    }
+
+    /// Listens on one more address.
+    pub fn listen(mut self, listener: Listener) -> Self {
+        self.settings.listeners.push(listener);
+        self
+    }
+
+    /// Which worker gets an event.
+    pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
+        self.settings.dispatch = dispatch;
+        self
+    }
+
+    /// Lets a function choose the worker of an event that meets an idle connection. It runs in the
+    /// reactors, for every such event: it must be quick and must not block. An answer that is no
+    /// worker's number is taken modulo the number of workers.
+    pub fn dispatch_with(
+        mut self,
+        choose: impl Fn(&DispatchRequest<'_>) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.dispatch = Dispatch::Custom;
+        self.dispatch = Some(Arc::new(choose));
+        self
+    }
+
+    /// The pid file; the control socket is beside it.
+    pub fn pid_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.pid_file = Some(path.into());
+        self
+    }
+
+    /// Changes any setting.
+    pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Names environment variables of the program's own that start with `GANNET_`; others that are
+    /// no setting are refused as typing errors.
+    pub fn allow_env<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.allowed_env.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// What is to be done once, in the manager, before anything is started: making a directory,
+    /// bringing a database up to date. An error ends the start. It must leave no thread behind.
+    pub fn prepare(mut self, prepare: impl Fn() -> Result + 'static) -> Self {
+        self.prepare = Some(Arc::new(prepare));
+        self
+    }
+
+    /// What is to be done once, in the manager, when every process is ready for the first time,
+    /// in place of printing the addresses. The listeners in the settings have their real ports.
+    pub fn on_ready(mut self, ready: impl Fn(&Settings) + 'static) -> Self {
+        self.on_ready = Some(Arc::new(ready));
+        self
+    }
+
+    /// Does what the command line says: `start` (also without a command), `stop`, `reload`,
+    /// `status`, `clients`; see `--help`.
+    ///
+    /// Returns `Ok` when the server has been stopped gracefully. After the other commands the process
+    /// ends here, with exit code 0. Errors are printed (one line, `error: …`, on stderr) and end the
+    /// process as well: with exit code 2 if the command line, the environment or the settings are
+    /// wrong, with 1 if the server could not start or the command failed.
+    ///
+    /// Call it in the process's main thread.
+    pub fn run<H: Handler>(self) -> Result {
+        self.become_child::<H>();
+        match self.run_command::<H>() {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                // With stderr closed there is still the exit code.
+                let line = error.to_string().replace('\n', " ");
+                let _ = writeln!(io::stderr(), "error: {line}");
+                std::process::exit(if error.is_usage() { 2 } else { 1 });
+            }
+        }
+    }
+
+    /// Runs the server as the environment and the code say, for programs with a command line of
+    /// their own. They offer `stop` and the others through [`Server::control`].
+    ///
+    /// Returns when the server has been stopped gracefully, or an error if it could not start
+    /// ([`Error::is_usage`] tells whether the settings are at fault). Call it in the process's main
+    /// thread.
+    pub fn serve<H: Handler>(self) -> Result {
+        self.become_child::<H>();
+        self.start::<H>(&Flags::default())
+    }
+
+    /// Connects to the running server of this program, that is: with this pid file, as the
+    /// environment and the code say.
+    pub fn control(&self) -> Result<Client> {
+        let (_, settings, _) = self.gather(&Flags::default())?;
+        Client::connect(settings::pid_file(&settings)?)
+    }
+
+    fn with_listener(listener: Listener) -> Self {
+        Server::new(Settings {
+            listeners: vec![listener],
+            ..Settings::default()
+        })
+    }
+
+    fn run_command<H: Handler>(self) -> Result {
+        let program = program_name()?;
+        let arguments = Arguments::parse(&program, std::env::args_os().skip(1))?;
+        let command = arguments.wanted();
+        if command == Command::Start {
+            return self.start::<H>(&arguments.flags);
+        }
+        let (_, settings, _) = self.gather(&arguments.flags)?;
+        let mut client = Client::connect(settings::pid_file(&settings)?)?;
+        match command {
+            Command::Start => {}
+            Command::Stop => client.stop()?,
+            Command::Reload { tasks } => reloaded(&client.reload(tasks)?)?,
+            Command::Status { json: true } => print(&serde_json::to_string(&client.status()?)?)?,
+            Command::Status { json: false } => print(client.status()?.to_string().trim_end())?,
+            Command::Clients { json: true } => print(&serde_json::to_string(&client.clients()?)?)?,
+            Command::Clients { json: false } => {
+                print(ClientTable(&client.clients()?).to_string().trim_end())?;
+            }
+        }
+        // What `main` does after a server has stopped is not for a command.
+        std::process::exit(0);
+    }
+
+    fn start<H: Handler>(self, flags: &Flags) -> Result {
+        let (environment, mut settings, named) = self.gather(flags)?;
+        let addresses = settings::check(&mut settings)?;
+        settings::check_handler(&settings, &handler::implements::<H>())?;
+        if settings.dispatch == Dispatch::Custom && self.dispatch.is_none() {
+            return Err(Error::usage(
+                "`dispatch` = custom, but the program has no function for it: see \
+                 Server::dispatch_with",
+            ));
+        }
+        let pid_file = settings::pid_file(&settings)?;
+        let program = manager::Program::current(named.then(|| settings.name.clone()))?;
+        program.take_title();
+        logging::init("manager", &settings.log_level);
+        if let Some(prepare) = &self.prepare {
+            prepare()?;
+        }
+        let flags = flags.clone();
+        let on_ready = self.on_ready;
+        let code = self.settings;
+        let reread = Box::new(move || settings::gather(&code, &environment, &flags));
+        manager::run(manager::Start {
+            settings,
+            addresses,
+            pid_file,
+            program,
+            on_ready,
+            reread,
+        })
+    }
+
+    /// The environment, the settings of all layers, and whether somebody named the server.
+    fn gather(&self, flags: &Flags) -> Result<(Environment, Settings, bool)> {
+        let environment = Environment::read(std::env::vars_os(), &self.allowed_env)?;
+        let mut settings = settings::gather(&self.settings, &environment, flags)?;
+        let named = !settings.name.is_empty();
+        if !named {
+            settings.name = program_name()?;
+        }
+        Ok((environment, settings, named))
+    }
+
+    /// In a process that a manager has started: does its part, and ends the process.
+    fn become_child<H: Handler>(&self) {
+        let Some(bootstrap) = read_bootstrap() else {
+            return;
+        };
+        let code = match bootstrap.and_then(|bootstrap| self.play::<H>(bootstrap)) {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!("{error}");
+                1
+            }
+        };
+        // What `main` does after the server has stopped is the first process's business.
+        std::process::exit(code);
+    }
+
+    fn play<H: Handler>(&self, bootstrap: Bootstrap) -> Result {
+        match bootstrap.role {
+            Role::Master { .. } => {
+                logging::init("master", &bootstrap.settings.log_level);
+                master::run(bootstrap, self.dispatch.clone())
+            }
+            Role::Worker {
+                id, task_worker, ..
+            } => {
+                let role = manager::title(id, task_worker);
+                logging::init(&role, &bootstrap.settings.log_level);
+                sys::leave_steering_to_the_manager()?;
+                worker::run::<H>(bootstrap)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the manager has left for this process; `None` if no manager started it.
+///
+/// A program that a handler has started may have inherited the variable, but neither the
+/// descriptor nor the parent.
+fn read_bootstrap() -> Option<Result<Bootstrap>> {
+    /// The part of a bootstrap that every version has.
+    #[derive(Deserialize)]
+    struct Core {
+        abi: u32,
+        manager_pid: u32,
+        channel: i32,
+    }
+
+    let fd = std::env::var(bootstrap::ENV).ok()?.parse().ok()?;
+    let name = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+    if !name.to_string_lossy().contains("gannet-bootstrap") {
+        return None;
+    }
+    let file = File::from(inherit::take(fd).ok()?);
+    let mut bytes = vec![0; file.metadata().ok()?.len() as usize];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    let core: Core = serde_json::from_slice(&bytes).ok()?;
+    if std::os::unix::process::parent_id() != core.manager_pid {
+        return None;
+    }
+    sys::remove_variable(bootstrap::ENV);
+
+    let understood = if core.abi == wire::ABI {
+        serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+    } else {
+        let (theirs, ours) = (core.abi, wire::ABI);
+        Err(format!(
+            "the running server speaks version {theirs} of the internal protocol, {ours}"
+        ))
+    };
+    Some(understood.map_err(|why| {
+        let error = format!(
+            "this program was built with another version of gannet than the running server: stop \
+             and start it instead of a reload ({why})"
+        );
+        // A master's `Failed` looks the same.
+        if let Ok(channel) = inherit::take(core.channel) {
+            let failed = FromWorker::Failed {
+                error: error.clone(),
+            };
+            let _ = Channel::new(channel).send(&failed, &[]);
+        }
+        Error::new(error)
+    }))
+}
+
+fn program_name() -> Result<String> {
+    let path = std::env::current_exe()?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // What the kernel adds when the file was replaced.
+    Ok(name.trim_end_matches(" (deleted)").to_owned())
+}
+
+fn reloaded(reloaded: &Reloaded) -> Result {
+    match &reloaded.error {
+        None => print(&format!("reloaded {} workers", reloaded.workers.len())),
+        Some(error) => Err(Error::new(format!("reload aborted: {error}"))),
+    }
+}
+
+fn print(text: &str) -> Result {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,131 @@
+//! Addresses as people write them: `127.0.0.1:9501`, `[::]:80`, `localhost:80`, `ws://:80`.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use super::{Listener, Protocol, Settings};
+use crate::{Error, Result};
+
+/// Gives the listener at `index` another address (`--listen`, `GANNET_LISTEN`), and another
+/// protocol if the address has a scheme. One more than there are adds a listener like the last.
+pub(super) fn listen(settings: &mut Settings, index: usize, text: &str) -> Result {
+    let (protocol, address) = split_scheme(text)?;
+    check_form(address)?;
+    if index >= settings.listeners.len() {
+        let like = settings.listeners.last().cloned().unwrap_or_default();
+        settings.listeners.push(like);
+    }
+    let listener: &mut Listener = &mut settings.listeners[index];
+    address.clone_into(&mut listener.address);
+    listener.protocol = protocol.unwrap_or(listener.protocol);
+    Ok(())
+}
+
+/// The socket address meant; names are looked up, and the first address counts.
+pub(crate) fn resolve(address: &str) -> Result<SocketAddr> {
+    check_form(address)?;
+    let unknown = |reason: &dyn std::fmt::Display| {
+        Error::usage(format!(
+            "cannot look up the address {address:?} to listen on: {reason}"
+        ))
+    };
+    address
+        .to_socket_addrs()
+        .map_err(|error| unknown(&error))?
+        .next()
+        .ok_or_else(|| unknown(&"the name has no address"))
+}
+
+fn split_scheme(text: &str) -> Result<(Option<Protocol>, &str)> {
+    let Some((scheme, address)) = text.split_once("://") else {
+        return Ok((None, text));
+    };
+    let known = [Protocol::Tcp, Protocol::Http, Protocol::Websocket];
+    match known
+        .into_iter()
+        .find(|protocol| protocol.scheme() == scheme)
+    {
+        Some(protocol) => Ok((Some(protocol), address.trim_end_matches('/'))),
+        None => Err(Error::usage(format!(
+            "{text:?} is no address to listen on: the scheme must be tcp://, http:// or ws://"
+        ))),
+    }
+}
+
+fn check_form(address: &str) -> Result {
+    if address.parse::<SocketAddr>().is_ok() {
+        return Ok(());
+    }
+    let wrong = |why: &str| {
+        Err(Error::usage(format!(
+            "{address:?} is no address to listen on: {why} (write 127.0.0.1:9501, [::]:80 or \
+             localhost:80)"
+        )))
+    };
+    let Some((host, port)) = address.rsplit_once(':') else {
+        return wrong("there is no port");
+    };
+    if port.parse::<u16>().is_err() {
+        return wrong("the port must be a number from 0 to 65535");
+    }
+    let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if host.is_empty() || !host.chars().all(letter) {
+        return wrong("there is no host name or IP address in front of the port");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nth_address_replaces_that_of_the_nth_listener() {
+        let listeners = vec![Listener::http("127.0.0.1:1"), Listener::tcp("127.0.0.1:2")];
+        let mut settings = Settings {
+            listeners,
+            ..Settings::default()
+        };
+        listen(&mut settings, 0, "localhost:3").unwrap();
+        listen(&mut settings, 1, "ws://[::1]:4/").unwrap();
+        listen(&mut settings, 2, "0.0.0.0:5").unwrap();
+        let written: Vec<_> = settings
+            .listeners
+            .iter()
+            .map(|listener| (listener.protocol.scheme(), listener.address.as_str()))
+            .collect();
+        assert_eq!(
+            written,
+            [
+                ("http", "localhost:3"),
+                ("ws", "[::1]:4"),
+                ("ws", "0.0.0.0:5")
+            ]
+        );
+    }
+
+    #[test]
+    fn wrong_addresses_are_refused_with_what_is_wrong() {
+        for (text, why) in [
+            ("9501", "no port"),
+            ("localhost", "no port"),
+            ("localhost:http", "port must be"),
+            ("127.0.0.1:65536", "port must be"),
+            (":80", "no host"),
+            ("::1:80", "no host"),
+            ("udp://a:1", "scheme"),
+            ("http://a:1/path", "port must be"),
+        ] {
+            let error = listen(&mut Settings::default(), 0, text).unwrap_err();
+            assert!(
+                error.is_usage() && error.to_string().contains(why),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_resolved() {
+        assert_eq!(resolve("localhost:7").unwrap().port(), 7);
+        assert_eq!(resolve("[::1]:7").unwrap(), "[::1]:7".parse().unwrap());
+    }
+}

@@ -1,0 +1,303 @@
+//! What must be true of settings together, wherever they came from.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{
+    Protocol, Settings,
+    address::resolve,
+    fields::{of_listener, of_server},
+};
+use crate::{ConnId, Error, Result, channel::Implements, handler, layout::Dimensions};
+
+/// Refuses values out of range and combinations that cannot work; returns the resolved addresses
+/// of the listeners.
+pub(crate) fn check(settings: &mut Settings) -> Result<Vec<SocketAddr>> {
+    ranges(settings)?;
+    let wrong = |message: String| Err(Error::usage(message));
+
+    if !settings.ring_size.is_power_of_two() {
+        let size = settings.ring_size;
+        return wrong(format!(
+            "`ring_size` = {size}: must be a power of two, such as 262144"
+        ));
+    }
+    let most = settings.reactors * ConnId::MAX_SLOTS;
+    if settings.max_connections > most {
+        return wrong(format!(
+            "`max_connections` = {}: must be at most {most} ({} for each of `reactors` = {})",
+            settings.max_connections,
+            ConnId::MAX_SLOTS,
+            settings.reactors
+        ));
+    }
+    let largest = settings.arena_size / 4;
+    for (index, listener) in settings.listeners.iter().enumerate() {
+        if listener.max_message_size > largest {
+            return wrong(format!(
+                "listener {index} ({}): `max_message_size` = {}: must be at most {largest}, a \
+                 quarter of `arena_size` = {}",
+                listener.address, listener.max_message_size, settings.arena_size
+            ));
+        }
+    }
+    crate::logging::check_filter(&settings.log_level)?;
+    addresses(settings)
+}
+
+/// Refuses a handler that lacks a method which the settings need.
+pub(crate) fn check_handler(settings: &Settings, implements: &Implements) -> Result {
+    for listener in &settings.listeners {
+        if let Some(error) = handler::lacks(implements, listener.protocol, &listener.address) {
+            return Err(error);
+        }
+    }
+    if settings.task_workers > 0 && !implements.task {
+        return Err(Error::usage(format!(
+            "`task_workers` = {}, but the handler has no `task`: implement `Handler::task`, or \
+             start without task workers",
+            settings.task_workers
+        )));
+    }
+    Ok(())
+}
+
+/// Sizes of the shared memory for these settings.
+///
+/// Each reactor may get all connections, so each has slots for them; and some more, because a
+/// slot is free again only when the handler has finished with the connection's last event.
+pub(crate) fn dimensions(settings: &Settings) -> Dimensions {
+    let headroom = settings.max_connections / 8 + 64;
+    Dimensions {
+        reactors: settings.reactors,
+        slots: (settings.max_connections + headroom).min(ConnId::MAX_SLOTS),
+        ring: settings.ring_size,
+        arena: settings.arena_size,
+    }
+}
+
+/// The absolute path of the pid file: as set, or the default place.
+pub(crate) fn pid_file(settings: &Settings) -> Result<PathBuf> {
+    let path = match &settings.pid_file {
+        Some(path) => path.clone(),
+        None => default_directory().join(format!("{}.pid", settings.name.replace('/', "-"))),
+    };
+    std::path::absolute(&path)
+        .map_err(|error| Error::usage(format!("`pid_file` = {:?}: {error}", path.display())))
+}
+
+/// Raises the limit of open files as far as it goes, and sets `max_connections` by it if that is
+/// left to the server; says so if a number that was asked for is out of reach.
+pub(crate) fn raise_file_limit(settings: &mut Settings) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("cannot raise the limit of open files (RLIMIT_NOFILE): {error}");
+    }
+    if settings.max_connections == 0 {
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let possible = files.saturating_sub(OTHER_FILES).max(1);
+        settings.max_connections = usize::try_from(possible)
+            .unwrap_or(usize::MAX)
+            .min(MOST_BY_DEFAULT);
+    }
+    let needed = settings.max_connections as u64 + OTHER_FILES;
+    if let Some(files) = getrlimit(Resource::Nofile)
+        .current
+        .filter(|&files| files < needed)
+    {
+        tracing::warn!(
+            "the limit of open files is {files}, too few for max_connections = {}: accepting will \
+             pause before that; raise it (ulimit -Hn, LimitNOFILE=) or lower max_connections",
+            settings.max_connections
+        );
+    }
+}
+
+fn ranges(settings: &mut Settings) -> Result {
+    let wrong = |whose: &str, name: &str, what: String| {
+        Err(Error::usage(format!("{whose}`{name}` {what}")))
+    };
+    for field in of_server(settings) {
+        if let Err(what) = field.check() {
+            return wrong("", field.name, what);
+        }
+    }
+    for (index, listener) in settings.listeners.iter_mut().enumerate() {
+        let whose = format!("listener {index} ({}): ", listener.address);
+        for field in of_listener(listener) {
+            if let Err(what) = field.check() {
+                return wrong(&whose, field.name, what);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>> {
+    if settings.listeners.is_empty() {
+        return Err(Error::usage(
+            "there is nothing to listen on: give an address with --listen or GANNET_LISTEN",
+        ));
+    }
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for (index, listener) in settings.listeners.iter().enumerate() {
+        let address = resolve(&listener.address)?;
+        if let Some(other) = addresses.iter().position(|other| overlap(*other, address)) {
+            let written = |index: usize| {
+                let listener = &settings.listeners[index];
+                format!("{}://{}", listener.protocol.scheme(), listener.address)
+            };
+            let hint = match (settings.listeners[other].protocol, listener.protocol) {
+                (Protocol::Http, Protocol::Websocket) | (Protocol::Websocket, Protocol::Http) => {
+                    " (a WebSocket listener serves HTTP as well)"
+                }
+                _ => "",
+            };
+            return Err(Error::usage(format!(
+                "listeners {other} ({}) and {index} ({}) want the same port: give one of them \
+                 another{hint}",
+                written(other),
+                written(index)
+            )));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+/// Whether two sockets cannot have these addresses at the same time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip()
+            || one.is_ipv4() == other.is_ipv4()
+                && (one.ip().is_unspecified() || other.ip().is_unspecified()))
+}
+
+fn default_directory() -> PathBuf {
+    if let Some(directory) = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()) {
+        return directory.into();
+    }
+    let run = Path::new("/run");
+    if rustix::process::geteuid().is_root() && run.is_dir() {
+        return run.to_owned();
+    }
+    std::env::temp_dir()
+}
+
+/// `max_connections` is at most this where the user has not said more.
+const MOST_BY_DEFAULT: usize = 100_000;
+/// Descriptors of the master besides connections: listeners, rings, eventfds, the usual.
+const OTHER_FILES: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Listener;
+
+    fn with(change: impl FnOnce(&mut Settings)) -> Result<Vec<SocketAddr>> {
+        let mut settings = Settings {
+            listeners: vec![Listener::tcp("127.0.0.1:0")],
+            ..Settings::default()
+        };
+        change(&mut settings);
+        check(&mut settings)
+    }
+
+    fn error(change: impl FnOnce(&mut Settings)) -> String {
+        let error = with(change).unwrap_err();
+        assert!(error.is_usage());
+        error.to_string()
+    }
+
+    #[test]
+    fn values_from_the_program_are_checked_like_all_others() {
+        assert_eq!(
+            error(|settings| settings.workers = 0),
+            "`workers` = 0: must be a number from 1 to 1024"
+        );
+        assert_eq!(
+            error(|settings| settings.listeners[0].max_head_size = 1),
+            "listener 0 (127.0.0.1:0): `max_head_size` = 1: must be a number from 1024 to 1048576"
+        );
+        assert_eq!(
+            error(|settings| settings.ring_size = 100_000),
+            "`ring_size` = 100000: must be a power of two, such as 262144"
+        );
+        assert!(error(|settings| settings.max_connections = 2 << 20).contains("`reactors` = 1"));
+        assert!(
+            error(|settings| settings.listeners[0].max_message_size = 17 << 20)
+                .contains("a quarter of `arena_size`")
+        );
+        assert!(error(|settings| settings.log_level = "a=b=c".to_owned()).contains("log_level"));
+    }
+
+    #[test]
+    fn addresses_are_there_and_apart() {
+        assert!(error(|settings| settings.listeners.clear()).contains("nothing to listen on"));
+        let both = |one: Listener, other: Listener| {
+            with(|settings| settings.listeners = vec![one, other]).map_err(|e| e.to_string())
+        };
+        let clash = both(
+            Listener::http("127.0.0.1:80"),
+            Listener::websocket("0.0.0.0:80"),
+        )
+        .unwrap_err();
+        assert!(
+            clash.contains("0 (http://127.0.0.1:80) and 1 (ws://0.0.0.0:80)"),
+            "{clash}"
+        );
+        assert!(clash.contains("serves HTTP as well"), "{clash}");
+        assert!(both(Listener::tcp("127.0.0.1:0"), Listener::tcp("127.0.0.1:0")).is_ok());
+        assert!(both(Listener::tcp("127.0.0.1:80"), Listener::tcp("127.0.0.2:80")).is_ok());
+        assert!(both(Listener::tcp("127.0.0.1:80"), Listener::tcp("[::]:80")).is_ok());
+    }
+
+    #[test]
+    fn each_reactor_has_slots_for_all_connections() {
+        let mut settings = Settings {
+            max_connections: 1000,
+            reactors: 4,
+            ..Settings::default()
+        };
+        assert_eq!(dimensions(&settings).slots, 1000 + 125 + 64);
+        settings.max_connections = 4 << 20;
+        assert_eq!(dimensions(&settings).slots, ConnId::MAX_SLOTS);
+    }
+
+    #[test]
+    fn handlers_that_lack_a_method_are_refused() {
+        let mut settings = Settings {
+            listeners: vec![Listener::tcp("a:1")],
+            ..Settings::default()
+        };
+        let mut implements = Implements::default();
+        assert!(check_handler(&settings, &implements).is_err());
+        implements.receive = true;
+        assert!(check_handler(&settings, &implements).is_ok());
+        settings.task_workers = 1;
+        let error = check_handler(&settings, &implements)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("Handler::task"), "{error}");
+    }
+
+    #[test]
+    fn pid_files_have_absolute_paths() {
+        let mut settings = Settings {
+            name: "a/b".to_owned(),
+            ..Settings::default()
+        };
+        assert!(pid_file(&settings).unwrap().ends_with("a-b.pid"));
+        settings.pid_file = Some("x.pid".into());
+        assert!(pid_file(&settings).unwrap().is_absolute());
+    }
+}

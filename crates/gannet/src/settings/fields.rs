@@ -1,0 +1,374 @@
+//! The names, types and ranges of the settings: one table for files, environment and flags.
+
+use std::{fmt, ops::RangeInclusive, path::PathBuf};
+
+use serde::{
+    Deserialize,
+    de::{IntoDeserializer, value::Error as ChoiceError},
+};
+
+use super::{Dispatch, Listener, Protocol, Settings};
+use crate::ConnId;
+
+/// A setting that is one value, and where that is kept.
+pub(super) struct Field<'a> {
+    pub(super) name: &'static str,
+    slot: Slot<'a>,
+}
+
+enum Slot<'a> {
+    Number(&'a mut dyn Number, RangeInclusive<u64>),
+    Switch(&'a mut bool),
+    Text(&'a mut String),
+    Path(&'a mut Option<PathBuf>),
+    Dispatch(&'a mut Dispatch),
+    Protocol(&'a mut Protocol),
+}
+
+/// A value as somebody wrote it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Given<'a> {
+    /// From the environment or a flag, where everything is text.
+    Word(&'a str),
+    /// Text in quotes, in a file.
+    Quoted(&'a str),
+    Integer(i128),
+    Bool(bool),
+    /// Something that no setting is; its name in TOML.
+    Other(&'static str),
+}
+
+/// The settings of a server that are one value.
+pub(super) fn of_server(settings: &mut Settings) -> Vec<Field<'_>> {
+    let connections = (ConnId::MAX_SLOTS * ConnId::MAX_REACTORS) as u64;
+    vec![
+        Field {
+            name: "name",
+            slot: Slot::Text(&mut settings.name),
+        },
+        number("workers", &mut settings.workers, 1..=1024),
+        number(
+            "reactors",
+            &mut settings.reactors,
+            1..=ConnId::MAX_REACTORS as u64,
+        ),
+        number("task_workers", &mut settings.task_workers, 0..=1024),
+        Field {
+            name: "dispatch",
+            slot: Slot::Dispatch(&mut settings.dispatch),
+        },
+        Field {
+            name: "pid_file",
+            slot: Slot::Path(&mut settings.pid_file),
+        },
+        number(
+            "max_connections",
+            &mut settings.max_connections,
+            0..=connections,
+        ),
+        number("max_requests", &mut settings.max_requests, 0..=COUNT),
+        number(
+            "max_requests_spread",
+            &mut settings.max_requests_spread,
+            0..=COUNT,
+        ),
+        number(
+            "max_wait_time_ms",
+            &mut settings.max_wait_time_ms,
+            0..=DAY_MS,
+        ),
+        number(
+            "stall_timeout_ms",
+            &mut settings.stall_timeout_ms,
+            0..=DAY_MS,
+        ),
+        number(
+            "start_timeout_ms",
+            &mut settings.start_timeout_ms,
+            1..=DAY_MS,
+        ),
+        number("ring_size", &mut settings.ring_size, 64 * KIB..=64 * MIB),
+        number("arena_size", &mut settings.arena_size, 4 * MIB..=16 * GIB),
+        number("max_in_flight", &mut settings.max_in_flight, 1..=65_536),
+        number("max_parked", &mut settings.max_parked, 64 * KIB..=64 * GIB),
+        number("task_queue", &mut settings.task_queue, 1..=100_000_000),
+        number(
+            "task_queue_bytes",
+            &mut settings.task_queue_bytes,
+            64 * KIB..=1024 * GIB,
+        ),
+        Field {
+            name: "log_level",
+            slot: Slot::Text(&mut settings.log_level),
+        },
+    ]
+}
+
+/// The settings of a listener.
+pub(super) fn of_listener(listener: &mut Listener) -> Vec<Field<'_>> {
+    vec![
+        Field {
+            name: "address",
+            slot: Slot::Text(&mut listener.address),
+        },
+        Field {
+            name: "protocol",
+            slot: Slot::Protocol(&mut listener.protocol),
+        },
+        number("backlog", &mut listener.backlog, 1..=1_000_000),
+        number(
+            "idle_timeout_ms",
+            &mut listener.idle_timeout_ms,
+            0..=30 * DAY_MS,
+        ),
+        number(
+            "request_timeout_ms",
+            &mut listener.request_timeout_ms,
+            1..=DAY_MS,
+        ),
+        number(
+            "max_message_size",
+            &mut listener.max_message_size,
+            1..=4 * GIB,
+        ),
+        number("max_body_size", &mut listener.max_body_size, 0..=COUNT),
+        number("max_head_size", &mut listener.max_head_size, KIB..=MIB),
+        number("max_queued", &mut listener.max_queued, 4 * KIB..=64 * GIB),
+        Field {
+            name: "redeliver",
+            slot: Slot::Switch(&mut listener.redeliver),
+        },
+    ]
+}
+
+/// The known name nearest to `name`, if one is near enough to have been meant.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .min()
+        .filter(|&(distance, candidate)| distance <= 1 + candidate.len() / 4)
+        .map(|(_, candidate)| candidate)
+}
+
+impl Field<'_> {
+    /// Takes a value, or says what is wrong with it: `must be a number from 1 to 64, not "x"`.
+    pub(super) fn set(&mut self, given: Given<'_>) -> Result<(), String> {
+        let wrong = |must: &str| Err(format!("must be {must}, not {given}"));
+        match (&mut self.slot, given) {
+            (Slot::Number(number, range), given) => match given.integer() {
+                Some(value) if in_range(value, range) => number.put(value as u64),
+                _ => return wrong(&span(range)),
+            },
+            (Slot::Switch(switch), given) => match given.bool() {
+                Some(value) => **switch = value,
+                None => return wrong("true or false"),
+            },
+            (Slot::Text(text), Given::Word(value) | Given::Quoted(value)) => {
+                value.clone_into(text);
+            }
+            (Slot::Path(path), Given::Word(value) | Given::Quoted(value)) => {
+                **path = Some(value.into());
+            }
+            (Slot::Dispatch(slot), Given::Word(value) | Given::Quoted(value)) => {
+                **slot = choose(value)?;
+            }
+            (Slot::Protocol(slot), Given::Word(value) | Given::Quoted(value)) => {
+                **slot = choose(value)?;
+            }
+            _ => return wrong("text"),
+        }
+        Ok(())
+    }
+
+    /// Says what is wrong with the value that is there: `= 0: must be a number from 1 to 64`.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match &self.slot {
+            Slot::Number(number, range) if !in_range(number.value().into(), range) => {
+                Err(format!("= {}: must be {}", number.value(), span(range)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Given<'_> {
+    fn integer(self) -> Option<i128> {
+        match self {
+            Given::Word(word) => word.replace('_', "").parse().ok(),
+            Given::Integer(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    fn bool(self) -> Option<bool> {
+        match self {
+            Given::Word(word) => word.parse().ok(),
+            Given::Bool(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Given<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Given::Word(text) | Given::Quoted(text) => write!(f, "{text:?}"),
+            Given::Integer(value) => value.fmt(f),
+            Given::Bool(value) => value.fmt(f),
+            Given::Other(name) => write!(f, "a TOML {name}"),
+        }
+    }
+}
+
+/// The integer types that settings have.
+trait Number {
+    fn value(&self) -> u64;
+    /// `value` is in the setting's range, which fits the type.
+    fn put(&mut self, value: u64);
+}
+
+impl Number for u64 {
+    fn value(&self) -> u64 {
+        *self
+    }
+
+    fn put(&mut self, value: u64) {
+        *self = value;
+    }
+}
+
+impl Number for usize {
+    fn value(&self) -> u64 {
+        *self as u64
+    }
+
+    fn put(&mut self, value: u64) {
+        *self = value as usize;
+    }
+}
+
+impl Number for u32 {
+    fn value(&self) -> u64 {
+        (*self).into()
+    }
+
+    fn put(&mut self, value: u64) {
+        *self = value as u32;
+    }
+}
+
+fn number<'a>(
+    name: &'static str,
+    number: &'a mut dyn Number,
+    range: RangeInclusive<u64>,
+) -> Field<'a> {
+    Field {
+        name,
+        slot: Slot::Number(number, range),
+    }
+}
+
+fn in_range(value: i128, range: &RangeInclusive<u64>) -> bool {
+    (i128::from(*range.start())..=i128::from(*range.end())).contains(&value)
+}
+
+fn span(range: &RangeInclusive<u64>) -> String {
+    format!("a number from {} to {}", range.start(), range.end())
+}
+
+/// The variant of that name; serde knows the names and lists them in the error.
+fn choose<T: for<'de> Deserialize<'de>>(name: &str) -> Result<T, String> {
+    T::deserialize(name.into_deserializer())
+        .map_err(|error: ChoiceError| error.to_string().replace("variant", "name"))
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// A count that JSON, TOML and JavaScript carry without loss.
+const COUNT: u64 = (1 << 53) - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_but_the_listeners_is_in_the_table() {
+        let mut settings = Settings::default();
+        let json = serde_json::to_value(&settings).unwrap();
+        let mut names: Vec<_> = of_server(&mut settings)
+            .iter()
+            .map(|field| field.name)
+            .collect();
+        names.push("listeners");
+        names.sort_unstable();
+        assert_eq!(names, json.as_object().unwrap().keys().collect::<Vec<_>>());
+
+        let mut listener = Listener::default();
+        let json = serde_json::to_value(&listener).unwrap();
+        let mut names: Vec<_> = of_listener(&mut listener)
+            .iter()
+            .map(|field| field.name)
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names, json.as_object().unwrap().keys().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn defaults_are_in_range() {
+        let (mut settings, mut listener) = (Settings::default(), Listener::default());
+        for field in of_server(&mut settings)
+            .iter()
+            .chain(&of_listener(&mut listener))
+        {
+            assert_eq!(field.check(), Ok(()), "{}", field.name);
+        }
+    }
+
+    #[test]
+    fn nearest_finds_typing_errors_only() {
+        let known = ["workers", "reactors", "max_wait_time_ms"];
+        assert_eq!(nearest("wrokers", known.into_iter()), Some("workers"));
+        assert_eq!(
+            nearest("max_wait_time", known.into_iter()),
+            Some("max_wait_time_ms")
+        );
+        assert_eq!(nearest("banana", known.into_iter()), None);
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_what_is_allowed() {
+        let mut settings = Settings::default();
+        let mut fields = of_server(&mut settings);
+        let mut set = |name: &str, given| {
+            fields
+                .iter_mut()
+                .find(|field| field.name == name)
+                .unwrap()
+                .set(given)
+                .unwrap_err()
+        };
+        assert_eq!(
+            set("workers", Given::Word("x")),
+            r#"must be a number from 1 to 1024, not "x""#
+        );
+        assert_eq!(
+            set("workers", Given::Integer(-1)),
+            "must be a number from 1 to 1024, not -1"
+        );
+        assert_eq!(
+            set("workers", Given::Quoted("4")),
+            r#"must be a number from 1 to 1024, not "4""#
+        );
+        assert_eq!(
+            set("name", Given::Other("array")),
+            "must be text, not a TOML array"
+        );
+        let error = set("dispatch", Given::Word("fastest"));
+        assert!(
+            error.contains("fastest") && error.contains("least_busy"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,233 @@
+//! Settings from a TOML file: the names of [`Settings`], and `[[listeners]]`.
+//!
+//! The i-th `[[listeners]]` changes the i-th listener of the program, setting by setting; one more
+//! than the program has adds a listener.
+
+use std::path::Path;
+
+use toml::{
+    Spanned,
+    de::{DeInteger, DeTable, DeValue},
+};
+
+use super::{
+    Listener, Settings,
+    fields::{Field, Given, nearest, of_listener, of_server},
+};
+use crate::{Error, Result};
+
+/// Changes `settings` by what stands in the file.
+pub(super) fn apply(settings: &mut Settings, path: &Path) -> Result {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Error::usage(format!(
+            "cannot read the settings file {}: {error}",
+            path.display()
+        ))
+    })?;
+    File { path, text: &text }.apply(settings)
+}
+
+struct File<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl File<'_> {
+    fn apply(&self, settings: &mut Settings) -> Result {
+        let table = DeTable::parse(self.text).map_err(|error| {
+            self.error(error.span().map_or(0, |span| span.start), error.message())
+        })?;
+        for (name, value) in table.get_ref() {
+            if name.get_ref() == LISTENERS {
+                self.listeners(settings, value)?;
+            } else {
+                self.set(&mut of_server(settings), name, value, "setting")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn listeners(&self, settings: &mut Settings, value: &Spanned<DeValue<'_>>) -> Result {
+        let wrong = |at| self.error(at, "listeners are written as [[listeners]] tables");
+        let array = value
+            .get_ref()
+            .as_array()
+            .ok_or_else(|| wrong(value.span().start))?;
+        for (index, item) in array.iter().enumerate() {
+            let table = item
+                .get_ref()
+                .as_table()
+                .ok_or_else(|| wrong(item.span().start))?;
+            if index == settings.listeners.len() {
+                if !table.keys().any(|name| name.get_ref() == "address") {
+                    return Err(self.error(
+                        item.span().start,
+                        format!("listener {index} has no `address`, and the program gives none"),
+                    ));
+                }
+                settings.listeners.push(Listener::default());
+            }
+            for (name, value) in table {
+                let mut fields = of_listener(&mut settings.listeners[index]);
+                self.set(&mut fields, name, value, "setting of a listener")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set(
+        &self,
+        fields: &mut [Field<'_>],
+        name: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        what: &str,
+    ) -> Result {
+        let Some(field) = fields.iter_mut().find(|field| field.name == name.get_ref()) else {
+            let known = fields
+                .iter()
+                .map(|field| field.name)
+                .chain((what == "setting").then_some(LISTENERS));
+            let hint = match nearest(name.get_ref(), known) {
+                Some(known) => format!(": did you mean `{known}`?"),
+                None => String::new(),
+            };
+            let message = format!("there is no {what} `{}`{hint}", name.get_ref());
+            return Err(self.error(name.span().start, message));
+        };
+        field
+            .set(given(value.get_ref()))
+            .map_err(|wrong| self.error(value.span().start, format!("`{}` {wrong}", field.name)))
+    }
+
+    /// An error at a byte of the file.
+    fn error(&self, at: usize, message: impl std::fmt::Display) -> Error {
+        let line = 1 + self
+            .text
+            .bytes()
+            .take(at)
+            .filter(|&byte| byte == b'\n')
+            .count();
+        Error::usage(format!("{}:{line}: {message}", self.path.display()))
+    }
+}
+
+fn given<'a>(value: &'a DeValue<'_>) -> Given<'a> {
+    match value {
+        DeValue::String(text) => Given::Quoted(text),
+        DeValue::Integer(number) => Given::Integer(integer(number)),
+        DeValue::Boolean(value) => Given::Bool(*value),
+        other => Given::Other(other.type_str()),
+    }
+}
+
+/// What does not fit is out of every range.
+fn integer(number: &DeInteger<'_>) -> i128 {
+    i128::from_str_radix(number.as_str(), number.radix()).unwrap_or(i128::MAX)
+}
+
+const LISTENERS: &str = "listeners";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Dispatch, Protocol};
+
+    fn load(settings: &mut Settings, text: &str) -> Result {
+        File {
+            path: Path::new("echo.toml"),
+            text,
+        }
+        .apply(settings)
+    }
+
+    fn error(text: &str) -> String {
+        load(&mut Settings::default(), text)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn values_of_every_type_are_taken() {
+        let mut settings = Settings::default();
+        load(
+            &mut settings,
+            "name = 'chat'\nworkers = 3\nring_size = 0x2_0000\ndispatch = 'least_busy'\n\
+             pid_file = '/run/chat.pid'\n[[listeners]]\naddress = '[::1]:80'\n\
+             protocol = 'websocket'\nredeliver = false\n",
+        )
+        .unwrap();
+        assert_eq!((settings.name.as_str(), settings.workers), ("chat", 3));
+        assert_eq!(
+            (settings.ring_size, settings.dispatch),
+            (0x2_0000, Dispatch::LeastBusy)
+        );
+        assert_eq!(
+            settings.pid_file.as_deref(),
+            Some(Path::new("/run/chat.pid"))
+        );
+        assert_eq!(settings.listeners[0].protocol, Protocol::Websocket);
+        assert!(!settings.listeners[0].redeliver);
+    }
+
+    #[test]
+    fn a_listener_of_the_program_keeps_what_the_file_does_not_name() {
+        let listener = Listener {
+            max_queued: 1 << 20,
+            ..Listener::http("a:80")
+        };
+        let mut settings = Settings {
+            listeners: vec![listener],
+            ..Settings::default()
+        };
+        load(
+            &mut settings,
+            "[[listeners]]\nbacklog = 9\n[[listeners]]\naddress = 'b:1'\n",
+        )
+        .unwrap();
+        let [first, second] = &settings.listeners[..] else {
+            panic!()
+        };
+        assert_eq!(
+            (first.address.as_str(), first.protocol),
+            ("a:80", Protocol::Http)
+        );
+        assert_eq!((first.max_queued, first.backlog), (1 << 20, 9));
+        assert_eq!(
+            (second.address.as_str(), second.protocol),
+            ("b:1", Protocol::Tcp)
+        );
+    }
+
+    #[test]
+    fn errors_say_where_what_and_what_was_meant() {
+        assert_eq!(
+            error("workers = 2\n\nwrokers = 3\n"),
+            "echo.toml:3: there is no setting `wrokers`: did you mean `workers`?"
+        );
+        assert_eq!(
+            error("[[listeners]]\naddress = 'a:1'\nbacklogs = 3\n"),
+            "echo.toml:3: there is no setting of a listener `backlogs`: did you mean `backlog`?"
+        );
+        assert_eq!(
+            error("[[listener]]\n"),
+            "echo.toml:1: there is no setting `listener`: did you mean `listeners`?"
+        );
+        assert_eq!(
+            error("workers = 0"),
+            "echo.toml:1: `workers` must be a number from 1 to 1024, not 0"
+        );
+        assert_eq!(
+            error("[[listeners]]\nbacklog = 3"),
+            "echo.toml:1: listener 0 has no `address`, and the program gives none"
+        );
+        assert!(error("workers = \n").starts_with("echo.toml:1: "));
+        assert!(error("workers = 99999999999999999999999").contains("1 to 1024"));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = apply(&mut Settings::default(), Path::new("/no/such.toml")).unwrap_err();
+        assert!(error.to_string().contains("/no/such.toml"), "{error}");
+        assert!(error.is_usage());
+    }
+}

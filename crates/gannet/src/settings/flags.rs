@@ -1,0 +1,69 @@
+//! Settings from the command line.
+
+use std::path::PathBuf;
+
+use super::{
+    Settings,
+    address::listen,
+    fields::{Given, of_server},
+};
+use crate::{Error, Result};
+
+/// The flags that set something.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Flags {
+    /// Address of the first listener (again: of the next): 127.0.0.1:9501, ws://[::]:80
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Vec<String>,
+
+    /// Worker processes
+    #[arg(long, global = true, value_name = "N", allow_hyphen_values = true)]
+    workers: Option<String>,
+
+    /// Reactor threads, which own the connections
+    #[arg(long, global = true, value_name = "N", allow_hyphen_values = true)]
+    reactors: Option<String>,
+
+    /// Task worker processes
+    #[arg(long, global = true, value_name = "N", allow_hyphen_values = true)]
+    task_workers: Option<String>,
+
+    /// File with the process id of the running server
+    #[arg(long, global = true, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+
+    /// File with settings, in TOML
+    #[arg(long, global = true, value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// What is logged: error, warn, info, debug, trace, or info,my_app=debug
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl Flags {
+    /// Changes `settings` by the flags that were given.
+    pub(super) fn apply(&self, settings: &mut Settings) -> Result {
+        let values = [
+            ("--workers", "workers", &self.workers),
+            ("--reactors", "reactors", &self.reactors),
+            ("--task-workers", "task_workers", &self.task_workers),
+            ("--log-level", "log_level", &self.log_level),
+        ];
+        for (flag, setting, value) in values {
+            let Some(value) = value else { continue };
+            let mut fields = of_server(settings);
+            let field = fields.iter_mut().find(|field| field.name == setting);
+            if let Some(Err(wrong)) = field.map(|field| field.set(Given::Word(value))) {
+                return Err(Error::usage(format!("{flag} {wrong}")));
+            }
+        }
+        if let Some(path) = &self.pid_file {
+            settings.pid_file = Some(path.clone());
+        }
+        for (index, address) in self.listen.iter().enumerate() {
+            listen(settings, index, address).map_err(|error| error.context("--listen"))?;
+        }
+        Ok(())
+    }
+}

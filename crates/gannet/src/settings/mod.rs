@@ -1,0 +1,353 @@
+//! Every setting of a server: its meaning, default, unit, trade-off and worst-case memory.
+
+mod address;
+mod check;
+mod environment;
+mod fields;
+mod file;
+mod flags;
+
+use std::{path::PathBuf, time::Duration};
+
+pub(crate) use self::{
+    check::{check, check_handler, dimensions, pid_file, raise_file_limit},
+    environment::Environment,
+    flags::Flags,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The settings of a server.
+///
+/// They come from the code ([`Server`](crate::Server)), a TOML file (`--config`), the environment
+/// (`GANNET_WORKERS=4`) and the command line (`--workers 4`); the later wins. Durations are
+/// written in milliseconds in files and environment, with names that end in `_ms`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Name of the server in `ps`, logs and the default pid file. Default: the program's name.
+    pub name: String,
+
+    /// What the server listens on; at least one.
+    pub listeners: Vec<Listener>,
+
+    /// Worker processes, which run the handler. Default: the number of processors. 1 to 1024.
+    pub workers: usize,
+
+    /// Reactor threads of the master, which own the sockets. Default 1. 1 to 64.
+    ///
+    /// One reactor moves several hundred thousand messages a second; more pay off on machines
+    /// with many processors.
+    pub reactors: usize,
+
+    /// Task worker processes, which run `Handler::task`. Default 0. 0 to 1024.
+    pub task_workers: usize,
+
+    /// Which worker gets an event. Default: [`Dispatch::Connection`].
+    pub dispatch: Dispatch,
+
+    /// The pid file; the control socket is beside it, with `.sock` appended. Default:
+    /// `NAME.pid` in `$XDG_RUNTIME_DIR`, else `/run` for root, else the directory for temporary files.
+    pub pid_file: Option<PathBuf>,
+
+    /// Connections open at a time. Default 0: as many as the limit of open files allows (it is
+    /// raised as far as it goes), at most 100,000.
+    ///
+    /// At the limit no more are accepted until one closes; the kernel's backlog holds them
+    /// meanwhile. Each possible connection costs 208 B of reserved, untouched memory.
+    pub max_connections: usize,
+
+    /// A worker is replaced after so many events. Default 0: never.
+    pub max_requests: u64,
+
+    /// Added to `max_requests` at random, per worker, so that workers are not replaced all at
+    /// once; up to this many. Default 0: half of `max_requests`.
+    pub max_requests_spread: u64,
+
+    /// How long handlers may take to finish at reload and stop, in milliseconds. Default 30,000.
+    ///
+    /// Then the worker is killed; events that allow it are handled again by its successor.
+    pub max_wait_time_ms: u64,
+
+    /// How long a worker may make no progress while events wait for it, in milliseconds. Default
+    /// 60,000; 0: for ever.
+    ///
+    /// A handler that computes or blocks (not: awaits) for longer has its worker killed, and is
+    /// run again, up to three times. Work that long belongs into a task: task workers are not
+    /// killed for it.
+    pub stall_timeout_ms: u64,
+
+    /// How long a process may take to start (`Handler::start` included), in milliseconds.
+    /// Default 10,000.
+    pub start_timeout_ms: u64,
+
+    /// Bytes of each ring between a reactor and a worker, a power of two. Default 256 KiB.
+    /// 64 KiB to 64 MiB.
+    ///
+    /// There are two for each pair of reactor and worker. A full ring pauses reading of the
+    /// connections that want to use it.
+    pub ring_size: usize,
+
+    /// Bytes reserved for payloads too large for a ring, for each ring. Default 64 MiB; at least
+    /// 4 MiB. Touched only in use; given back afterwards.
+    ///
+    /// No message can be larger than a quarter of it.
+    pub arena_size: usize,
+
+    /// Events of one connection that may be unfinished before its reading pauses. Default 64.
+    pub max_in_flight: usize,
+
+    /// Bytes of unfinished events that a reactor may keep outside a worker's ring, so that slow
+    /// handlers do not hold the ring for the others. Default 16 MiB, for each worker and reactor.
+    pub max_parked: usize,
+
+    /// Tasks waiting for a task worker. Default 10,000. At the limit a task is refused
+    /// ([`TaskError::QueueFull`](crate::TaskError)).
+    pub task_queue: usize,
+
+    /// Bytes of the tasks waiting. Default 256 MiB. At the limit a task is refused.
+    pub task_queue_bytes: usize,
+
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as
+    /// `info,my_app=debug`. Default `info`.
+    pub log_level: String,
+}
+
+/// One address that a server listens on, and what is spoken there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Listener {
+    /// `127.0.0.1:9501`, `[::]:80`, or `host:port`. Port 0 takes a free one.
+    pub address: String,
+
+    /// What is spoken.
+    pub protocol: Protocol,
+
+    /// Connections that wait to be accepted, in the kernel. Default 1024 (cut by the kernel to
+    /// `net.core.somaxconn`).
+    pub backlog: u32,
+
+    /// A connection from which nothing came for so long is closed, in milliseconds. Default 0: never.
+    ///
+    /// For WebSockets a ping is sent after half of it, and the pong counts.
+    pub idle_timeout_ms: u64,
+
+    /// How long a request head, a request body without progress, a WebSocket handshake or an idle
+    /// keep-alive connection may take, in milliseconds. Default 60,000. HTTP and WebSocket only.
+    ///
+    /// A head that takes longer is answered with 408.
+    pub request_timeout_ms: u64,
+
+    /// Largest message a client may send, after reassembly, in bytes. Default 2 MiB.
+    ///
+    /// Worst-case memory is this times the connections that are mid-message. A larger WebSocket
+    /// message closes the connection (1009). At most a quarter of `arena_size`.
+    pub max_message_size: usize,
+
+    /// Largest request body, in bytes. Default 64 MiB. A larger one is answered with 413.
+    ///
+    /// Bodies stream: this is no memory per request.
+    pub max_body_size: u64,
+
+    /// Largest request head, in bytes. Default 16 KiB. A larger one is answered with 431.
+    pub max_head_size: usize,
+
+    /// Bytes that may be queued for a connection that does not read. Default 4 MiB.
+    ///
+    /// At the limit the connection is cut, or, for messages published as droppable, the message is
+    /// dropped for it. HTTP never reaches it: streamed responses wait, and so do pipelined requests.
+    pub max_queued: usize,
+
+    /// Whether an event may be given to a second worker when the first died with it. Default true.
+    ///
+    /// Then messages are handled at least once; otherwise at most once, and the client is told by
+    /// a close. For HTTP: see docs.
+    pub redeliver: bool,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Protocol {
+    /// Bytes as they come.
+    Tcp,
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/1.1 and WebSocket (RFC 6455) on the same port.
+    Websocket,
+}
+
+/// Which worker gets an event. The events of one connection are handled in order whatever is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Dispatch {
+    /// Each connection has one worker for life, the one with the fewest connections when it came.
+    Connection,
+    /// Each event that meets an idle connection goes to the next worker.
+    RoundRobin,
+    /// Each event that meets an idle connection goes to the worker with the fewest events in flight.
+    LeastBusy,
+    /// By the client's IP address.
+    PeerAddress,
+    /// By the uid bound to the connection ([`Conn::bind`](crate::Conn::bind)); until then as `Connection`.
+    Uid,
+    /// By the function given to [`Server::dispatch_with`](crate::Server::dispatch_with).
+    Custom,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            name: String::new(),
+            listeners: Vec::new(),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            reactors: 1,
+            task_workers: 0,
+            dispatch: Dispatch::Connection,
+            pid_file: None,
+            max_connections: 0,
+            max_requests: 0,
+            max_requests_spread: 0,
+            max_wait_time_ms: 30_000,
+            stall_timeout_ms: 60_000,
+            start_timeout_ms: 10_000,
+            ring_size: 256 << 10,
+            arena_size: 64 << 20,
+            max_in_flight: 64,
+            max_parked: 16 << 20,
+            task_queue: 10_000,
+            task_queue_bytes: 256 << 20,
+            log_level: "info".to_owned(),
+        }
+    }
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Listener {
+            address: "127.0.0.1:9501".to_owned(),
+            protocol: Protocol::Tcp,
+            backlog: 1024,
+            idle_timeout_ms: 0,
+            request_timeout_ms: 60_000,
+            max_message_size: 2 << 20,
+            max_body_size: 64 << 20,
+            max_head_size: 16 << 10,
+            max_queued: 4 << 20,
+            redeliver: true,
+        }
+    }
+}
+
+impl Listener {
+    /// A listener for plain TCP.
+    pub fn tcp(address: impl Into<String>) -> Self {
+        Listener {
+            address: address.into(),
+            protocol: Protocol::Tcp,
+            ..Self::default()
+        }
+    }
+
+    /// A listener for HTTP/1.1.
+    pub fn http(address: impl Into<String>) -> Self {
+        Listener {
+            address: address.into(),
+            protocol: Protocol::Http,
+            ..Self::default()
+        }
+    }
+
+    /// A listener for WebSocket, and HTTP/1.1 on the same port.
+    pub fn websocket(address: impl Into<String>) -> Self {
+        Listener {
+            address: address.into(),
+            protocol: Protocol::Websocket,
+            ..Self::default()
+        }
+    }
+}
+
+impl Protocol {
+    /// The scheme in addresses: `tcp`, `http`, `ws`.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Http => "http",
+            Protocol::Websocket => "ws",
+        }
+    }
+}
+
+/// Puts the layers together: the code's settings, then the file, the environment, the flags.
+pub(crate) fn gather(
+    code: &Settings,
+    environment: &Environment,
+    flags: &Flags,
+) -> crate::Result<Settings> {
+    let mut settings = code.clone();
+    if let Some(path) = flags.config.as_ref().or(environment.config.as_ref()) {
+        file::apply(&mut settings, path)?;
+    }
+    environment.apply(&mut settings)?;
+    flags.apply(&mut settings)?;
+    Ok(settings)
+}
+
+pub(crate) fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    #[test]
+    fn flag_beats_environment_beats_file_beats_code() {
+        let directory = std::env::temp_dir().join(format!("gannet-layers-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("layers.toml");
+        std::fs::write(&file, "workers = 2\nreactors = 2\ntask_workers = 2\n").unwrap();
+
+        let mut code = Settings {
+            max_in_flight: 1,
+            ..Settings::default()
+        };
+        (code.workers, code.reactors, code.task_workers) = (1, 1, 1);
+        let variables = [
+            ("GANNET_REACTORS", "3"),
+            ("GANNET_TASK_WORKERS", "3"),
+            ("GANNET_CONFIG", "/no/such/file"),
+        ];
+        let variables = variables
+            .map(|(name, value)| (name.into(), value.into()))
+            .into_iter();
+        let environment = Environment::read(variables, &[]).unwrap();
+        let config = format!("--config={}", file.display());
+        let flags = Arguments::parse_from(["echo", &config, "--task-workers", "4"]).flags;
+
+        let settings = gather(&code, &environment, &flags).unwrap();
+        assert_eq!(
+            (
+                settings.max_in_flight,
+                settings.workers,
+                settings.reactors,
+                settings.task_workers
+            ),
+            (1, 2, 3, 4)
+        );
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}

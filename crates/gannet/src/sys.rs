@@ -1,0 +1,165 @@
+//! The few system calls that neither std nor rustix offers as safe functions.
+#![allow(
+    unsafe_code,
+    reason = "signals, fork and the environment have no safe interface"
+)]
+
+use std::{
+    ffi::c_int,
+    io,
+    mem::MaybeUninit,
+    os::{
+        fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
+};
+
+use rustix::{io::FdFlags, process::Signal};
+
+/// The signals that steer a server. They reach the manager only.
+pub(crate) const STEERING: [Signal; 5] = [
+    Signal::TERM,
+    Signal::INT,
+    Signal::HUP,
+    Signal::USR1,
+    Signal::USR2,
+];
+
+/// The steering signals, taken out of the usual delivery until this is dropped.
+#[derive(Debug)]
+pub(crate) struct SignalFd {
+    fd: OwnedFd,
+    before: libc::sigset_t,
+}
+
+impl SignalFd {
+    /// Blocks the steering signals on this thread; children inherit that.
+    pub(crate) fn steering() -> io::Result<Self> {
+        let set = steering_set();
+        let before = change_mask(libc::SIG_BLOCK, &set)?;
+        // SAFETY: `set` is an initialised signal set; -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(SignalFd { fd, before })
+    }
+
+    /// The next signal that has arrived.
+    pub(crate) fn next(&self) -> Option<Signal> {
+        Some(self.next_with_sender()?.0)
+    }
+
+    /// The next signal that has arrived, and whether a process sent it to this one: not the
+    /// terminal to all that belong to it.
+    pub(crate) fn next_with_sender(&self) -> Option<(Signal, bool)> {
+        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut info)).ok()?;
+        let number = info.first_chunk().filter(|_| read == info.len())?;
+        // signalfd(2): `ssi_code` is the third 32-bit field.
+        let code = info[8..]
+            .first_chunk()
+            .map_or(0, |code| i32::from_ne_bytes(*code));
+        Some((
+            Signal::from_named_raw(i32::from_ne_bytes(*number))?,
+            code != libc::SI_KERNEL,
+        ))
+    }
+}
+
+impl std::os::fd::AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.fd)
+    }
+}
+
+impl Drop for SignalFd {
+    fn drop(&mut self) {
+        // Whatever still waits was for the server, not for the program after it.
+        while self.next().is_some() {}
+        let restored = change_mask(libc::SIG_SETMASK, &self.before);
+        debug_assert!(restored.is_ok());
+    }
+}
+
+/// Makes the child that `command` starts one that dies with this process, keeps `inherit` open
+/// and does not take steering signals yet (a Ctrl-C goes to the whole process group).
+///
+/// The death signal comes when the calling *thread* ends: spawn from one that lives as long as
+/// the child is to live.
+pub(crate) fn as_child(command: &mut Command, inherit: Vec<RawFd>) {
+    let parent = rustix::process::getpid();
+    let set = steering_set();
+    let prepare = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if rustix::process::getppid() != Some(parent) {
+            return Err(rustix::io::Errno::SRCH.into());
+        }
+        change_mask(libc::SIG_SETMASK, &set)?;
+        for &fd in &inherit {
+            // SAFETY: the borrow ends with the call, which fails if the descriptor is not open.
+            rustix::io::fcntl_setfd(unsafe { BorrowedFd::borrow_raw(fd) }, FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure only makes system calls: it takes no lock and
+    // allocates nothing (its errors are numbers).
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Makes steering signals do nothing in this process: they are for the manager. Programs that the
+/// process starts have them as usual, which they would not if the signals were blocked or ignored.
+pub(crate) fn leave_steering_to_the_manager() -> io::Result<()> {
+    extern "C" fn nothing(_: c_int) {}
+    for signal in STEERING {
+        // SAFETY: all zeroes is a valid `sigaction`: default action, empty mask, no flags.
+        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+        action.sa_sigaction = nothing as extern "C" fn(c_int) as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART;
+        // SAFETY: the handler does nothing, so it is safe at any time; the old action is not asked
+        // for.
+        if unsafe { libc::sigaction(signal.as_raw(), &action, std::ptr::null_mut()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    change_mask(libc::SIG_UNBLOCK, &steering_set())?;
+    Ok(())
+}
+
+/// Removes a variable from the environment, so that programs started from here do not see it.
+/// Does nothing if that could be unsound.
+pub(crate) fn remove_variable(name: &str) {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    if threads == 1 {
+        // SAFETY: this is the only thread of the process, so no other reads the environment.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
+fn steering_set() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` initialises the set.
+    let mut set = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    };
+    for signal in STEERING {
+        // SAFETY: the set is initialised and the number is that of a signal.
+        unsafe { libc::sigaddset(&mut set, signal.as_raw()) };
+    }
+    set
+}
+
+/// Changes the signal mask of this thread and returns the one before.
+fn change_mask(how: c_int, set: &libc::sigset_t) -> io::Result<libc::sigset_t> {
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: `set` is initialised, `before` is room for a set.
+    match unsafe { libc::pthread_sigmask(how, set, before.as_mut_ptr()) } {
+        // SAFETY: the call has succeeded, so it has written `before`.
+        0 => Ok(unsafe { before.assume_init() }),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}

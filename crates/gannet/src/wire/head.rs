@@ -1,0 +1,150 @@
+//! An HTTP request head as it crosses the ring.
+//!
+//! Checked by the parser before; the worker only builds `http` types from it. Layout: u32
+//! length of all, u8 minor version, u8 0, u16 method length, u32 target length, u16 number of
+//! headers, u16 0; per header u32 name length, u32 value length; then the bytes of
+//! method, target, and each name and value in that order.
+
+use super::{u16_at, u32_at};
+
+const FIXED: usize = 16;
+const PER_HEADER: usize = 8;
+
+/// Appends a head to `out`.
+pub(crate) fn encode<'a>(
+    out: &mut Vec<u8>,
+    minor_version: u8,
+    method: &str,
+    target: &str,
+    headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+) {
+    let start = out.len();
+    out.extend_from_slice(&[0; FIXED]);
+    let mut count = 0u16;
+    for (name, value) in headers.clone() {
+        out.extend_from_slice(&(name.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        count += 1;
+    }
+    out.extend_from_slice(method.as_bytes());
+    out.extend_from_slice(target.as_bytes());
+    for (name, value) in headers {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(value);
+    }
+    let len = (out.len() - start) as u32;
+    let fixed = &mut out[start..start + FIXED];
+    fixed[..4].copy_from_slice(&len.to_le_bytes());
+    fixed[4] = minor_version;
+    fixed[6..8].copy_from_slice(&(method.len() as u16).to_le_bytes());
+    fixed[8..12].copy_from_slice(&(target.len() as u32).to_le_bytes());
+    fixed[12..14].copy_from_slice(&count.to_le_bytes());
+}
+
+/// A head in a payload.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    /// The head at the front of `payload`, and what follows it (the body). `None` if the lengths
+    /// in it do not fit.
+    pub(crate) fn split(payload: &'a [u8]) -> Option<(Head<'a>, &'a [u8])> {
+        if payload.len() < FIXED {
+            return None;
+        }
+        let len = u32_at(payload, 0) as usize;
+        if len < FIXED || len > payload.len() {
+            return None;
+        }
+        let (bytes, rest) = payload.split_at(len);
+        let head = Head { bytes };
+        let table = FIXED + head.count() * PER_HEADER;
+        let strings =
+            (0..head.count()).try_fold(head.method_len() + head.target_len(), |sum, index| {
+                let at = FIXED + index * PER_HEADER;
+                (at + PER_HEADER <= len)
+                    .then(|| sum + u32_at(bytes, at) as usize + u32_at(bytes, at + 4) as usize)
+            })?;
+        (table + strings == len).then_some((head, rest))
+    }
+
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    pub(crate) fn minor_version(&self) -> u8 {
+        self.bytes[4]
+    }
+
+    pub(crate) fn method(&self) -> &'a [u8] {
+        let at = FIXED + self.count() * PER_HEADER;
+        &self.bytes[at..at + self.method_len()]
+    }
+
+    pub(crate) fn target(&self) -> &'a [u8] {
+        let at = FIXED + self.count() * PER_HEADER + self.method_len();
+        &self.bytes[at..at + self.target_len()]
+    }
+
+    /// Names as received (any case) and values.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let bytes = self.bytes;
+        let count = self.count();
+        let mut at = FIXED + count * PER_HEADER + self.method_len() + self.target_len();
+        (0..count).map(move |index| {
+            let lengths = FIXED + index * PER_HEADER;
+            let name = u32_at(bytes, lengths) as usize;
+            let value = u32_at(bytes, lengths + 4) as usize;
+            let pair = (&bytes[at..at + name], &bytes[at + name..at + name + value]);
+            at += name + value;
+            pair
+        })
+    }
+
+    fn method_len(&self) -> usize {
+        usize::from(u16_at(self.bytes, 6))
+    }
+
+    fn target_len(&self) -> usize {
+        u32_at(self.bytes, 8) as usize
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        usize::from(u16_at(self.bytes, 12))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_a_head_and_the_body_behind_it() {
+        let mut out = Vec::new();
+        let headers = [("Host", &b"a"[..]), ("X-Empty", b"")];
+        encode(&mut out, 1, "POST", "/echo?x=1", headers.iter().copied());
+        out.extend_from_slice(b"body");
+
+        let (head, body) = Head::split(&out).unwrap();
+        assert_eq!(
+            (head.method(), head.target()),
+            (&b"POST"[..], &b"/echo?x=1"[..])
+        );
+        assert_eq!(head.minor_version(), 1);
+        assert_eq!(
+            head.headers().collect::<Vec<_>>(),
+            [(&b"Host"[..], &b"a"[..]), (b"X-Empty", b"")]
+        );
+        assert_eq!(body, b"body");
+    }
+
+    #[test]
+    fn refuses_lengths_that_do_not_fit() {
+        let mut out = Vec::new();
+        encode(&mut out, 1, "GET", "/", std::iter::empty());
+        for cut in 0..out.len() {
+            assert!(Head::split(&out[..cut]).is_none());
+        }
+        out[12] = 9;
+        assert!(Head::split(&out).is_none());
+    }
+}

@@ -1,0 +1,355 @@
+//! The loop of a worker: read events, dispatch, publish, sleep.
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    io,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use bytes::{Bytes, BytesMut};
+use gannet_shm::Doorbell;
+use tokio::{io::unix::AsyncFd, time::Instant};
+
+use super::{
+    awaited::Answer,
+    dispatch::Dispatcher,
+    handle::Job,
+    inbound::{Event, Inbound},
+    local::Local,
+    shared::Shared,
+    upload::Upload,
+};
+use crate::{
+    ConnId, Result, TaskId,
+    layout::WorkerCounter,
+    wire::{
+        event::{
+            BODY_ABORT, BODY_COMPLETE, BODY_END, EXPECT_CONTINUE, EventHeader, EventKind, FAILED,
+            UNTOLD,
+        },
+        head::Head,
+    },
+};
+
+pub(crate) struct Engine<F, M> {
+    shared: Arc<Shared>,
+    local: Rc<Local>,
+    dispatcher: Rc<Dispatcher<F, M>>,
+    orders: Rc<Orders>,
+    bell: Doorbell,
+    /// The bell's descriptor, registered. It is edge-triggered and never drained.
+    readable: AsyncFd<OwnedFd>,
+    /// By reactor.
+    inbound: Vec<Inbound>,
+    retired: Vec<bool>,
+    /// Payloads are cut from it.
+    chunk: BytesMut,
+    /// Requests whose body is coming in.
+    uploads: HashMap<ConnId, Arc<Upload>>,
+    /// Events with an outcome taken so far, and at how many a successor is wanted (0: never).
+    taken: u64,
+    retire_at: u64,
+    /// When the runtime was last let in.
+    yielded: Tick,
+}
+
+/// What the manager, or the worker itself, has decided.
+#[derive(Default)]
+pub(crate) struct Orders {
+    /// No more events; finish and exit.
+    pub(crate) exit: Cell<bool>,
+    /// The manager has died.
+    pub(crate) orphaned: Cell<bool>,
+    /// `max_requests` is reached; the manager is to be told.
+    pub(crate) wants_successor: tokio::sync::Notify,
+}
+
+/// Why the loop has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// What it was to wait for has come.
+    Over,
+    /// The time was up first.
+    TimedOut,
+    /// The manager has died.
+    Orphaned,
+}
+
+impl<F, M> Engine<F, M>
+where
+    F: Future<Output = Result> + 'static,
+    M: Fn(Job) -> F + 'static,
+{
+    pub(crate) fn new(
+        local: Rc<Local>,
+        dispatcher: Rc<Dispatcher<F, M>>,
+        orders: Rc<Orders>,
+        bell: OwnedFd,
+        retire_at: u64,
+    ) -> io::Result<Self> {
+        let shared = local.shared.clone();
+        let readable = crate::watch::readable(&bell)?;
+        let bell = Doorbell::attach(shared.region.clone(), shared.dimensions.worker_bell(), bell);
+        let reactors = shared.dimensions.reactors;
+        Ok(Engine {
+            local,
+            dispatcher,
+            orders,
+            bell,
+            readable,
+            inbound: (0..reactors)
+                .map(|reactor| Inbound::attach(&shared, reactor))
+                .collect(),
+            retired: vec![false; reactors],
+            chunk: BytesMut::new(),
+            uploads: HashMap::new(),
+            taken: 0,
+            retire_at,
+            yielded: tick(),
+            shared,
+        })
+    }
+
+    /// Whether no more events come and nothing is left to be done.
+    pub(crate) fn is_finished(&self) -> bool {
+        let last = self.orders.exit.get() || self.retired.iter().all(|retired| *retired);
+        last && self.dispatcher.in_flight() == 0 && !self.local.is_blocked()
+    }
+
+    /// Whether everything written is in the rings.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.local.is_blocked()
+    }
+
+    /// Whether the manager wants the worker to exit.
+    pub(crate) fn is_told_to_exit(&self) -> bool {
+        self.orders.exit.get()
+    }
+
+    /// Serves until `over` says so, which is looked at once a turn.
+    pub(crate) async fn run(
+        &mut self,
+        over: impl Fn(&Self) -> bool,
+        deadline: Option<Instant>,
+    ) -> Ended {
+        loop {
+            self.shared.count(WorkerCounter::Turns);
+            let more = !self.orders.exit.get() && self.turn();
+            self.local.flush();
+            if self.orders.orphaned.get() {
+                return Ended::Orphaned;
+            }
+            if over(self) {
+                return Ended::Over;
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ended::TimedOut;
+            }
+            if !more && self.sleep(deadline).await {
+                self.yielded = tick();
+                continue;
+            }
+            // Under steady load the tasks, timers and sockets of handlers still have their turn.
+            if self.dispatcher.in_flight() > 0 || tick() != self.yielded {
+                tokio::task::yield_now().await;
+                self.yielded = tick();
+            }
+        }
+    }
+
+    /// Reads and dispatches a bounded number of events of each reactor. Says whether there are
+    /// more.
+    fn turn(&mut self) -> bool {
+        let mut more = false;
+        let mut flushed = tick();
+        for reactor in 0..self.inbound.len() {
+            for count in 1..=TURN {
+                let Some(event) = self.inbound[reactor].next(&mut self.chunk) else {
+                    break;
+                };
+                self.take(reactor, event);
+                // Handlers that compute for long do not hold back what others have written.
+                let now = tick();
+                if count % PUBLISH == 0 || now != flushed {
+                    self.local.flush();
+                    flushed = now;
+                }
+                more |= count == TURN;
+            }
+        }
+        more
+    }
+
+    fn take(&mut self, reactor: usize, Event { header, payload }: Event) {
+        let is_answer = matches!(
+            header.kind,
+            EventKind::Reply | EventKind::TaskResult | EventKind::TaskAccepted
+        );
+        if is_answer && header.seq != 0 {
+            // It lies in the arena until it is known to have been taken.
+            let epoch = self.shared.lanes[reactor].epoch();
+            self.shared.finish(reactor, header.conn, header.seq, epoch);
+        }
+        match header.kind {
+            EventKind::Tick => {}
+            EventKind::Reply => self
+                .shared
+                .awaited
+                .answer(header.aux, Answer::Data(payload)),
+            EventKind::TaskResult => {
+                let failed = header.has(FAILED);
+                let answer = if failed {
+                    Answer::Failed(payload)
+                } else {
+                    Answer::Data(payload)
+                };
+                self.shared.awaited.answer(header.aux, answer);
+            }
+            EventKind::TaskAccepted => {
+                let task = payload
+                    .first_chunk()
+                    .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+                self.shared
+                    .awaited
+                    .answer(header.aux, Answer::Accepted(TaskId(task)));
+            }
+            EventKind::Retire => self.retired[reactor] = true,
+            EventKind::Reset => self.reset(reactor),
+            EventKind::RequestBody => self.feed(reactor, &header, payload),
+            EventKind::Close => {
+                if let Some(upload) = self.uploads.remove(&header.conn) {
+                    upload.fail();
+                }
+                self.local.cancel_stream(header.conn);
+                if header.has(UNTOLD) {
+                    let epoch = self.shared.lanes[reactor].epoch();
+                    self.shared.finish(reactor, header.conn, header.seq, epoch);
+                } else {
+                    self.dispatch(reactor, header, payload, None);
+                }
+            }
+            EventKind::Request if !header.has(BODY_COMPLETE) => {
+                let len = (header.aux != u64::MAX).then_some(header.aux);
+                let expects_continue = header.has(EXPECT_CONTINUE);
+                let shared = self.shared.clone();
+                let upload = Upload::new(shared, reactor, header.conn, len, expects_continue);
+                if let Some((_, begun)) = Head::split(&payload) {
+                    upload.feed(payload.slice_ref(begun), 0);
+                }
+                self.uploads.insert(header.conn, upload.clone());
+                self.dispatch(reactor, header, payload, Some(upload));
+            }
+            _ => self.dispatch(reactor, header, payload, None),
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        reactor: usize,
+        header: EventHeader,
+        payload: Bytes,
+        upload: Option<Arc<Upload>>,
+    ) {
+        self.taken += 1;
+        if self.taken == self.retire_at {
+            self.orders.wants_successor.notify_one();
+        }
+        let epoch = self.shared.lanes[reactor].epoch();
+        self.dispatcher.dispatch(Job {
+            reactor,
+            epoch,
+            header,
+            payload,
+            upload,
+        });
+    }
+
+    /// A piece of a body goes past those that wait in line: it belongs to a request that may be
+    /// running, and that waits for it.
+    fn feed(&mut self, reactor: usize, header: &EventHeader, payload: Bytes) {
+        let conn = header.conn;
+        if header.has(BODY_END | BODY_ABORT) {
+            match self.uploads.remove(&conn) {
+                Some(upload) if header.has(BODY_END) => upload.end(&payload, header.seq),
+                other => {
+                    if let Some(upload) = other {
+                        upload.fail();
+                    }
+                    let epoch = self.shared.lanes[reactor].epoch();
+                    self.shared.finish(reactor, conn, header.seq, epoch);
+                }
+            }
+            return;
+        }
+        match self.uploads.get(&conn) {
+            Some(upload) => upload.feed(payload, header.seq),
+            None => {
+                let epoch = self.shared.lanes[reactor].epoch();
+                self.shared.finish(reactor, conn, header.seq, epoch);
+            }
+        }
+    }
+
+    /// A new master: what the one before had asked or sent concerns nobody any more. Handlers
+    /// that run do so to their end.
+    fn reset(&mut self, reactor: usize) {
+        self.shared.lanes[reactor].epoch.fetch_add(1, Relaxed);
+        self.retired[reactor] = false;
+        for (_, upload) in self.uploads.extract_if(|conn, _| conn.reactor() == reactor) {
+            upload.fail();
+        }
+        self.local.cancel_streams(reactor);
+        self.local.forget(reactor);
+        self.dispatcher.forget(reactor);
+        self.shared.awaited.lose(reactor);
+    }
+
+    /// Waits for an event, a wake-up or the deadline. `false`: there was something to do.
+    async fn sleep(&self, deadline: Option<Instant>) -> bool {
+        self.bell.prepare_sleep();
+        let room = self.local.is_blocked() && self.local.ask_for_room();
+        let exiting = self.orders.exit.get();
+        if room || !exiting && self.inbound.iter().any(|inbound| !inbound.is_empty()) {
+            self.bell.cancel_sleep();
+            return false;
+        }
+        self.local.set_asleep(true);
+        tokio::select! {
+            biased;
+            readable = self.readable.readable() => {
+                if let Ok(mut readable) = readable {
+                    // A ring after the look above makes it readable again.
+                    readable.clear_ready();
+                }
+            }
+            () = self.shared.wake.notified() => {}
+            () = until(deadline) => {}
+        }
+        self.local.set_asleep(false);
+        self.bell.cancel_sleep();
+        true
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A clock that moves every few milliseconds and costs next to nothing.
+fn tick() -> Tick {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    (now.tv_sec, now.tv_nsec)
+}
+
+type Tick = (rustix::time::Secs, rustix::time::Nsecs);
+
+/// Events of one reactor in one turn.
+const TURN: usize = 64;
+/// Events after which what their handlers wrote is published.
+const PUBLISH: usize = 32;

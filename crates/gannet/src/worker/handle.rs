@@ -1,0 +1,192 @@
+//! From an event to the handler's method, and from what it returns to commands.
+
+use std::{rc::Rc, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode};
+
+use super::{
+    Worker,
+    local::{Local, Progress},
+    request,
+    respond::{respond, write_lines},
+    shared::Command,
+    upload::Upload,
+};
+use crate::{
+    Body, CloseReason, Conn, ConnId, Error, Handler, Handshake, Message, Response, Result, Task,
+    TaskError, TaskId, Text, WorkerId,
+    layout::WorkerCounter,
+    message::Answer,
+    wire::{
+        TEXT,
+        command::{self, CommandHeader, CommandKind},
+        event::{EventHeader, EventKind, FAILED, REDELIVERED},
+    },
+};
+
+/// An event to be handled.
+pub(crate) struct Job {
+    pub(crate) reactor: usize,
+    /// Of the lane, when it was read.
+    pub(crate) epoch: u32,
+    pub(crate) header: EventHeader,
+    pub(crate) payload: Bytes,
+    /// The body of a request that is still coming in.
+    pub(crate) upload: Option<Arc<Upload>>,
+}
+
+/// What every call needs.
+pub(crate) struct Core<H> {
+    pub(crate) handler: H,
+    pub(crate) worker: Worker,
+    pub(crate) local: Rc<Local>,
+}
+
+/// Runs the handler for one event. The dispatcher finishes the event after it.
+pub(crate) async fn handle<H: Handler>(core: Rc<Core<H>>, job: Job) -> Result {
+    let (handler, header) = (&core.handler, job.header);
+    let conn = || Conn::new(core.worker.clone(), header.conn, header.has(REDELIVERED));
+    match header.kind {
+        EventKind::Connect => handler.connect(conn()).await,
+        EventKind::Receive => handler.receive(conn(), job.payload).await,
+        EventKind::Message => {
+            let message = if header.has(TEXT) {
+                Message::Text(Text::try_from(job.payload)?)
+            } else {
+                Message::Binary(job.payload)
+            };
+            handler.message(conn(), message).await
+        }
+        EventKind::Request => request(&core, conn(), job).await,
+        EventKind::Open => open(&core, conn(), job).await,
+        EventKind::Close => {
+            let reason = CloseReason::from_u16(header.aux as u16).unwrap_or(CloseReason::Reset);
+            handler.close(conn(), reason).await
+        }
+        EventKind::Task => {
+            let task = Task {
+                id: TaskId(header.aux),
+                from: WorkerId(header.origin),
+                data: job.payload,
+                attempts: header.attempts,
+            };
+            let result = handler.task(task).await;
+            let result = match result {
+                Err(error) => {
+                    core.local.shared.count(WorkerCounter::Errors);
+                    tracing::warn!(task = header.aux, %error, "a task failed");
+                    Err(error.to_string())
+                }
+                Ok(result) => Ok(result),
+            };
+            finish_task(&core.local, job.reactor, job.epoch, &header, result).await
+        }
+        EventKind::Finish => {
+            let result = if header.has(FAILED) {
+                Err(TaskError::from_payload(&job.payload, u16::MAX))
+            } else {
+                Ok(job.payload)
+            };
+            handler.finish(TaskId(header.aux), result).await
+        }
+        EventKind::Pipe => {
+            handler
+                .pipe_message(WorkerId(header.origin), job.payload)
+                .await
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn request<H: Handler>(core: &Rc<Core<H>>, conn: Conn, job: Job) -> Result {
+    let id = conn.id();
+    let request = match request::build(&conn, &job.payload) {
+        Ok(request) => request,
+        Err(error) => return refuse(core, id, error).await,
+    };
+    let request = request.map(|rest| match &job.upload {
+        Some(upload) => Body::upload(upload.reader()),
+        None => Body::from(rest),
+    });
+    let head_only = request.method() == Method::HEAD;
+    let response = core.handler.request(conn, request).await?;
+    respond(&core.local, id, response, head_only).await
+}
+
+async fn open<H: Handler>(core: &Rc<Core<H>>, conn: Conn, job: Job) -> Result {
+    let id = conn.id();
+    let request = match request::build(&conn, &job.payload) {
+        Ok(request) => request.map(|_| ()),
+        Err(error) => return refuse(core, id, error).await,
+    };
+    let accept = core.handler.open(conn, Handshake::new(request)).await?;
+    match accept.answer {
+        Answer::Accept(headers) => {
+            let mut lines = BytesMut::new();
+            write_lines(&headers, &mut lines);
+            let header = CommandHeader::new(CommandKind::Accept, id);
+            let command = Command::new(header, lines.freeze());
+            Ok(core.local.shared.push(id.reactor(), command).await?)
+        }
+        Answer::Refuse(response) => respond(&core.local, id, *response, false).await,
+        Answer::Invalid(what) => Err(Error::new(what)),
+    }
+}
+
+async fn refuse<H>(core: &Rc<Core<H>>, conn: ConnId, error: request::BadRequest) -> Result {
+    tracing::debug!(%conn, %error, "request refused");
+    let mut response = Response::new(Body::from("bad request\n"));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    respond(&core.local, conn, response, false).await
+}
+
+/// The result of a task, and the end of its event, in one command.
+async fn finish_task(
+    local: &Rc<Local>,
+    reactor: usize,
+    epoch: u32,
+    header: &EventHeader,
+    result: std::result::Result<Bytes, String>,
+) -> Result {
+    let shared = &local.shared;
+    if shared.lanes[reactor].epoch() != epoch {
+        return Ok(());
+    }
+    let result = result.and_then(|result| {
+        let (len, max) = (result.len(), shared.largest());
+        if len > max {
+            Err(TaskError::TooLarge { len, max }.to_string())
+        } else {
+            Ok(result)
+        }
+    });
+    let mut command = task_done(header, result);
+    let last = local.may_finish(reactor);
+    if !last {
+        command.header.done = 0;
+    }
+    shared.push(reactor, command).await?;
+    if last {
+        local.set_progress(Progress::Answered);
+    }
+    Ok(())
+}
+
+/// The command that ends a task.
+pub(crate) fn task_done(
+    header: &EventHeader,
+    result: std::result::Result<Bytes, String>,
+) -> Command {
+    let mut done = CommandHeader::new(CommandKind::TaskDone, header.conn);
+    (done.aux, done.done) = (header.aux, header.seq);
+    let payload = result.unwrap_or_else(|mut reason| {
+        done.flags = command::FAILED;
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        reason.into()
+    });
+    Command::new(done, payload)
+}
+
+/// Longest reason of a failed task, in bytes.
+const MAX_REASON: usize = 4 << 10;

@@ -1,0 +1,132 @@
+//! The worker process: takes events from the reactors' rings, runs the handler, and writes
+//! commands.
+//!
+//! - `run`: the process from start to end; `engine`: its loop.
+//! - `inbound`: events out of the rings; `dispatch`: which handler runs when; `handle`: the call.
+//! - `outbound`: commands into the rings; `local`: what belongs to the worker's thread;
+//!   `shared`: what its handles reach from any thread.
+//! - `request`, `upload`, `respond`: HTTP.
+//! - `awaited`: answers that somebody waits for; `submit` and `topics`: what asks for them.
+//!
+//! Everything but `shared`, `awaited` and `upload` stays on the worker's thread. No `RefCell`
+//! borrow is held over an await or while user code runs, except that of the slot it runs in.
+
+use std::{fmt, future::Future, sync::Arc};
+
+use crate::{
+    Conn, ConnId, ConnInfo, Message, Result, Settings, WorkerId,
+    conn_table::{Cell, ConnTable},
+};
+
+pub(crate) use self::{
+    run::run,
+    shared::{Command, Shared},
+    topics::check_topic,
+    upload::UploadReader,
+};
+
+mod awaited;
+mod dispatch;
+mod engine;
+mod handle;
+mod inbound;
+mod lane;
+mod local;
+mod outbound;
+mod request;
+mod respond;
+mod run;
+mod shared;
+mod submit;
+mod topics;
+mod upload;
+
+#[cfg(test)]
+mod pair;
+#[cfg(test)]
+mod tests;
+
+/// The worker or task worker that the handler runs in. Cheap to clone; may be used on any thread.
+#[derive(Clone)]
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Worker { shared }
+    }
+
+    /// Its place: workers are `0..workers`, task workers follow.
+    pub fn id(&self) -> WorkerId {
+        self.shared.id
+    }
+
+    /// Whether it runs tasks and nothing else.
+    pub fn is_task_worker(&self) -> bool {
+        self.shared.task_worker
+    }
+
+    /// How often the worker's place was filled anew by reload; from 0.
+    pub fn generation(&self) -> u64 {
+        self.shared.generation
+    }
+
+    /// The settings of the server.
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// The connection with this number. It need not exist (any more).
+    pub fn conn(&self, id: ConnId) -> Conn {
+        Conn::new(self.clone(), id, false)
+    }
+
+    /// The open connections of the whole server, in no order. Reads one row of shared memory for
+    /// each possible connection.
+    pub fn connections(&self) -> impl Iterator<Item = ConnInfo> + use<> {
+        let rows: Vec<usize> = self.shared.table().rows_in_use(0).collect();
+        let shared = self.shared.clone();
+        rows.into_iter()
+            .filter_map(move |row| info_of(shared.table(), row))
+    }
+
+    /// As [`Conn::send`].
+    pub async fn send(&self, conn: ConnId, message: impl Into<Message>) -> Result {
+        self.conn(conn).send(message).await
+    }
+
+    /// Runs a future beside the handlers, on the worker's thread. It is dropped when the worker
+    /// exits.
+    ///
+    /// # Panics
+    ///
+    /// On another thread.
+    pub fn spawn_local(&self, future: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(future);
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn info(&self, id: ConnId) -> Option<ConnInfo> {
+        let table = self.shared.table();
+        info_of(table, table.row_of(id)?).filter(|info| info.id == id)
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Worker({})", self.shared.id)
+    }
+}
+
+fn info_of(table: &ConnTable, row: usize) -> Option<ConnInfo> {
+    let cell = |cell: Cell| {
+        table
+            .cell(row, cell)
+            .load(std::sync::atomic::Ordering::Relaxed)
+    };
+    Some(ConnInfo::new(table.row(row)?, cell))
+}

@@ -1,0 +1,198 @@
+//! The commands on their way to one reactor.
+
+use std::collections::VecDeque;
+
+use gannet_shm::{Arena, Block, Position, Producer, RingSpec};
+
+use super::shared::{Command, Shared};
+use crate::{
+    ConnId, SendError,
+    wire::{
+        ARENA, HEADER, block_bytes,
+        command::{CommandKind, DONE_OFFSET, HANDLER_FAILED},
+    },
+};
+
+pub(crate) struct Outbound {
+    ring: Producer,
+    arena: Arena,
+    /// Blocks that records name which the reactor has not read, oldest first.
+    blocks: VecDeque<(Position, Block)>,
+    /// Commands of the engine that found no room. They go first, and all others wait.
+    overflow: VecDeque<Command>,
+    /// The last command, if it is not published and finishes no event yet.
+    last: Option<(Position, ConnId)>,
+    /// Published since the reactor's bell was rung.
+    bell_due: bool,
+    /// Where the reactor was when there was last no room.
+    full_at: Option<Position>,
+    inline_limit: usize,
+    largest: usize,
+}
+
+impl Outbound {
+    pub(crate) fn attach(shared: &Shared, reactor: usize) -> Self {
+        let (region, dimensions) = (&shared.region, &shared.dimensions);
+        Outbound {
+            ring: Producer::attach(region.clone(), dimensions.command_ring(reactor)),
+            arena: Arena::attach(region.clone(), dimensions.command_arena(reactor)),
+            blocks: VecDeque::new(),
+            overflow: VecDeque::new(),
+            last: None,
+            bell_due: false,
+            full_at: None,
+            inline_limit: shared.inline_limit(),
+            largest: shared.largest(),
+        }
+    }
+
+    /// Writes a command if there is room. Nobody sees it before [`Outbound::publish`].
+    pub(crate) fn offer(&mut self, command: &Command) -> Result<(), SendError> {
+        if !self.overflow.is_empty() {
+            self.settle();
+        }
+        let written = if self.overflow.is_empty() {
+            self.write(command)
+        } else {
+            Err(SendError::Full)
+        };
+        if written == Err(SendError::Full) {
+            // What is published can be read, and makes room.
+            self.publish();
+            self.mark_full();
+        }
+        written
+    }
+
+    /// Writes a command of the engine, now or as soon as there is room.
+    pub(crate) fn post(&mut self, command: Command) {
+        if self.offer(&command) == Err(SendError::Full) {
+            self.overflow.push_back(command);
+        }
+    }
+
+    /// Finishes an event: with the last command, if that was for the same connection and is not
+    /// visible yet, or else with a command of its own.
+    pub(crate) fn done(&mut self, conn: ConnId, seq: u64, failed: bool) {
+        if let Some((position, last)) = self.last
+            && (last, failed) == (conn, false)
+            && self.overflow.is_empty()
+            && self.ring.amend(position, DONE_OFFSET, &seq.to_le_bytes())
+        {
+            self.last = None;
+            return;
+        }
+        self.post(Command::done(
+            conn,
+            seq,
+            if failed { HANDLER_FAILED } else { 0 },
+        ));
+    }
+
+    /// Makes everything written visible with one store.
+    pub(crate) fn publish(&mut self) {
+        self.last = None;
+        self.bell_due |= self.ring.publish();
+    }
+
+    /// Whether the reactor is to be woken; says so once.
+    pub(crate) fn take_bell_due(&mut self) -> bool {
+        std::mem::take(&mut self.bell_due)
+    }
+
+    pub(crate) fn has_unpublished(&self) -> bool {
+        self.ring.head() != self.ring.published()
+    }
+
+    /// Whether half of the ring waits to be published.
+    pub(crate) fn is_heavy(&self) -> bool {
+        let unpublished = self.ring.head().0 - self.ring.published().0;
+        unpublished as usize > self.ring.capacity() / 2
+    }
+
+    /// Gives blocks back that the reactor has read, and writes what found no room before.
+    pub(crate) fn settle(&mut self) {
+        self.reclaim();
+        while let Some(command) = self.overflow.pop_front() {
+            if self.write(&command) == Err(SendError::Full) {
+                self.overflow.push_front(command);
+                self.publish();
+                self.mark_full();
+                return;
+            }
+        }
+    }
+
+    /// Whether commands of the engine wait for room.
+    pub(crate) fn is_stuck(&self) -> bool {
+        !self.overflow.is_empty()
+    }
+
+    /// Whether there may be room again after there was none.
+    pub(crate) fn may_have_room(&self) -> bool {
+        self.full_at
+            .is_none_or(|position| position != self.ring.consumer_position())
+    }
+
+    /// Notes that nothing is to be tried before the reactor has read more.
+    pub(crate) fn mark_full(&mut self) {
+        self.full_at = Some(self.ring.consumer_position());
+    }
+
+    fn write(&mut self, command: &Command) -> Result<(), SendError> {
+        let mut header = command.header;
+        let len = command.len();
+        let position = if len <= self.inline_limit {
+            let parts: [&[u8]; 3] = [&header.encode(), &command.head, &command.payload];
+            self.ring.push(&parts).map_err(|_| SendError::Full)?
+        } else {
+            if len > self.largest {
+                return Err(SendError::TooLarge {
+                    len,
+                    max: self.largest,
+                });
+            }
+            // First the ring, so that nothing is copied in vain.
+            if self.ring.free() < RingSpec::record_bytes(HEADER + 16) {
+                return Err(SendError::Full);
+            }
+            self.reclaim();
+            let block = self.arena.alloc(len).ok_or(SendError::Full)?;
+            let reference = block.reference();
+            header.flags |= ARENA;
+            let written = self.arena.write(&block, &[&command.head, &command.payload]);
+            let reference = block_bytes(reference.offset, reference.len);
+            let pushed = self.ring.push(&[&header.encode(), &reference]);
+            match (written, pushed) {
+                (Ok(()), Ok(position)) => {
+                    self.blocks.push_back((position, block));
+                    position
+                }
+                _ => {
+                    self.arena.free(block);
+                    return Err(SendError::Full);
+                }
+            }
+        };
+        let open = header.done == 0 && header.kind != CommandKind::Done;
+        self.last = open.then_some((position, header.conn));
+        self.full_at = None;
+        Ok(())
+    }
+
+    fn reclaim(&mut self) {
+        if self.blocks.is_empty() {
+            return;
+        }
+        let read = self.ring.consumer_position();
+        while self
+            .blocks
+            .front()
+            .is_some_and(|(position, _)| *position < read)
+        {
+            if let Some((_, block)) = self.blocks.pop_front() {
+                self.arena.free(block);
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! From an event to an `http::Request`.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+
+use crate::{Conn, wire::head::Head};
+
+/// Why a head cannot be given to the handler; the client gets 400.
+#[derive(Debug, thiserror::Error)]
+#[error("the request has {0} that the `http` crate does not accept")]
+pub(crate) struct BadRequest(&'static str);
+
+/// The request in this payload, and what follows its head. Target and values share its buffer.
+pub(crate) fn build(conn: &Conn, payload: &Bytes) -> Result<http::Request<Bytes>, BadRequest> {
+    let (head, body) = Head::split(payload).ok_or(BadRequest("a head"))?;
+    let mut request = http::Request::new(payload.slice_ref(body));
+    *request.method_mut() =
+        Method::from_bytes(head.method()).map_err(|_| BadRequest("a method"))?;
+    *request.uri_mut() = Uri::from_maybe_shared(payload.slice_ref(head.target()))
+        .map_err(|_| BadRequest("a target"))?;
+    *request.version_mut() = if head.minor_version() == 0 {
+        Version::HTTP_10
+    } else {
+        Version::HTTP_11
+    };
+    let mut headers = HeaderMap::with_capacity(head.count());
+    for (name, value) in head.headers() {
+        let name = HeaderName::from_bytes(name).map_err(|_| BadRequest("a header name"))?;
+        let value = HeaderValue::from_maybe_shared(payload.slice_ref(value))
+            .map_err(|_| BadRequest("a header value"))?;
+        headers.append(name, value);
+    }
+    *request.headers_mut() = headers;
+    if let Some(row) = conn.worker().shared().table().get(conn.id()) {
+        request.extensions_mut().insert(row.peer);
+    }
+    request.extensions_mut().insert(conn.clone());
+    Ok(request)
+}

@@ -1,0 +1,338 @@
+//! What the handles of a worker reach, from any thread.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::AtomicU64, atomic::Ordering::Relaxed},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use gannet_shm::{Region, RingSpec};
+use tokio::sync::Notify;
+
+use super::{awaited::Awaited, lane::Lane, local::Local};
+use crate::{
+    ConnId, SendError, Settings, WorkerId,
+    conn_table::ConnTable,
+    layout::{Dimensions, WorkerCounter},
+    wire::{
+        HEADER,
+        command::{CommandHeader, CommandKind, Query},
+    },
+};
+
+/// One for each worker, behind its handles.
+pub(crate) struct Shared {
+    pub(crate) id: WorkerId,
+    pub(crate) task_worker: bool,
+    pub(crate) generation: u64,
+    pub(crate) settings: Settings,
+    pub(crate) dimensions: Dimensions,
+    /// The worker's region.
+    pub(crate) region: Arc<Region>,
+    table: ConnTable,
+    /// By reactor.
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) awaited: Awaited,
+    /// Wakes the worker's loop.
+    pub(crate) wake: Notify,
+}
+
+/// A command before it is in a ring.
+#[derive(Clone, Debug)]
+pub(crate) struct Command {
+    pub(crate) header: CommandHeader,
+    /// The front of the payload.
+    pub(crate) head: Bytes,
+    pub(crate) payload: Bytes,
+}
+
+impl Command {
+    pub(crate) fn new(header: CommandHeader, payload: Bytes) -> Self {
+        Command {
+            header,
+            head: Bytes::new(),
+            payload,
+        }
+    }
+
+    /// Only a header.
+    pub(crate) fn bare(kind: CommandKind, conn: ConnId) -> Self {
+        Command::new(CommandHeader::new(kind, conn), Bytes::new())
+    }
+
+    /// Says that the event `seq` is finished.
+    pub(crate) fn done(conn: ConnId, seq: u64, flags: u8) -> Self {
+        let header = CommandHeader {
+            done: seq,
+            flags,
+            ..CommandHeader::new(CommandKind::Done, conn)
+        };
+        Command::new(header, Bytes::new())
+    }
+
+    /// Bytes of the payload.
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+}
+
+impl Shared {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one caller, that has just read them"
+    )]
+    pub(crate) fn new(
+        id: WorkerId,
+        task_worker: bool,
+        incarnation: u64,
+        generation: u64,
+        settings: Settings,
+        dimensions: Dimensions,
+        region: Arc<Region>,
+        control: Arc<Region>,
+    ) -> Arc<Self> {
+        Arc::new(Shared {
+            id,
+            task_worker,
+            generation,
+            settings,
+            dimensions,
+            region,
+            table: ConnTable::attach(control, dimensions),
+            lanes: (0..dimensions.reactors).map(|_| Lane::default()).collect(),
+            awaited: Awaited::new(incarnation),
+            wake: Notify::new(),
+        })
+    }
+
+    pub(crate) fn table(&self) -> &ConnTable {
+        &self.table
+    }
+
+    /// Bytes of payload that go into the ring itself.
+    pub(crate) fn inline_limit(&self) -> usize {
+        let record = RingSpec::max_record(self.dimensions.ring).min(self.dimensions.ring / 8);
+        record - HEADER
+    }
+
+    /// Bytes of payload that fit at all.
+    pub(crate) fn largest(&self) -> usize {
+        self.dimensions.arena / 4
+    }
+
+    pub(crate) fn counter(&self, counter: WorkerCounter) -> &AtomicU64 {
+        self.region
+            .word(self.dimensions.worker_counters() + 8 * counter as usize)
+    }
+
+    pub(crate) fn count(&self, counter: WorkerCounter) {
+        // Only the worker's thread counts: a load and a store are enough.
+        let word = self.counter(counter);
+        word.store(word.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Puts a command into the ring of a reactor; waits for room. A reactor that does not exist
+    /// (the connection id was made up) takes everything.
+    pub(crate) fn push(&self, reactor: usize, command: Command) -> Push<'_> {
+        Push {
+            shared: self,
+            reactor,
+            command,
+            ring_place: None,
+            inbox_place: None,
+        }
+    }
+
+    /// The same without waiting.
+    pub(crate) fn try_push(&self, reactor: usize, command: Command) -> Result<(), SendError> {
+        let Some(lane) = self.lanes.get(reactor) else {
+            return Ok(());
+        };
+        self.check(&command)?;
+        let direct = Local::with(self, |local| {
+            if lane.room.may_go(None) {
+                local.offer(reactor, &command)
+            } else {
+                Err(SendError::Full)
+            }
+        });
+        if let Some(result) = direct {
+            return result;
+        }
+        let mut inbox = lane.inbox();
+        if !inbox.has_room() || !inbox.line.may_go(None) {
+            return Err(SendError::Full);
+        }
+        self.deliver(lane, &mut inbox, command);
+        Ok(())
+    }
+
+    /// Puts a command of the engine's own into the ring, or into line for it. They are few: at
+    /// most one for each event in flight.
+    pub(crate) fn post(&self, reactor: usize, command: Command) {
+        let Some(lane) = self.lanes.get(reactor) else {
+            return;
+        };
+        let mut command = Some(command);
+        Local::with(self, |local| {
+            if let Some(command) = command.take() {
+                local.post(reactor, command);
+            }
+        });
+        if let Some(command) = command {
+            self.deliver(lane, &mut lane.inbox(), command);
+        }
+    }
+
+    /// Finishes an event that no handler ends (a piece of a body).
+    pub(crate) fn finish(&self, reactor: usize, conn: ConnId, seq: u64, epoch: u32) {
+        if seq != 0
+            && self
+                .lanes
+                .get(reactor)
+                .is_some_and(|lane| lane.epoch() == epoch)
+        {
+            let direct = Local::with(self, |local| local.finish_piece(reactor, conn, seq));
+            if direct.is_none() {
+                self.post(reactor, Command::done(conn, seq, 0));
+            }
+        }
+    }
+
+    /// Asks a reactor, and waits for what it says.
+    pub(crate) async fn ask(
+        &self,
+        reactor: usize,
+        query: Query,
+        conn: ConnId,
+        payload: Bytes,
+    ) -> Result<Bytes, SendError> {
+        let expected = self.awaited.reply(reactor);
+        let header = CommandHeader {
+            code: query as u16,
+            aux: expected.token(),
+            ..CommandHeader::new(CommandKind::Query, conn)
+        };
+        self.push(reactor, Command::new(header, payload)).await?;
+        expected.reply().await
+    }
+
+    /// Asks every reactor for connections.
+    pub(crate) async fn ask_for_conns(
+        &self,
+        query: Query,
+        payload: Bytes,
+    ) -> Result<Vec<ConnId>, SendError> {
+        let mut conns = Vec::new();
+        for reactor in 0..self.lanes.len() {
+            let none = ConnId::from_u64(0);
+            let reply = self.ask(reactor, query, none, payload.clone()).await?;
+            let ids = reply.as_chunks::<8>().0.iter();
+            conns.extend(ids.map(|bytes| ConnId::from_u64(u64::from_le_bytes(*bytes))));
+        }
+        Ok(conns)
+    }
+
+    /// Waits until at most `bytes` are queued for the connection, or it is closed.
+    pub(crate) async fn drained(&self, conn: ConnId, bytes: usize) -> Result<(), SendError> {
+        if conn.reactor() >= self.lanes.len() {
+            return Ok(());
+        }
+        let bytes = Bytes::copy_from_slice(&(bytes as u64).to_le_bytes());
+        self.ask(conn.reactor(), Query::Drained, conn, bytes)
+            .await?;
+        Ok(())
+    }
+
+    fn check(&self, command: &Command) -> Result<(), SendError> {
+        let (len, max) = (command.len(), self.largest());
+        if len > max {
+            Err(SendError::TooLarge { len, max })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn deliver(&self, lane: &Lane, inbox: &mut super::lane::Inbox, command: Command) {
+        inbox.bytes += command.len();
+        inbox.delivered += 1;
+        inbox.queue.push_back(command);
+        lane.mail.store(true, Relaxed);
+        self.wake.notify_one();
+    }
+}
+
+/// See [`Shared::push`].
+#[must_use = "nothing is sent until it is awaited"]
+pub(crate) struct Push<'a> {
+    shared: &'a Shared,
+    reactor: usize,
+    command: Command,
+    /// In line for the ring (on the worker's thread) or for the inbox (on others).
+    ring_place: Option<u64>,
+    inbox_place: Option<u64>,
+}
+
+impl Future for Push<'_> {
+    type Output = Result<(), SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let shared = this.shared;
+        let Some(lane) = shared.lanes.get(this.reactor) else {
+            return Poll::Ready(Ok(()));
+        };
+        shared.check(&this.command)?;
+
+        let direct = Local::with(shared, |local| {
+            if !lane.room.may_go(this.ring_place) {
+                return Err(SendError::Full);
+            }
+            local.offer(this.reactor, &this.command)
+        });
+        match direct {
+            Some(Err(SendError::Full)) => {
+                lane.room.wait(&mut this.ring_place, cx.waker());
+                return Poll::Pending;
+            }
+            Some(result) => {
+                this.leave();
+                return Poll::Ready(result);
+            }
+            None => {}
+        }
+
+        let mut inbox = lane.inbox();
+        if !inbox.has_room() || !inbox.line.may_go(this.inbox_place) {
+            inbox.line.wait(&mut this.inbox_place, cx.waker());
+            return Poll::Pending;
+        }
+        let nothing = Command::bare(CommandKind::Done, this.command.header.conn);
+        let command = std::mem::replace(&mut this.command, nothing);
+        shared.deliver(lane, &mut inbox, command);
+        drop(inbox);
+        this.leave();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Push<'_> {
+    fn leave(&mut self) {
+        let Some(lane) = self.shared.lanes.get(self.reactor) else {
+            return;
+        };
+        if let Some(place) = self.ring_place.take() {
+            lane.room.leave(place);
+        }
+        if let Some(place) = self.inbox_place.take() {
+            lane.inbox().line.leave(place);
+        }
+    }
+}
+
+impl Drop for Push<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

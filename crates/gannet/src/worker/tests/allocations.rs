@@ -1,0 +1,77 @@
+//! Handlers that do not wait cost no allocation.
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use bytes::Bytes;
+
+use crate::{Conn, Handler, Result, Worker, wire::event::EventKind::Receive, worker::pair::Pair};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Echoes; "?" answers how much was allocated since the last "?".
+struct Echo {
+    before: Cell<u64>,
+}
+
+impl Handler for Echo {
+    async fn start(_worker: &Worker) -> Result<Self> {
+        Ok(Echo {
+            before: Cell::new(0),
+        })
+    }
+
+    async fn receive(&self, conn: Conn, data: Bytes) -> Result {
+        if data == "?" {
+            let now = ALLOCATIONS.get();
+            conn.send((now - self.before.get()).to_string()).await?;
+            self.before.set(ALLOCATIONS.get());
+            return Ok(());
+        }
+        conn.send(data).await
+    }
+}
+
+#[test]
+fn an_inline_handler_allocates_nothing() {
+    let mut pair = Pair::new::<Echo>();
+    let conn = pair.connect(0, 1);
+    let mut counts = Vec::new();
+    for _ in 0..2 {
+        for _ in 0..1000 {
+            let seq = pair.event(Receive, conn, b"forty bytes of something to be sent back");
+            assert_eq!(pair.until_done(0, seq).len(), 1);
+        }
+        pair.event(Receive, conn, b"?");
+        counts.push(pair.expect().text().parse::<u64>().unwrap());
+    }
+    // The first round fills pools. In the second, the notification of the loop may cost a few.
+    assert!(
+        counts[1] < 10,
+        "{counts:?} allocations for 1000 messages each"
+    );
+}

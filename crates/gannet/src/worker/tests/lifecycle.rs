@@ -1,0 +1,131 @@
+use std::{cell::Cell, future::pending};
+
+use bytes::Bytes;
+
+use crate::{
+    Conn, Error, Handler, Result, Worker,
+    channel::{FromWorker, Implements, ToWorker},
+    wire::{command::CommandKind, event::EventKind::Receive},
+    worker::{
+        engine::Ended,
+        pair::{Options, Pair},
+    },
+};
+
+struct Fails;
+
+impl Handler for Fails {
+    async fn start(_worker: &Worker) -> Result<Self> {
+        Err(Error::new("no database"))
+    }
+}
+
+struct Panics;
+
+impl Handler for Panics {
+    async fn start(_worker: &Worker) -> Result<Self> {
+        panic!("no config")
+    }
+}
+
+#[test]
+fn a_handler_that_cannot_start_says_why() {
+    let mut pair = Pair::launch::<Fails>(Options::default());
+    let FromWorker::Failed { error } = pair.hear() else {
+        panic!("it failed")
+    };
+    assert_eq!(error, "`Handler::start` failed: no database");
+    assert!(pair.join().is_err());
+
+    let mut pair = Pair::launch::<Panics>(Options::default());
+    let FromWorker::Failed { error } = pair.hear() else {
+        panic!("it failed")
+    };
+    assert_eq!(error, "`Handler::start` failed: panic: no config");
+    assert!(pair.join().is_err());
+}
+
+/// Publishes at its start and at its end; "hang" makes the end hang.
+struct Parting {
+    worker: Worker,
+    hang: Cell<bool>,
+}
+
+impl Handler for Parting {
+    async fn start(worker: &Worker) -> Result<Self> {
+        worker.publish("life", "hello").await?;
+        Ok(Parting {
+            worker: worker.clone(),
+            hang: Cell::new(false),
+        })
+    }
+
+    async fn receive(&self, _conn: Conn, data: Bytes) -> Result {
+        self.hang.set(data == "hang");
+        Ok(())
+    }
+
+    async fn stop(&self) -> Result {
+        self.worker.publish("life", "bye").await?;
+        if self.hang.get() {
+            pending::<()>().await;
+        }
+        Ok(())
+    }
+}
+
+fn options() -> Options {
+    let mut options = Options::default();
+    options.settings.max_wait_time_ms = 30;
+    options
+}
+
+#[test]
+fn start_and_stop_can_send() {
+    let mut pair = Pair::launch::<Parting>(options());
+    let implements = Implements {
+        receive: true,
+        ..Implements::default()
+    };
+    assert_eq!(pair.hear(), FromWorker::Ready { implements });
+    assert!(pair.expect().text().ends_with("hello"));
+    pair.retire();
+    assert!(pair.expect().text().ends_with("bye"));
+    assert_eq!(pair.join().unwrap(), Ended::Over);
+}
+
+#[test]
+fn a_stop_that_hangs_is_given_up() {
+    let mut pair = Pair::launch::<Parting>(options());
+    let conn = pair.connect(0, 1);
+    let seq = pair.event(Receive, conn, b"hang");
+    pair.until_done(0, seq);
+    pair.order(&ToWorker::Exit);
+    assert_eq!(pair.expect().kind(), CommandKind::Publish);
+    assert_eq!(pair.join().unwrap(), Ended::TimedOut);
+}
+
+/// Waits for ever.
+struct Stuck;
+
+impl Handler for Stuck {
+    async fn start(_worker: &Worker) -> Result<Self> {
+        Ok(Stuck)
+    }
+
+    async fn receive(&self, _conn: Conn, _data: Bytes) -> Result {
+        pending().await
+    }
+}
+
+#[test]
+fn a_handler_that_hangs_does_not_keep_a_worker_that_was_told_to_exit() {
+    let mut pair = Pair::with::<Stuck>(options());
+    let conn = pair.connect(0, 1);
+    pair.event(Receive, conn, b"x");
+    while pair.counter(crate::layout::WorkerCounter::InFlight) == 0 {
+        std::thread::yield_now();
+    }
+    pair.order(&ToWorker::Exit);
+    assert_eq!(pair.join().unwrap(), Ended::Over, "`stop` was called");
+}

@@ -1,0 +1,220 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Script;
+use crate::{
+    ConnId, Error, Handler, Result, Task, Worker, WorkerId,
+    wire::{
+        HEADER,
+        command::{self, CommandKind},
+        event::{self, EventHeader, EventKind, EventKind::Receive},
+    },
+    worker::pair::{INCARNATION, Options, Pair},
+};
+
+struct Doubles;
+
+impl Handler for Doubles {
+    async fn start(_worker: &Worker) -> Result<Self> {
+        Ok(Doubles)
+    }
+
+    async fn task(&self, task: Task) -> Result<Bytes> {
+        match &task.data[..] {
+            b"fail" => Err(Error::new("as told")),
+            b"panic" => panic!("as told"),
+            b"big" => Ok(vec![0; 2 << 20].into()),
+            b"block" => {
+                // Whatever it sends leaves before it ends, though it holds the thread.
+                let worker = WORKER.with_borrow(|worker| worker.clone()).unwrap();
+                worker.publish("progress", "half").await?;
+                std::thread::sleep(Duration::from_millis(50));
+                Ok(Bytes::new())
+            }
+            data => Ok(data.repeat(2).into()),
+        }
+    }
+}
+
+thread_local! {
+    static WORKER: std::cell::RefCell<Option<Worker>> = const { std::cell::RefCell::new(None) };
+}
+
+/// As `Doubles`, and keeps the worker's handle.
+struct Keeps(Doubles);
+
+impl Handler for Keeps {
+    async fn start(worker: &Worker) -> Result<Self> {
+        WORKER.set(Some(worker.clone()));
+        Ok(Keeps(Doubles))
+    }
+
+    async fn task(&self, task: Task) -> Result<Bytes> {
+        self.0.task(task).await
+    }
+}
+
+fn none() -> ConnId {
+    ConnId::from_u64(0)
+}
+
+fn task(pair: &mut Pair, id: u64, data: &[u8]) -> u64 {
+    let header = EventHeader {
+        aux: id,
+        origin: 3,
+        ..EventHeader::new(EventKind::Task, none())
+    };
+    pair.event_with(header, data)
+}
+
+#[test]
+fn a_task_ends_in_one_record_whatever_its_outcome() {
+    let mut pair = Pair::with::<Doubles>(Options {
+        task_worker: true,
+        ..Options::default()
+    });
+    let cases = [
+        ("ab", false, "abab"),
+        ("fail", true, "as told"),
+        ("panic", true, "panic: as told"),
+        ("big", true, "larger than the 1048576 bytes"),
+    ];
+    for (id, (data, failed, outcome)) in cases.into_iter().enumerate() {
+        let seq = task(&mut pair, id as u64, data.as_bytes());
+        let got = pair.expect();
+        assert_eq!(
+            (got.kind(), got.header.aux),
+            (CommandKind::TaskDone, id as u64)
+        );
+        assert_eq!(
+            (got.header.done, got.header.has(command::FAILED)),
+            (seq, failed)
+        );
+        assert!(got.text().contains(outcome), "{}", got.text());
+    }
+    let seq = task(&mut pair, 9, b"x");
+    assert_eq!(pair.expect().header.done, seq, "nothing was left behind");
+}
+
+#[test]
+fn a_task_that_blocks_is_heard_meanwhile() {
+    let mut pair = Pair::with::<Keeps>(Options {
+        task_worker: true,
+        ..Options::default()
+    });
+    task(&mut pair, 1, b"block");
+    assert_eq!(pair.expect().kind(), CommandKind::Publish);
+    assert!(pair.try_next(0).is_none(), "it runs still");
+    assert_eq!(
+        pair.current(0),
+        1,
+        "the master can see which event holds the thread"
+    );
+    assert_eq!(pair.expect().kind(), CommandKind::TaskDone);
+}
+
+#[test]
+fn the_result_of_a_task_comes_back_to_who_awaits_it() {
+    let mut pair = Pair::new::<Script>();
+    let conn = pair.connect(0, 1);
+    let outcomes: [(u8, &[u8], &str); 4] = [
+        (0, b"done", "done"),
+        (event::FAILED, b"\x04why", "the task failed: why"),
+        (
+            event::FAILED,
+            b"\x03",
+            "the task took longer than its time-out",
+        ),
+        (event::FAILED, b"\x05\x03", "killed its task worker 3 times"),
+    ];
+    for (flags, payload, text) in outcomes {
+        let seq = pair.event(Receive, conn, b"task input");
+        let got = pair.expect();
+        assert_eq!(
+            (got.kind(), got.header.code),
+            (CommandKind::TaskSubmit, u16::MAX)
+        );
+        assert_eq!(&got.payload, b"\0\0\0\0input");
+        let token = got.header.aux;
+        assert_eq!(token >> 32, INCARNATION, "a successor cannot be meant");
+
+        pair.tell(0, EventKind::TaskAccepted, token, &7u64.to_le_bytes());
+        let header = EventHeader {
+            flags,
+            aux: token,
+            ..EventHeader::new(EventKind::TaskResult, none())
+        };
+        pair.write(0, header, payload);
+        let got = pair.expect();
+        assert!(got.text().contains(text), "{}", got.text());
+        assert_eq!(got.header.done, seq);
+    }
+}
+
+#[test]
+fn a_detached_task_is_accepted_and_then_finished() {
+    let mut pair = Pair::new::<Script>();
+    let conn = pair.connect(0, 1);
+    pair.event(Receive, conn, b"detach x");
+    let got = pair.expect();
+    assert_eq!(
+        (got.kind(), got.header.flags),
+        (CommandKind::TaskSubmit, command::DETACHED)
+    );
+    pair.tell(
+        0,
+        EventKind::TaskAccepted,
+        got.header.aux,
+        &7u64.to_le_bytes(),
+    );
+    assert_eq!(pair.expect().text(), "accepted 7");
+
+    let waiting = pair.event(Receive, conn, b"wait finished 7 Ok(b\"y\")");
+    let header = EventHeader {
+        aux: 7,
+        ..EventHeader::new(EventKind::Finish, none())
+    };
+    let finish = pair.event_with(header, b"y");
+    let all = [pair.expect(), pair.expect()];
+    assert!(all.iter().any(|got| got.header.done == waiting));
+    assert!(all.iter().any(|got| got.header.done == finish));
+}
+
+#[test]
+fn who_gives_up_on_a_task_takes_it_back() {
+    let mut pair = Pair::new::<Script>();
+    let (conn, other) = (pair.connect(0, 1), pair.connect(0, 2));
+    let seq = pair.event(Receive, conn, b"impatient x");
+    let submitted = pair.expect();
+    pair.event(Receive, other, b"release enough");
+    let all = pair.until_done(0, seq);
+    let cancel = all
+        .iter()
+        .find(|got| got.kind() == CommandKind::TaskCancel)
+        .unwrap();
+    assert_eq!(cancel.header.aux, submitted.header.aux);
+
+    // A result that comes late meets nobody.
+    pair.tell(0, EventKind::TaskResult, submitted.header.aux, b"late");
+    let seq = pair.event(Receive, conn, b"echo on");
+    assert_eq!(pair.until_done(0, seq).pop().unwrap().text(), "on");
+}
+
+#[test]
+fn messages_for_other_workers_go_through_reactor_0() {
+    let mut pair = Pair::with::<Script>(Options {
+        reactors: 2,
+        ..Options::default()
+    });
+    let conn = pair.connect(1, 1);
+    let seq = pair.event(Receive, conn, b"pipe hello");
+    let got = pair.expect_on(0);
+    assert_eq!(
+        (got.kind(), got.header.code, got.text()),
+        (CommandKind::Pipe, 0, "hello")
+    );
+    assert_eq!(pair.expect_on(1).header.done, seq);
+    assert_eq!(WorkerId(got.header.code), WorkerId(0));
+    const { assert!(HEADER == 32) };
+}
