@@ -1,0 +1,22 @@
+//! The kit of the black-box tests: real processes, real sockets, real signals.
+//!
+//! - [`server`] starts a server program, asks for its status, reloads and stops it, and ends
+//!   everything it started when the test ends, however that ends.
+//! - [`process`] reads /proc: who runs, what they use.
+//! - [`tcp`], [`http`], [`websocket`] are scripted clients. They are strict: an answer that breaks
+//!   its protocol fails the test.
+//! - [`load`] sends numbered messages over many connections and checks every answer.
+//! - [`wait`] waits for conditions, never for a time.
+//! - [`behave`] is the handler of the test servers (`src/bin`), which does what messages tell it.
+#![forbid(unsafe_code)]
+// A test kit fails by panicking: that is how a test says what went wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+pub mod behave;
+pub mod http;
+pub mod load;
+pub mod process;
+pub mod server;
+pub mod tcp;
+pub mod wait;
+pub mod websocket;

@@ -1,0 +1,48 @@
+//! Black-box tests: every one starts real processes, speaks to them over sockets and sends real
+//! signals. A test's name states the rule that it checks.
+//!
+//! Soaks are short unless `GANNET_SOAK=1` is set. What needs the whole machine takes [`heavy`].
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod bad_input;
+mod bounds;
+mod change_code;
+mod connection;
+mod control;
+mod crash;
+mod dispatch;
+mod failure;
+mod http;
+mod idle;
+mod limits;
+mod master;
+mod redelivery;
+mod reload;
+mod stop;
+mod tasks;
+mod topics;
+mod websocket;
+
+use std::fs::File;
+
+use gannet_tests::server::Spec;
+use rustix::fs::{FlockOperation, flock};
+
+/// A server of the program that does what messages tell it.
+fn behave() -> Spec {
+    Spec::new(env!("CARGO_BIN_EXE_behave"))
+}
+
+/// Held by tests that need the machine for themselves, in whatever process they run.
+#[must_use]
+fn heavy() -> File {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("heavy.lock");
+    let lock = File::create(path).expect("the lock file");
+    flock(&lock, FlockOperation::LockExclusive).expect("the lock");
+    lock
+}

@@ -1,0 +1,301 @@
+//! Tasks, and messages between workers.
+
+use std::fs;
+
+use gannet_tests::{
+    process,
+    server::{Server, Spec},
+    wait::wait_until,
+    websocket::WebSocket,
+};
+
+use crate::behave;
+
+#[test]
+fn a_task_runs_in_a_task_worker_and_its_result_comes_back() {
+    let server = server(2);
+    let mut client = server.websocket();
+    assert_eq!(client.ask("task echo hello"), "hello");
+    assert_eq!(client.ask("task is-task-worker"), "true");
+    let pid: u32 = client.ask("task pid").parse().unwrap();
+    assert!(
+        server
+            .task_workers()
+            .iter()
+            .any(|&(_, task_worker)| task_worker == pid)
+    );
+    assert_eq!(client.ask("task from"), client.ask("worker"));
+    server.stop();
+}
+
+#[test]
+fn task_ids_count_up() {
+    let server = server(1);
+    let mut client = server.websocket();
+    let ids: Vec<u64> = (0..5)
+        .map(|_| client.ask("task id").parse().unwrap())
+        .collect();
+    assert!(ids.windows(2).all(|two| two[0] < two[1]), "{ids:?}");
+    assert_eq!(ids[0], 1);
+    server.stop();
+}
+
+#[test]
+fn a_blocking_task_blocks_no_worker() {
+    let server = behave()
+        .set("workers", 1)
+        .set("task_workers", 1)
+        .websocket()
+        .start();
+    let (mut client, mut other) = (server.websocket(), server.websocket());
+    client.send("task sleep 1000 slept");
+    for n in 0..20 {
+        assert_eq!(other.ask(format!("echo {n}")), n.to_string());
+    }
+    assert_eq!(client.text(), "slept");
+    server.stop();
+}
+
+#[test]
+fn a_task_may_block_for_longer_than_a_handler() {
+    let server = spec(1).set("stall_timeout_ms", 300).start();
+    let mut client = server.websocket();
+    assert_eq!(client.ask("task sleep 1500 slept"), "slept");
+    assert_eq!(client.ask("task attempts"), "0");
+    server.stop();
+}
+
+#[test]
+fn tasks_go_to_idle_task_workers() {
+    let server = server(2);
+    let (mut busy, mut client) = (server.websocket(), server.websocket());
+    busy.send("task sleep 1500 slept");
+    // While one sleeps, the other does all the rest.
+    let pids: Vec<String> = (0..5).map(|_| client.ask("task pid")).collect();
+    assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
+    assert_eq!(busy.text(), "slept");
+    server.stop();
+}
+
+#[test]
+fn a_detached_task_reports_to_finish() {
+    let server = server(1);
+    let mut client = server.websocket();
+    // Where the test server reports a task that ended before it could note whose it is.
+    assert_eq!(client.ask("sub finished"), "ok");
+    for (task, result) in [("echo quick", "quick"), ("sleep 50 slow", "slow")] {
+        let (id, finished) = submitted_and_finished(&mut client, task);
+        assert_eq!(finished, format!("finished {id} {result}"));
+    }
+    let (id, finished) = submitted_and_finished(&mut client, "fail because");
+    assert!(
+        finished.starts_with(&format!("finished {id} error: ")),
+        "{finished}"
+    );
+    assert!(finished.contains("because"), "{finished}");
+    server.stop();
+}
+
+/// The id of a task, and the report of its end, in whatever order they come.
+fn submitted_and_finished(client: &mut WebSocket, task: &str) -> (String, String) {
+    client.send(format!("task-detach {task}"));
+    let mut both = [client.text(), client.text()];
+    both.sort();
+    let [finished, submitted] = both;
+    (
+        submitted
+            .strip_prefix("submitted ")
+            .expect("submitted")
+            .to_owned(),
+        finished,
+    )
+}
+
+#[test]
+fn a_detached_task_reports_even_if_its_submitter_died() {
+    let server = behave()
+        .set("workers", 1)
+        .set("task_workers", 1)
+        .websocket()
+        .start();
+    let mut watcher = server.websocket();
+    assert_eq!(watcher.ask("sub finished"), "ok");
+    let submitted = watcher.ask("task-detach sleep 300 later");
+    let id = submitted.strip_prefix("submitted ").unwrap().to_owned();
+    process::kill(watcher.ask("pid").parse().unwrap());
+    assert_eq!(watcher.text(), format!("finished {id} later"));
+    server.stop();
+}
+
+#[test]
+fn a_task_can_name_its_task_worker() {
+    let server = server(3);
+    let mut client = server.websocket();
+    let workers: Vec<String> = (0..3)
+        .map(|n| client.ask(format!("task-on {n} worker")))
+        .collect();
+    // Task workers are numbered after the two workers.
+    assert_eq!(workers, ["2", "3", "4"]);
+    let refused = client.ask("task-on 3 worker");
+    assert_eq!(refused, "error: there is no task worker 3");
+    server.stop();
+}
+
+#[test]
+fn a_task_sends_to_a_client_itself() {
+    let server = server(1);
+    let mut client = server.websocket();
+    let id = client.ask("id");
+    client.send(format!("task send {id} Data in Task"));
+    assert_eq!(client.text(), "Data in Task");
+    assert_eq!(client.text(), "sent");
+    server.stop();
+}
+
+#[test]
+fn a_failing_or_panicking_task_fails_alone() {
+    let server = server(1);
+    let mut client = server.websocket();
+    let pid = client.ask("task pid");
+    let failed = client.ask("task fail out of paper");
+    assert!(
+        failed.starts_with("error: ") && failed.contains("out of paper"),
+        "{failed}"
+    );
+    let panicked = client.ask("task panic");
+    assert!(panicked.starts_with("error: "), "{panicked}");
+    assert_eq!(client.ask("task pid"), pid, "the task worker was lost");
+    server.stop();
+}
+
+#[test]
+fn a_task_that_takes_too_long_times_out() {
+    let server = server(1);
+    let mut client = server.websocket();
+    let answer = client.ask("task-timeout 100 sleep 1000 late");
+    assert!(answer.contains("time-out"), "{answer}");
+    assert_eq!(client.ask("task-timeout 20000 echo in time"), "in time");
+    server.stop();
+}
+
+#[test]
+fn tasks_without_task_workers_are_refused() {
+    let server = behave().websocket().start();
+    let mut client = server.websocket();
+    assert!(client.ask("task echo x").contains("no task worker"));
+    server.stop();
+}
+
+#[test]
+fn the_task_queue_is_bounded() {
+    let server = spec(1).set("task_queue", 3).start();
+    let mut clients: Vec<_> = (0..8).map(|_| server.websocket()).collect();
+    for client in &mut clients {
+        client.send("task sleep 300 done");
+    }
+    let answers: Vec<String> = clients.iter_mut().map(|client| client.text()).collect();
+    let refused = answers
+        .iter()
+        .filter(|answer| answer.contains("queue is full"))
+        .count();
+    let done = answers.iter().filter(|answer| *answer == "done").count();
+    assert_eq!(refused + done, 8, "{answers:?}");
+    // One runs and three wait, give or take one that was taken in between.
+    assert!((3..=5).contains(&done), "{answers:?}");
+    server.stop();
+}
+
+#[test]
+fn a_task_whose_task_worker_dies_runs_again() {
+    let server = server(1);
+    let mut client = server.websocket();
+    assert_eq!(
+        client.ask("task abort-once the crash"),
+        "survived the crash"
+    );
+    server.stop();
+}
+
+#[test]
+fn a_task_whose_task_worker_is_killed_runs_again() {
+    let runs = tempfile::NamedTempFile::new().unwrap();
+    let server = spec(1)
+        .env("BEHAVE_RUNS", runs.path().display().to_string())
+        .start();
+    let mut client = server.websocket();
+    let pid: u32 = client.ask("task pid").parse().unwrap();
+    client.send("task sleep 700 slept");
+    let (mut other, queued) = (server.websocket(), "task mark queued");
+    other.send(queued);
+    process::kill(pid);
+    assert_eq!(client.text(), "slept");
+    assert_eq!(other.text(), "marked");
+    assert_eq!(fs::read_to_string(runs.path()).unwrap(), "mark queued\n");
+    server.stop();
+}
+
+#[test]
+fn a_task_that_kills_every_task_worker_is_given_up() {
+    let server = server(1);
+    let mut client = server.websocket();
+    let answer = client.ask("task abort");
+    assert!(answer.contains("given up"), "{answer}");
+    assert_eq!(client.ask("task echo alive"), "alive");
+    server.stop();
+}
+
+#[test]
+fn tasks_and_results_may_be_large() {
+    let server = server(1);
+    let mut client = server.websocket();
+    assert_eq!(client.ask("task big 1500000").len(), 1_500_000);
+    let text = "x".repeat(1_000_000);
+    assert_eq!(client.ask(format!("task echo {text}")).len(), text.len());
+    server.stop();
+}
+
+#[test]
+fn a_reload_lets_tasks_finish() {
+    let server = server(1);
+    let mut client = server.websocket();
+    let before = client.ask("task pid");
+    client.send("task sleep 700 slept");
+    wait_until("the task to run", || server.tasks_running() == 1);
+    server.reload();
+    assert_eq!(client.text(), "slept");
+    assert_ne!(client.ask("task pid"), before);
+    server.stop();
+}
+
+#[test]
+fn workers_and_tasks_send_each_other_messages() {
+    let server = spec(1).set("workers", 2).start();
+    let mut client = server.websocket();
+    assert_eq!(client.ask("sub piped"), "ok");
+    let own = client.ask("worker");
+    for to in ["0", "1", "2"] {
+        client.send(format!("pipe {to} hello"));
+        let mut both = [client.text(), client.text()];
+        both.sort();
+        assert_eq!(
+            both,
+            ["piped".to_owned(), format!("piped {own} {to} hello")]
+        );
+    }
+    client.send("task pipe from the task");
+    let mut both = [client.text(), client.text()];
+    both.sort();
+    assert_eq!(
+        both,
+        ["piped".to_owned(), format!("piped 2 {own} from the task")]
+    );
+    server.stop();
+}
+
+fn server(task_workers: i64) -> Server {
+    spec(task_workers).start()
+}
+
+fn spec(task_workers: i64) -> Spec {
+    behave().set("task_workers", task_workers).websocket()
+}
