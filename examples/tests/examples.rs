@@ -1,0 +1,157 @@
+//! Every example does what its first lines say.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Write},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use gannet_tests::{
+    server::Spec,
+    websocket::{Frame, WebSocket},
+};
+
+#[test]
+fn echo_sends_every_byte_back() {
+    let server = example("echo").tcp().start();
+    let mut client = server.tcp();
+    client.send([0, 1, 2, 255]);
+    assert_eq!(client.bytes(4), [0, 1, 2, 255]);
+    server.stop();
+}
+
+#[test]
+fn greet_says_hello_to_who_connects() {
+    let server = example("greet").tcp().start();
+    let mut client = server.tcp();
+    let greeting = client.line();
+    assert!(
+        greeting.starts_with("Hello fd:") && greeting.ends_with("! from_id:0"),
+        "{greeting}"
+    );
+    assert_eq!(client.ask("good morning"), "You said: good morning");
+    server.stop();
+}
+
+#[test]
+fn the_clients_of_greet_talk_to_it() {
+    let server = example("greet").tcp().start();
+    for mode in [&[][..], &["events"]] {
+        let mut client = Command::new(path("greet_client"))
+            .args(mode)
+            .env("GREET", server.address_of("tcp").to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut screen = BufReader::new(client.stdout.take().unwrap()).lines();
+        let mut keyboard = client.stdin.take().unwrap();
+        let greeting = screen.next().unwrap().unwrap();
+        assert!(greeting.starts_with("Hello fd:"), "{mode:?}: {greeting}");
+        keyboard.write_all(b"good morning\n").unwrap();
+        let answer = screen.next().unwrap().unwrap();
+        assert!(
+            answer.ends_with("You said: good morning"),
+            "{mode:?}: {answer}"
+        );
+        drop(keyboard);
+        assert!(client.wait().unwrap().success(), "{mode:?}");
+    }
+    server.stop();
+}
+
+#[test]
+fn tasks_goes_on_while_its_tasks_run() {
+    let server = example("tasks").set("task_workers", 2).tcp().start();
+    let mut client = server.tcp();
+    assert!(client.ask("one").starts_with("Continue Handle Worker"));
+    assert!(client.ask("two").starts_with("Continue Handle Worker"));
+    let mut lines: Vec<String> = (0..6).map(|_| client.line()).collect();
+    lines.sort();
+    for (line, (task, step)) in lines
+        .iter()
+        .zip((1..=2).flat_map(|t| (1..=3).map(move |s| (t, s))))
+    {
+        assert!(
+            line.starts_with(&format!("Data in Task {task} (step {step})")),
+            "{lines:?}"
+        );
+    }
+    server.stop();
+}
+
+#[test]
+fn wsecho_keeps_text_text_and_binary_binary() {
+    let server = example("wsecho").websocket().start();
+    let mut client = server.websocket();
+    client.send("text");
+    assert_eq!(client.message(), Frame::Text("text".to_owned()));
+    client.send_binary([1, 2]);
+    assert_eq!(client.message(), Frame::Binary(vec![1, 2]));
+    server.stop();
+}
+
+#[test]
+fn http_serves_an_axum_router() {
+    let server = example("http").http().start();
+    let mut client = server.http();
+    assert_eq!(client.get("/").text(), "Hello from Gannet\n");
+    assert_eq!(client.post("/echo", "body").text(), "body");
+    assert_eq!(client.get("/none").status, 404);
+    let pid: u32 = client.get("/pid").text().trim().parse().unwrap();
+    assert!(server.workers().iter().any(|&(_, worker)| worker == pid));
+    client.send("GET /stream HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(client.head().status, 200);
+    assert_eq!(client.chunk().unwrap(), b"tick 0\n");
+    assert_eq!(client.chunk().unwrap(), b"tick 1\n");
+    server.stop();
+}
+
+#[test]
+fn chat_shows_all_what_one_types() {
+    let server = example("chat").websocket().start();
+    let address = server.address_of("websocket");
+    let page = gannet_tests::http::HttpClient::connect(address).get("/");
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert!(page.text().contains("<title>Gannet chat</title>"));
+
+    let mut ann = WebSocket::connect_with(address, "/chat", &[]);
+    let id = ann.text().rsplit(' ').next().unwrap().to_owned();
+    let mut bob = WebSocket::connect_with(address, "/chat", &[]);
+    assert!(bob.text().starts_with("welcome"));
+    assert!(ann.text().ends_with("has come in"));
+    ann.send("hello");
+    assert_eq!(ann.text(), format!("{id}: hello"));
+    assert_eq!(bob.text(), format!("{id}: hello"));
+    ann.close(1000);
+    assert_eq!(bob.text(), format!("{id} has left"));
+    let refused = WebSocket::try_connect(address, "/other", &[])
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(refused.status, 404);
+    server.stop();
+}
+
+fn example(name: &str) -> Spec {
+    Spec::new(path(name))
+}
+
+/// Examples are built into a directory beside the one of the tests.
+fn path(name: &str) -> PathBuf {
+    let tests = env::current_exe().unwrap();
+    tests
+        .parent()
+        .unwrap()
+        .with_file_name("examples")
+        .join(name)
+}
