@@ -1,0 +1,120 @@
+//! What is sent, and what must come back.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use gannet_tests::{
+    http::{chunk_of, post},
+    websocket::{frame, handshake, opcode},
+};
+
+/// One message and its answer, the same on every connection.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    /// Sent once, before the first message; its answer is a head.
+    greeting: Option<String>,
+    pub(crate) message: Vec<u8>,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    /// These bytes.
+    Exactly(Vec<u8>),
+    /// A 200 response with this body.
+    HttpBody(Vec<u8>),
+}
+
+impl Exchange {
+    pub(crate) fn tcp(size: usize) -> Self {
+        let data = data(size);
+        Exchange {
+            greeting: None,
+            message: data.clone(),
+            answer: Answer::Exactly(data),
+        }
+    }
+
+    pub(crate) fn websocket(size: usize) -> Self {
+        let data = data(size);
+        let mut answer = frame(true, opcode::BINARY, &data);
+        // A server does not mask: the same header without the mask and its bit.
+        let header = answer.len() - data.len() - 4;
+        answer.truncate(header);
+        answer[1] &= 0x7f;
+        answer.extend_from_slice(&data);
+        Exchange {
+            greeting: Some(handshake("/", &[])),
+            message: frame(true, opcode::BINARY, &data),
+            answer: Answer::Exactly(answer),
+        }
+    }
+
+    pub(crate) fn http(size: usize) -> Self {
+        let data = data(size);
+        let message = post("/echo", &data);
+        Exchange {
+            greeting: None,
+            message,
+            answer: Answer::HttpBody(data),
+        }
+    }
+
+    /// A connection that is ready for messages.
+    pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        if let Some(greeting) = &self.greeting {
+            stream.write_all(greeting.as_bytes())?;
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") {
+                stream.read_exact(&mut byte)?;
+                head.push(byte[0]);
+            }
+            if !head.starts_with(b"HTTP/1.1 101 ") {
+                return Err(io::Error::other("the handshake was refused"));
+            }
+        }
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    }
+
+    /// Whether `received` is the whole answer; an error if it is another.
+    pub(crate) fn is_answered(&self, received: &[u8]) -> io::Result<bool> {
+        match &self.answer {
+            Answer::Exactly(answer) => match answer.strip_prefix(received) {
+                Some(missing) => Ok(missing.is_empty()),
+                None => Err(io::Error::other("other bytes came back")),
+            },
+            Answer::HttpBody(body) => {
+                let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
+                    return Ok(false);
+                };
+                let (head, rest) = received.split_at(end + 4);
+                if !head.starts_with(b"HTTP/1.1 200 ") {
+                    return Err(io::Error::other("another status than 200"));
+                }
+                // A streamed body comes in chunks.
+                let chunked = String::from_utf8_lossy(head)
+                    .to_lowercase()
+                    .contains("chunked");
+                let whole = if chunked {
+                    [chunk_of(body).as_slice(), b"0\r\n\r\n"].concat()
+                } else {
+                    body.clone()
+                };
+                match whole.strip_prefix(rest) {
+                    Some(missing) => Ok(missing.is_empty()),
+                    None => Err(io::Error::other("another body came back")),
+                }
+            }
+        }
+    }
+}
+
+fn data(size: usize) -> Vec<u8> {
+    (0..size).map(|n| b'a' + (n % 26) as u8).collect()
+}

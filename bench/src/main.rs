@@ -1,0 +1,236 @@
+//! Measures the engine. See the README beside this package.
+
+mod client;
+mod exchange;
+
+use std::{
+    env,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use gannet_tests::{
+    process,
+    server::{Server, Spec},
+    tcp::{TcpClient, connect_from},
+    wait::wait_until,
+    websocket::WebSocket,
+};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::{CpuSet, sched_setaffinity},
+};
+
+use crate::{client::run, exchange::Exchange};
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures the Gannet engine", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// TCP echo
+    Echo(Load),
+    /// WebSocket echo of binary messages
+    Ws(Load),
+    /// HTTP/1.1 keep-alive: POST /echo, answered by axum
+    Http(Load),
+    /// Memory of idle WebSockets
+    Idle {
+        /// How many
+        #[arg(long, default_value_t = 10_000)]
+        connections: usize,
+    },
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Load {
+    /// Connections, each with one message under way
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Bytes of a message
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+    /// How long to measure
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    raise_descriptor_limit()?;
+    match arguments.what {
+        What::Echo(load) => measure("echo", "tcp", load, Exchange::tcp),
+        What::Ws(load) => measure("wsecho", "websocket", load, Exchange::websocket),
+        What::Http(load) => measure("http", "http", load, Exchange::http),
+        What::Idle { connections } => idle(connections),
+    }
+}
+
+fn measure(
+    example: &str,
+    protocol: &str,
+    load: Load,
+    exchange: impl Fn(usize) -> Exchange,
+) -> Result<()> {
+    let server = start(example, protocol)?;
+    let exchange = exchange(load.size);
+    let sockets = (0..load.connections)
+        .map(|_| exchange.connect(server.address(0)))
+        .collect::<std::io::Result<Vec<_>>>()
+        .context("connect")?;
+
+    // What it costs to warm up is not measured.
+    run(&sockets, &exchange, Duration::from_millis(300))?;
+    let before = Used::of(&server);
+    let begin = Instant::now();
+    let mut result = run(&sockets, &exchange, Duration::from_secs(load.seconds))?;
+    let (took, used) = (begin.elapsed(), Used::of(&server));
+
+    let messages = result.latencies.len() as f64;
+    println!(
+        "{example}: {} connections, {} B, {:.1} s: {:.0} messages/s, latency p50 {} µs, p99 {} µs",
+        load.connections,
+        load.size,
+        took.as_secs_f64(),
+        messages / took.as_secs_f64(),
+        result.percentile(50),
+        result.percentile(99),
+    );
+    for (name, before, after) in [
+        ("master", &before.master, &used.master),
+        ("worker", &before.worker, &used.worker),
+    ] {
+        println!(
+            "  {name}: {:.2} µs processor time and {:.3} context switches a message",
+            (after.cpu - before.cpu).as_secs_f64() * 1e6 / messages,
+            (after.switches - before.switches) as f64 / messages,
+        );
+    }
+    let all = (used.master.cpu - before.master.cpu) + (used.worker.cpu - before.worker.cpu);
+    println!(
+        "  server: {:.2} µs processor time a message",
+        all.as_secs_f64() * 1e6 / messages
+    );
+    Ok(())
+}
+
+fn idle(connections: usize) -> Result<()> {
+    let server = start("wsecho", "websocket")?;
+    let connect = |n: usize| {
+        // One address has some 28,000 ports.
+        let source = [127, 0, 0, 1 + (n / 20_000) as u8];
+        let stream = connect_from(source.into(), server.address(0))
+            .with_context(|| format!("connection {n} (ulimit -n allows so many?)"))?;
+        match WebSocket::open(TcpClient::over(stream), "/", &[])? {
+            Ok(socket) => Ok(socket),
+            Err(refused) => bail!("connection {n} was refused: {refused:?}"),
+        }
+    };
+    // What the first connections touch for all the others is not theirs.
+    let warm = (0..200).map(connect).collect::<Result<Vec<_>>>()?;
+    let before = memory(&server);
+    let idle = (0..connections).map(connect).collect::<Result<Vec<_>>>()?;
+    let all = (warm.len() + idle.len()) as u64;
+    wait_until("the server to know of all", || server.connections() == all);
+    let used = memory(&server).saturating_sub(before);
+    println!(
+        "{connections} idle WebSockets: {} KiB of user memory in the server's processes, {} B each",
+        used >> 10,
+        used / connections as u64
+    );
+    Ok(())
+}
+
+/// Builds the example and starts it on the first processor; this process goes to the second.
+fn start(example: &str, protocol: &str) -> Result<Server> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "-p",
+            "gannet-examples",
+            "--example",
+            example,
+        ])
+        .status()
+        .context("build the example")?;
+    if !status.success() {
+        bail!("the example {example} does not build");
+    }
+    let program: PathBuf = env::current_exe()?.with_file_name("examples").join(example);
+    pin(0)?;
+    let server = Spec::new(program)
+        .set("workers", 1)
+        .set("reactors", 1)
+        .listen(protocol, "127.0.0.1:0")
+        .start();
+    pin(1)?;
+    Ok(server)
+}
+
+/// Keeps this thread, and what it starts, on one processor, if there are several.
+fn pin(processor: usize) -> Result<()> {
+    if std::thread::available_parallelism().map_or(1, usize::from) > 1 || processor > 0 {
+        let mut set = CpuSet::new();
+        set.set(processor);
+        // With one processor there is nothing to choose.
+        let _ = sched_setaffinity(None, &set);
+    }
+    Ok(())
+}
+
+fn raise_descriptor_limit() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).context("raise the limit of descriptors")
+}
+
+/// User memory of all processes of the server.
+fn memory(server: &Server) -> u64 {
+    server
+        .memory()
+        .iter()
+        .map(|(_, memory)| memory.proportional)
+        .sum()
+}
+
+struct Used {
+    master: OfProcess,
+    worker: OfProcess,
+}
+
+struct OfProcess {
+    cpu: Duration,
+    switches: u64,
+}
+
+impl Used {
+    fn of(server: &Server) -> Self {
+        let worker = server.workers().first().map_or(0, |&(_, pid)| pid);
+        Used {
+            master: OfProcess::of(server.master()),
+            worker: OfProcess::of(worker),
+        }
+    }
+}
+
+impl OfProcess {
+    fn of(pid: u32) -> Self {
+        OfProcess {
+            cpu: process::cpu_time(pid),
+            switches: process::context_switches(pid),
+        }
+    }
+}
