@@ -1,0 +1,13 @@
+//! The real program, started as its users start it: on a free port, with a data directory of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may fail like this"
+)]
+
+mod kit;
+
+mod chat;
+mod push;
+mod start;
+mod survive;
