@@ -154,12 +154,15 @@ impl Link {
 
     /// Gives the worker an event that belongs to no socket: if the ring is full it waits here.
     /// `false`: too much waits already; the event was dropped.
+    ///
+    /// What is not sequenced is never dropped: it answers a question, and the worker that asked
+    /// bounds how many there are.
     pub(super) fn post(&mut self, header: EventHeader, payload: &[u8], sequenced: bool) -> bool {
         if self.outbox.is_empty() && self.is_renewed() && self.post_now(header, payload, sequenced)
         {
             return true;
         }
-        if self.outbox_bytes + HEADER + payload.len() > self.max_parked {
+        if sequenced && self.outbox_bytes + HEADER + payload.len() > self.max_parked {
             return false;
         }
         self.outbox_bytes += HEADER + payload.len();

@@ -49,6 +49,8 @@ pub(crate) struct Engine<F, M> {
     chunk: BytesMut,
     /// Requests whose body is coming in.
     uploads: HashMap<ConnId, Arc<Upload>>,
+    /// How many of them there may be before those that are over are looked for.
+    uploads_kept: usize,
     /// Events with an outcome taken so far, and at how many a successor is wanted (0: never).
     taken: u64,
     retire_at: u64,
@@ -106,6 +108,7 @@ where
             retired: vec![false; reactors],
             chunk: BytesMut::new(),
             uploads: HashMap::new(),
+            uploads_kept: UPLOADS,
             taken: 0,
             retire_at,
             yielded: tick(),
@@ -239,7 +242,7 @@ where
                 if let Some((_, begun)) = Head::split(&payload) {
                     upload.feed(payload.slice_ref(begun), 0);
                 }
-                self.uploads.insert(header.conn, upload.clone());
+                self.keep_upload(header.conn, upload.clone());
                 self.dispatch(reactor, header, payload, Some(upload));
             }
             _ => self.dispatch(reactor, header, payload, None),
@@ -265,6 +268,17 @@ where
             payload,
             upload,
         });
+    }
+
+    /// Notes where the rest of a body goes. The end of a body that nobody waited for may never be
+    /// told, so what no handler and no reader holds any more is let go when it has become much.
+    fn keep_upload(&mut self, conn: ConnId, upload: Arc<Upload>) {
+        if self.uploads.len() >= self.uploads_kept {
+            self.uploads
+                .retain(|_, upload| Arc::strong_count(upload) > 1);
+            self.uploads_kept = (2 * self.uploads.len()).max(UPLOADS);
+        }
+        self.uploads.insert(conn, upload);
     }
 
     /// A piece of a body goes past those that wait in line: it belongs to a request that may be
@@ -349,6 +363,8 @@ fn tick() -> Tick {
 
 type Tick = (rustix::time::Secs, rustix::time::Nsecs);
 
+/// Uploads that are kept without a look at whether they are over.
+const UPLOADS: usize = 64;
 /// Events of one reactor in one turn.
 const TURN: usize = 64;
 /// Events after which what their handlers wrote is published.
