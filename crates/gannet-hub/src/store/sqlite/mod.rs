@@ -39,17 +39,16 @@ impl SqliteStore {
     ///
     /// Needs a tokio runtime, on which a task writes from then on.
     pub async fn open(path: &Path, limits: Limits) -> Result<Self, StoreError> {
-        let options = options(path);
-        let mut connection = SqliteConnection::connect_with(&options).await?;
-        let epoch = migrate(&mut connection).await?;
+        let turns = turns(path)?;
+        let (connection, epoch) = connect(path, &turns).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(MAX_READERS)
             .acquire_timeout(BUSY_TIMEOUT)
-            .connect_lazy_with(options.pragma("query_only", "ON"));
+            .connect_lazy_with(options(path).pragma("query_only", "ON"));
         Ok(SqliteStore {
             epoch,
             readers,
-            writer: writer::start(connection, turns(path)?, limits),
+            writer: writer::start(connection, turns, limits),
         })
     }
 
@@ -172,9 +171,19 @@ impl From<sqlx::Error> for StoreError {
 
 /// Makes the file, or brings it up to date, for those that will open it.
 pub(crate) async fn prepare(path: &Path) -> Result<(), StoreError> {
-    let mut connection = SqliteConnection::connect_with(&options(path)).await?;
-    migrate(&mut connection).await?;
+    let (connection, _) = connect(path, &turns(path)?).await?;
     Ok(connection.close().await?)
+}
+
+/// Opens the file, with its schema up to date, and tells its epoch.
+///
+/// In turn, like a write: while another process makes the same file a WAL database, or recovers it
+/// after a crash, SQLite does not wait as it does elsewhere but says that it is busy.
+async fn connect(path: &Path, turns: &turn::Turns) -> Result<(SqliteConnection, Ulid), StoreError> {
+    let _turn = turns.take().await?;
+    let mut connection = SqliteConnection::connect_with(&options(path)).await?;
+    let epoch = migrate(&mut connection).await?;
+    Ok((connection, epoch))
 }
 
 /// The queue of the file's writers, in a file beside it.
