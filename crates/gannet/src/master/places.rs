@@ -293,18 +293,18 @@ impl Reactor {
                 continue;
             };
             self.resume_slot(slot);
-            if self
-                .conns
-                .get(slot)
-                .is_some_and(|conn| conn.stall == Stall::Place)
-            {
-                // It went to the back of the queue; its turn is still the first.
-                if let Some(id) = self.places_pop_back(slot) {
-                    let number = self
-                        .conns
-                        .get(slot)
-                        .map_or(0, |conn| usize::from(conn.place));
-                    self.places[number].waiting.push_front(id);
+            let Some(conn) = self.conns.get(slot) else {
+                continue;
+            };
+            if conn.stall != Stall::Place {
+                continue;
+            }
+            // It went to the back of the queue. Where it waits for a worker that retires, that says
+            // nothing about the others; else its turn is still the first.
+            let home = usize::from(conn.place);
+            if conn.in_flight == 0 || self.is_current(home, conn.link) {
+                if let Some(id) = self.places[home].waiting.pop_back() {
+                    self.places[home].waiting.push_front(id);
                 }
                 return;
             }
@@ -358,9 +358,12 @@ impl Reactor {
         }
     }
 
-    fn places_pop_back(&mut self, slot: usize) -> Option<ConnId> {
-        let conn = self.conns.get(slot)?;
-        self.places[usize::from(conn.place)].waiting.pop_back()
+    /// Whether this incarnation holds the place.
+    fn is_current(&self, place: usize, incarnation: u64) -> bool {
+        self.places[place]
+            .current
+            .and_then(|index| self.links[index].as_ref())
+            .is_some_and(|link| link.incarnation == incarnation)
     }
 
     /// The link that gets this event, or why there is none now.
