@@ -9,6 +9,7 @@
 //!   that died.
 //! - [`Doorbell`]: wakes a consumer, by an eventfd, only if it sleeps.
 //! - [`Arena`] and [`ArenaReader`]: blocks for payloads that are too large for a ring.
+//! - [`RobustMutex`]: a lock that outlives its holder, and says so to the next.
 //! - [`Slots`]: rows of words with one writer each that anyone reads, never torn.
 //!
 //! # Example
@@ -60,6 +61,7 @@ mod layout;
 mod memory;
 mod region;
 mod ring;
+mod robust;
 mod slots;
 
 pub use arena::{Arena, ArenaReader, ArenaSpec, Block, BlockRef};
@@ -69,4 +71,5 @@ pub use layout::Layout;
 pub use memory::{Memory, Word};
 pub use region::{Region, RegionError};
 pub use ring::{Consumer, Full, OutOfBounds, Position, Producer, Record, RingSpec};
+pub use robust::{LockError, Locked, RobustMutex};
 pub use slots::Slots;

@@ -6,7 +6,8 @@
 //!    `AtomicU32`) words and never as `&[u8]` or `&T`. Payload too is copied word by word with
 //!    relaxed loads and stores. Compared with `memcpy` this costs nothing measurable for ring
 //!    records and buys that *no* behaviour of a peer, dead, buggy or hostile, is undefined
-//!    behaviour here: the worst it can produce is wrong bytes in a private buffer.
+//!    behaviour here: the worst it can produce is wrong bytes in a private buffer. (The bytes of a
+//!    [`RobustMutex`](crate::RobustMutex) belong to the C library alone; nobody else looks at them.)
 //! 2. **Offsets, not pointers.** Every process maps the region elsewhere.
 //! 3. **The size is sealed** (`F_SEAL_SHRINK | F_SEAL_GROW`) before anyone maps it: a shrunk
 //!    memfd would kill its readers with SIGBUS. [`Region::attach`] refuses one without seals.
@@ -152,6 +153,17 @@ impl Region {
         // as `self`, and aligned (the mapping starts at a page). Rule 1: these bytes are never
         // accessed but through atomics.
         unsafe { AtomicU32::from_ptr(self.base.as_ptr().add(STAMP + offset).cast()) }
+    }
+
+    /// A pointer to `len` bytes at `offset`, for what the C library keeps in shared memory itself.
+    ///
+    /// # Panics
+    ///
+    /// If `offset` is not a multiple of 64 or the bytes are not inside the region.
+    #[inline]
+    pub(crate) fn cells(&self, offset: usize, len: usize) -> *mut u8 {
+        self.check(offset, len, 64);
+        self.base.as_ptr().wrapping_add(STAMP + offset)
     }
 
     /// Gives the whole pages inside `offset..offset + len` back to the system; they read as
