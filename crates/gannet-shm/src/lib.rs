@@ -11,6 +11,8 @@
 //! - [`Arena`] and [`ArenaReader`]: blocks for payloads that are too large for a ring.
 //! - [`RobustMutex`]: a lock that outlives its holder, and says so to the next.
 //! - [`Slots`]: rows of words with one writer each that anyone reads, never torn.
+//! - [`table::Table`]: typed rows under keys that all processes read and write; it grows, and survives
+//!   whoever writes to it.
 //!
 //! # Example
 //!
@@ -63,6 +65,7 @@ mod region;
 mod ring;
 mod robust;
 mod slots;
+pub mod table;
 
 pub use arena::{Arena, ArenaReader, ArenaSpec, Block, BlockRef};
 pub use buffer::Append;

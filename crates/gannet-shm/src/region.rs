@@ -166,6 +166,12 @@ impl Region {
         self.base.as_ptr().wrapping_add(STAMP + offset)
     }
 
+    /// Bytes of memory that the region takes now.
+    pub fn resident(&self) -> u64 {
+        // The descriptor is open: there is nothing that could fail.
+        rustix::fs::fstat(&self.fd).map_or(0, |stat| stat.st_blocks.cast_unsigned() * 512)
+    }
+
     /// Gives the whole pages inside `offset..offset + len` back to the system; they read as
     /// zero afterwards. Parts of pages at either end are left as they are.
     pub fn punch(&self, offset: usize, len: usize) -> io::Result<()> {

@@ -1,0 +1,133 @@
+//! Buckets, and the chains of rows in them.
+
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use super::hash::{Hash, origin};
+use super::plan::{Plan, RowWord, StripeWord};
+use super::recover::Intent;
+use super::{Locks, Stripe};
+use crate::memory::{Memory, Word};
+
+/// What leads to a row: its slot, and some bits of its key's hash. 0 leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::table) struct Link(pub(super) u64);
+
+impl Link {
+    #[inline]
+    pub(super) fn to(slot: usize, tag: u32) -> Link {
+        Link(u64::from(tag) << 32 | (slot as u64 + 1))
+    }
+
+    #[inline]
+    pub(super) fn slot(self, plan: &Plan) -> Option<usize> {
+        let slot = (self.0 as u32 as usize).checked_sub(1)?;
+        (slot < plan.max_rows).then_some(slot)
+    }
+
+    #[inline]
+    pub(super) fn tag(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+impl<M: Memory, L: Locks> Stripe<'_, M, L> {
+    /// Offset of the bucket of a key.
+    #[inline]
+    pub(super) fn bucket_of(&self, hash: Hash) -> usize {
+        let bucket = self.core.bucket(hash, self.buckets() as u64);
+        self.core.plan.bucket(self.index, bucket)
+    }
+
+    /// Offset of the link, in the chain that begins at `bucket`, that leads to what is wanted.
+    #[inline]
+    pub(super) fn link_to(
+        &self,
+        bucket: usize,
+        wanted: impl Fn(Link, usize) -> bool,
+    ) -> Option<usize> {
+        let mut at = bucket;
+        // A chain that is longer than all rows is one that somebody else wrote into.
+        for _ in 0..=self.core.plan.max_rows {
+            let link = self.core.link(at);
+            let slot = link.slot(&self.core.plan)?;
+            if wanted(link, slot) {
+                return Some(at);
+            }
+            at = self.core.plan.row(slot, RowWord::Next);
+        }
+        None
+    }
+
+    /// Makes a row the first of a chain.
+    pub(super) fn push(&self, bucket: usize, slot: usize, tag: u32) {
+        let first = self.core.link(bucket);
+        self.core
+            .row_word(slot, RowWord::Next)
+            .store(first.0, Release);
+        self.core
+            .memory
+            .word(bucket)
+            .store(Link::to(slot, tag).0, Release);
+    }
+
+    /// Takes the row out of its chain to which the link at `at` leads.
+    pub(super) fn unlink(&self, at: usize, slot: usize) {
+        let next = self.core.link(self.core.plan.row(slot, RowWord::Next));
+        self.core.memory.word(at).store(next.0, Release);
+    }
+
+    /// Readers that find nothing from here on, until [`Stripe::links_are_whole`], look again.
+    pub(super) fn links_change(&self) {
+        let version = self.word(StripeWord::Version);
+        version.store(version.load(Relaxed) | 1, Relaxed);
+        M::fence(Release);
+    }
+
+    pub(super) fn links_are_whole(&self) {
+        let version = self.word(StripeWord::Version);
+        version.store((version.load(Relaxed) | 1).wrapping_add(1), Release);
+    }
+
+    /// Adds a bucket if there are more rows than buckets.
+    #[inline]
+    pub(super) fn grow(&mut self) {
+        let buckets = self.buckets();
+        if self.word(StripeWord::Live).load(Relaxed) > buckets as u64
+            && buckets < self.core.plan.max_buckets
+        {
+            self.word(StripeWord::After)
+                .store(buckets as u64 + 1, Relaxed);
+            self.intend(Intent::Split(None));
+            self.split(buckets);
+            self.intend(Intent::None);
+        }
+    }
+
+    /// Adds a bucket with this number, or goes on with that after a death.
+    pub(super) fn split(&self, new: usize) {
+        let core = self.core;
+        self.links_change();
+        self.word(StripeWord::Buckets)
+            .store(new as u64 + 1, Release);
+        let target = core.plan.bucket(self.index, new);
+        let belongs = |slot: usize| {
+            let hash = core.place(core.row_word(slot, RowWord::Hash).load(Relaxed));
+            (self.bucket_of(hash) == target).then_some(hash.tag)
+        };
+        let mut at = core.plan.bucket(self.index, origin(new));
+        for _ in 0..=core.plan.max_rows {
+            let Some(slot) = core.link(at).slot(&core.plan) else {
+                break;
+            };
+            match belongs(slot) {
+                Some(tag) => {
+                    self.intend(Intent::Split(Some(slot)));
+                    self.unlink(at, slot);
+                    self.push(target, slot, tag);
+                }
+                None => at = core.plan.row(slot, RowWord::Next),
+            }
+        }
+        self.links_are_whole();
+    }
+}

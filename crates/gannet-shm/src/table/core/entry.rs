@@ -1,0 +1,189 @@
+//! A row, or the place where it would be, under the lock of its stripe.
+
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use super::hash::Hash;
+use super::plan::{RowWord, StripeWord};
+use super::recover::Intent;
+use super::{COPY, Full, Locks, PRESENT, Stripe, VERSION, Words};
+use crate::memory::{Memory, Word};
+use crate::table::key::RawKey;
+
+/// A key's row or the lack of it. While this exists nobody else changes either.
+pub(in crate::table) struct Entry<'e, 'a, M: Memory, L: Locks> {
+    stripe: &'e mut Stripe<'a, M, L>,
+    hash: Hash,
+    key: RawKey<'e>,
+    spot: Option<Spot>,
+}
+
+#[derive(Clone, Copy)]
+struct Spot {
+    slot: usize,
+    /// Offset of the link that leads there.
+    link: usize,
+}
+
+impl<'e, 'a, M: Memory, L: Locks> Entry<'e, 'a, M, L> {
+    #[inline]
+    pub(super) fn find(stripe: &'e mut Stripe<'a, M, L>, hash: Hash, key: RawKey<'e>) -> Self {
+        let core = stripe.core;
+        let is_it = |link: super::Link, slot| link.tag() == hash.tag && core.key_is(slot, key);
+        let link = stripe.link_to(stripe.bucket_of(hash), is_it);
+        let spot = link.and_then(|link| {
+            let slot = core.link(link).slot(&core.plan)?;
+            Some(Spot { slot, link })
+        });
+        Entry {
+            stripe,
+            hash,
+            key,
+            spot,
+        }
+    }
+
+    /// Whether there is a row.
+    pub(in crate::table) fn is_present(&self) -> bool {
+        self.spot.is_some()
+    }
+
+    /// The values of the row.
+    #[inline]
+    pub(in crate::table) fn values(&self) -> Option<Words<'_, M>> {
+        let core = self.stripe.core;
+        let spot = self.spot?;
+        Some(core.values(
+            spot.slot,
+            core.row_word(spot.slot, RowWord::Seq).load(Relaxed),
+        ))
+    }
+
+    /// Gives the row other values, or makes a row. If `store` fails, or panics, nothing has changed.
+    #[inline]
+    pub(in crate::table) fn put<E: From<Full>>(
+        &mut self,
+        store: impl FnOnce(&mut dyn FnMut(usize, u64)) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self.spot {
+            Some(spot) => self.replace(spot.slot, store),
+            None => self.insert(store),
+        }
+    }
+
+    /// Changes one word of the values.
+    #[inline]
+    pub(in crate::table) fn put_word(&mut self, word: usize, value: u64) {
+        let Some(spot) = self.spot else { return };
+        let core = self.stripe.core;
+        let seq_word = core.row_word(spot.slot, RowWord::Seq);
+        let seq = seq_word.load(Relaxed);
+        seq_word.store(seq.wrapping_add(VERSION), Release);
+        M::fence(Release);
+        core.values(spot.slot, seq).store(word, value);
+    }
+
+    /// Changes some words of the values, all at once.
+    pub(in crate::table) fn patch(&mut self, store: impl FnOnce(&mut dyn FnMut(usize, u64))) {
+        let Some(spot) = self.spot else { return };
+        let core = self.stripe.core;
+        let words = core.values(
+            spot.slot,
+            core.row_word(spot.slot, RowWord::Seq).load(Relaxed),
+        );
+        let patched: Result<(), std::convert::Infallible> = self.replace(spot.slot, |put| {
+            for word in 0..core.plan.values {
+                put(word, words.load(word));
+            }
+            store(put);
+            Ok(())
+        });
+        let Ok(()) = patched;
+    }
+
+    /// Takes the row away.
+    pub(in crate::table) fn remove(&mut self) {
+        if let Some(spot) = self.spot.take() {
+            self.stripe.remove(spot.slot, spot.link);
+        }
+    }
+
+    #[inline]
+    fn replace<E>(
+        &mut self,
+        slot: usize,
+        store: impl FnOnce(&mut dyn FnMut(usize, u64)) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let core = self.stripe.core;
+        let seq_word = core.row_word(slot, RowWord::Seq);
+        let seq = seq_word.load(Relaxed);
+        let other = (seq ^ COPY).wrapping_add(VERSION);
+        M::fence(Release);
+        let values = core.values(slot, other);
+        store(&mut |word, value| values.store(word, value))?;
+        seq_word.store(other, Release);
+        Ok(())
+    }
+
+    fn insert<E: From<Full>>(
+        &mut self,
+        store: impl FnOnce(&mut dyn FnMut(usize, u64)) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let live = self.stripe.word(StripeWord::Live).load(Relaxed) + 1;
+        self.stripe.word(StripeWord::After).store(live, Relaxed);
+        let slot = self.stripe.claim()?;
+        let core = self.stripe.core;
+        let seq_word = core.row_word(slot, RowWord::Seq);
+        let seq = seq_word.load(Relaxed);
+        M::fence(Release);
+        core.row_word(slot, RowWord::Hash)
+            .store(self.hash.all, Relaxed);
+        match self.key {
+            RawKey::U64(number) => core.row_word(slot, RowWord::Key).store(number, Relaxed),
+            RawKey::Bytes(bytes) => {
+                core.row_word(slot, RowWord::Key)
+                    .store(bytes.len() as u64, Relaxed);
+                let at = core.plan.key_bytes(slot);
+                crate::table::row::store_bytes(bytes, |word, value| {
+                    core.memory.word(at + word * 8).store(value, Relaxed);
+                });
+            }
+        }
+        let values = core.values(slot, seq);
+        // If this fails, the intent is still there when the lock is let go: the slot is given back.
+        store(&mut |word, value| values.store(word, value))?;
+
+        seq_word.store(seq.wrapping_add(VERSION) | PRESENT, Release);
+        let bucket = self.stripe.bucket_of(self.hash);
+        self.stripe.push(bucket, slot, self.hash.tag);
+        self.spot = Some(Spot { slot, link: bucket });
+        self.stripe.word(StripeWord::Live).store(live, Relaxed);
+        self.stripe.intend(Intent::None);
+        self.stripe.grow();
+        Ok(())
+    }
+}
+
+impl<M: Memory, L: Locks> Stripe<'_, M, L> {
+    /// Removes all rows of a bucket.
+    pub(super) fn empty(&mut self, bucket: usize) {
+        let at = self.core.plan.bucket(self.index, bucket);
+        while let Some(slot) = self.core.link(at).slot(&self.core.plan) {
+            self.remove(slot, at);
+        }
+    }
+
+    fn remove(&mut self, slot: usize, link: usize) {
+        let live = self.word(StripeWord::Live).load(Relaxed).saturating_sub(1);
+        self.word(StripeWord::After).store(live, Relaxed);
+        self.intend(Intent::Remove(slot));
+        self.links_change();
+        let seq_word = self.core.row_word(slot, RowWord::Seq);
+        let seq = seq_word.load(Relaxed);
+        seq_word.store(seq.wrapping_add(VERSION) & !PRESENT, Release);
+        self.unlink(link, slot);
+        self.links_are_whole();
+        self.give_back(slot);
+        self.word(StripeWord::Live).store(live, Relaxed);
+        self.intend(Intent::None);
+    }
+}

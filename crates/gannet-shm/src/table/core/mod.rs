@@ -1,0 +1,482 @@
+//! The table itself: rows of words under keys, in memory that processes share.
+//!
+//! # Parts
+//!
+//! - *Slots*: room for one row each. A row never changes its slot while it lives. It has two copies
+//!   of its values, of which the word `seq` names the valid one.
+//! - *Owners*: a word with 16 bits for each slot: 0 if the slot is free, else the number of the
+//!   stripe that has it, plus one. Claiming a slot and saying whose it is are one atomic operation.
+//! - *Stripes*: the hash of a key says which stripe it belongs to. A stripe is a hash table by
+//!   itself, with a lock, and buckets that grow by linear hashing. Nothing is ever locked but one
+//!   stripe, and nobody who holds one waits for anything else.
+//! - *Buckets*: each is the link to a first row, which links to the next. A link also has 32 bits of
+//!   the key's hash, so that rows with other keys are seldom looked at.
+//!
+//! # Who writes what
+//!
+//! | word | written by | order | means |
+//! |---|---|---|---|
+//! | row: key, hash | holder of the stripe, while the row is not present | Relaxed, behind fence(Release) | |
+//! | row: copy that is not valid | holder | Relaxed, behind fence(Release) | the values to be |
+//! | row: one word of the valid copy | holder, behind a new `seq` | Relaxed, behind fence(Release) | a number that is changed in place |
+//! | row: `seq` | holder | Release | bit 0: valid copy; bit 1: present; above: version |
+//! | row: `next`, bucket | holder | Release | link |
+//! | stripe: `version` | holder | odd: Relaxed + fence(Release); even: Release | odd: links are taken away |
+//! | stripe: `buckets` | holder, while `version` is odd | Release | number of buckets |
+//! | owner of a slot | holder of the stripe that claims or has it | AcqRel | |
+//! | the rest of a stripe | holder | Relaxed, in program order | |
+//!
+//! # Why no torn row is seen
+//!
+//! A reader loads `seq` (Acquire), compares the key, loads the valid copy, and then, behind
+//! fence(Acquire), `seq` again. It takes what it has only if both are the same.
+//!
+//! - *Whole values.* A writer fills the copy that is not valid and then stores `seq`. The copy that a
+//!   reader is at becomes a target only for the write after next, which begins with a
+//!   fence(Release) behind the `seq` in between. If the reader saw one word of it, its fence makes it
+//!   see that `seq` too, and it tries again.
+//! - *One word in place* (`incr`). The writer stores a new `seq` first and the word behind
+//!   fence(Release). Between two values of `seq` at most one word changes, so what the reader loaded
+//!   is the row before or the row after. If it saw words of two changes, it sees the `seq` between
+//!   them.
+//! - *Another row in the slot.* Before it is written, `seq` has lost its bit *present*; the same
+//!   argument.
+//!
+//! # Why no row is overlooked
+//!
+//! A reader that finds its key is right by the above, by whatever way it came to the row. One that
+//! finds nothing looks whether `version` was even and is the same as before; only then there is
+//! nothing. Links are added without changing `version`: who came before them did not need to see
+//! them.
+//!
+//! # Why nobody's death does harm
+//!
+//! Whoever dies while writing values leaves the valid copy as it was: there is nothing to repair.
+//! Whoever is about to claim, unlink or move a slot first writes down which and what for
+//! ([`StripeWord::Intent`]); the next holder of the lock is told of the death by the kernel, reads
+//! that, and brings the one slot to an end (`recover`). All steps may be done twice.
+//!
+//! # Bounds
+//!
+//! Readers try a bounded number of times, then take the lock of the stripe: a writer in a hurry
+//! delays them, and only a holder that is stopped in the middle of taking a link away makes those
+//! wait who look for something that is not there, in that stripe.
+
+mod chain;
+mod entry;
+mod hash;
+pub(super) mod plan;
+mod recover;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Debug;
+use std::hint::spin_loop;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use self::hash::Hash;
+use self::plan::{Plan, RowWord, StripeWord};
+use super::key::{KeyKind, MAX_KEY, RawKey, StoredKey};
+use crate::memory::{Memory, Word};
+use crate::robust::LockError;
+
+pub(super) use self::chain::Link;
+pub(super) use self::entry::Entry;
+
+/// The locks of the stripes.
+pub(super) trait Locks {
+    type Guard<'a>: Guard
+    where
+        Self: 'a;
+
+    fn lock(&self, stripe: usize) -> Result<Self::Guard<'_>, LockError>;
+    /// `None`: it is held.
+    fn try_lock(&self, stripe: usize) -> Result<Option<Self::Guard<'_>>, LockError>;
+}
+
+pub(super) trait Guard {
+    /// The last holder died.
+    fn owner_died(&self) -> bool;
+}
+
+/// A table of words. See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Core<M: Memory, L> {
+    memory: Arc<M>,
+    locks: L,
+    plan: Plan,
+    seed: [u64; 2],
+}
+
+/// Every slot is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// The values of a row, word by word. They may change meanwhile: who loads them is told afterwards.
+pub(super) struct Words<'a, M> {
+    memory: &'a M,
+    at: usize,
+    len: usize,
+}
+
+impl<M: Memory> Words<'_, M> {
+    #[inline]
+    pub(super) fn load(&self, word: usize) -> u64 {
+        assert!(word < self.len, "word {word} of a row of {}", self.len);
+        self.memory.word(self.at + word * 8).load(Relaxed)
+    }
+
+    /// For the holder of the lock.
+    #[inline]
+    fn store(&self, word: usize, value: u64) {
+        assert!(word < self.len, "word {word} of a row of {}", self.len);
+        self.memory.word(self.at + word * 8).store(value, Relaxed);
+    }
+}
+
+/// A stripe whose lock is held.
+pub(super) struct Stripe<'a, M: Memory, L: Locks + 'a> {
+    core: &'a Core<M, L>,
+    index: usize,
+    _guard: L::Guard<'a>,
+}
+
+enum Found<T> {
+    Row(T),
+    Nothing,
+    /// A writer was at work there.
+    Unsettled,
+}
+
+impl<M: Memory, L: Locks> Core<M, L> {
+    /// A table in memory that [`Core::format`] has prepared.
+    pub(super) fn new(memory: Arc<M>, locks: L, plan: Plan, seed: [u64; 2]) -> Self {
+        Core {
+            memory,
+            locks,
+            plan,
+            seed,
+        }
+    }
+
+    /// Prepares zeroed memory, before anyone else knows it.
+    pub(super) fn format(&self) {
+        for stripe in 0..self.plan.stripes {
+            let buckets = self.plan.first_buckets as u64;
+            self.stripe_word(stripe, StripeWord::Buckets)
+                .store(buckets, Relaxed);
+            let home = stripe * self.plan.owner_words() / self.plan.stripes;
+            self.stripe_word(stripe, StripeWord::Cursor)
+                .store(home as u64, Relaxed);
+        }
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Loads the row under a key, without a lock unless writers are in the way. `load` may be called
+    /// several times, also with values that never were; what it makes of those is dropped.
+    #[inline]
+    pub(super) fn read<T>(
+        &self,
+        key: RawKey<'_>,
+        load: impl Fn(Words<'_, M>) -> T,
+    ) -> Result<Option<T>, LockError> {
+        let hash = self.hash(key);
+        for _ in 0..ATTEMPTS {
+            match self.try_read(hash, key, &load) {
+                Found::Row(row) => return Ok(Some(row)),
+                Found::Nothing => return Ok(None),
+                Found::Unsettled => spin_loop(),
+            }
+        }
+        self.entry(key, |entry| entry.values().map(load))
+    }
+
+    /// Does something to the row under a key, or to its place, under the lock of its stripe.
+    #[inline]
+    pub(super) fn entry<T>(
+        &self,
+        key: RawKey<'_>,
+        change: impl FnOnce(&mut Entry<'_, '_, M, L>) -> T,
+    ) -> Result<T, LockError> {
+        let hash = self.hash(key);
+        let mut stripe = self.lock(hash.stripe)?;
+        Ok(change(&mut Entry::find(&mut stripe, hash, key)))
+    }
+
+    /// The row in a slot, if there is one. As [`Core::read`].
+    pub(super) fn row_in<T>(
+        &self,
+        slot: usize,
+        load: impl Fn(Words<'_, M>) -> T,
+    ) -> Result<Option<(StoredKey, T)>, LockError> {
+        let owner = self.owner(slot);
+        let Some(stripe) = owner.checked_sub(1).filter(|&it| it < self.plan.stripes) else {
+            return Ok(None);
+        };
+        let whole = |seq: u64| (self.stored_key(slot), load(self.values(slot, seq)));
+        for _ in 0..ATTEMPTS {
+            match self.snapshot(slot, whole) {
+                Found::Row(row) => return Ok(Some(row)),
+                Found::Nothing => return Ok(None),
+                Found::Unsettled => spin_loop(),
+            }
+        }
+        // Whoever has the slot now: it is another row, which need not be seen.
+        let _stripe = self.lock(stripe)?;
+        let seq = self.row_word(slot, RowWord::Seq).load(Acquire);
+        let same = self.owner(slot) == owner && is_present(seq);
+        Ok(same.then(|| whole(seq)))
+    }
+
+    /// The first slot from this one on that has an owner.
+    pub(super) fn next_owned(&self, from: usize) -> Option<usize> {
+        slot::next_owned(self, from)
+    }
+
+    /// Number of rows: of each stripe at a moment, not of all at one.
+    pub(super) fn len(&self) -> usize {
+        self.sum(StripeWord::Live) as usize
+    }
+
+    pub(super) fn max_rows(&self) -> usize {
+        self.plan.max_rows
+    }
+
+    pub(super) fn buckets(&self) -> usize {
+        self.sum(StripeWord::Buckets) as usize
+    }
+
+    /// How many holders of locks have died, and how often somebody waited for a lock.
+    pub(super) fn deaths_and_waits(&self) -> (u64, u64) {
+        (self.sum(StripeWord::Deaths), self.sum(StripeWord::Waits))
+    }
+
+    /// Removes the rows that are there now.
+    pub(super) fn clear(&self) -> Result<(), LockError> {
+        for index in 0..self.plan.stripes {
+            // Buckets that are added meanwhile are visited too: they have rows of earlier ones.
+            let mut bucket = 0;
+            loop {
+                let mut stripe = self.lock(index)?;
+                if bucket >= stripe.buckets() {
+                    break;
+                }
+                stripe.empty(bucket);
+                bucket += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings to an end what dead holders have left; says whether there was something.
+    pub(super) fn sweep(&self) -> Result<bool, LockError> {
+        let before = self.deaths_and_waits().0;
+        for stripe in 0..self.plan.stripes {
+            drop(self.try_lock(stripe)?);
+        }
+        Ok(self.deaths_and_waits().0 != before)
+    }
+
+    pub(super) fn lock(&self, stripe: usize) -> Result<Stripe<'_, M, L>, LockError> {
+        if let Some(stripe) = self.try_lock(stripe)? {
+            return Ok(stripe);
+        }
+        let guard = self.locks.lock(stripe)?;
+        let locked = self.locked(stripe, guard);
+        locked.add(StripeWord::Waits, 1);
+        Ok(locked)
+    }
+
+    fn try_lock(&self, stripe: usize) -> Result<Option<Stripe<'_, M, L>>, LockError> {
+        let guard = self.locks.try_lock(stripe)?;
+        Ok(guard.map(|guard| self.locked(stripe, guard)))
+    }
+
+    #[inline]
+    fn locked<'a>(&'a self, index: usize, guard: L::Guard<'a>) -> Stripe<'a, M, L> {
+        let died = guard.owner_died();
+        let mut stripe = Stripe {
+            core: self,
+            index,
+            _guard: guard,
+        };
+        if died {
+            stripe.add(StripeWord::Deaths, 1);
+            stripe.recover();
+        }
+        stripe
+    }
+
+    #[inline]
+    fn try_read<T>(
+        &self,
+        hash: Hash,
+        key: RawKey<'_>,
+        load: &impl Fn(Words<'_, M>) -> T,
+    ) -> Found<T> {
+        let version_word = self.stripe_word(hash.stripe, StripeWord::Version);
+        let version = version_word.load(Acquire);
+        let buckets = self
+            .stripe_word(hash.stripe, StripeWord::Buckets)
+            .load(Acquire);
+        let mut link = self.link(self.plan.bucket(hash.stripe, self.bucket(hash, buckets)));
+        let mut steps = 0;
+        while let Some(slot) = link.slot(&self.plan) {
+            if link.tag() == hash.tag {
+                let row = self.snapshot(slot, |seq| {
+                    self.key_is(slot, key).then(|| load(self.values(slot, seq)))
+                });
+                match row {
+                    Found::Row(Some(row)) => return Found::Row(row),
+                    // Another key with these bits in its hash.
+                    Found::Row(None) => {}
+                    Found::Nothing | Found::Unsettled => return Found::Unsettled,
+                }
+            }
+            link = self.link(self.plan.row(slot, RowWord::Next));
+            steps += 1;
+            // Links that are changed under the reader can lead it in a circle.
+            if steps % CIRCLE == 0 && version_word.load(Relaxed) != version {
+                return Found::Unsettled;
+            }
+        }
+        M::fence(Acquire);
+        if version.is_multiple_of(2) && version_word.load(Relaxed) == version {
+            Found::Nothing
+        } else {
+            Found::Unsettled
+        }
+    }
+
+    /// What `take` makes of the row in a slot, if the row was the same all the while.
+    #[inline]
+    fn snapshot<T>(&self, slot: usize, take: impl Fn(u64) -> T) -> Found<T> {
+        let seq_word = self.row_word(slot, RowWord::Seq);
+        let seq = seq_word.load(Acquire);
+        if !is_present(seq) {
+            return Found::Nothing;
+        }
+        let taken = take(seq);
+        M::fence(Acquire);
+        if seq_word.load(Relaxed) == seq {
+            Found::Row(taken)
+        } else {
+            Found::Unsettled
+        }
+    }
+
+    /// The values that are valid by this `seq`.
+    #[inline]
+    fn values(&self, slot: usize, seq: u64) -> Words<'_, M> {
+        self.copy(slot, (seq & COPY) as usize)
+    }
+
+    #[inline]
+    fn copy(&self, slot: usize, copy: usize) -> Words<'_, M> {
+        Words {
+            memory: &*self.memory,
+            at: self.plan.copy(slot, copy),
+            len: self.plan.values,
+        }
+    }
+
+    #[inline]
+    fn key_is(&self, slot: usize, key: RawKey<'_>) -> bool {
+        let number = self.row_word(slot, RowWord::Key).load(Relaxed);
+        match key {
+            RawKey::U64(key) => number == key,
+            RawKey::Bytes(bytes) => {
+                let at = self.plan.key_bytes(slot);
+                let mut same = number == bytes.len() as u64;
+                super::row::store_bytes(bytes, |word, value| {
+                    same &= self.memory.word(at + word * 8).load(Relaxed) == value;
+                });
+                same
+            }
+        }
+    }
+
+    fn stored_key(&self, slot: usize) -> StoredKey {
+        let number = self.row_word(slot, RowWord::Key).load(Relaxed);
+        let mut bytes = [0; MAX_KEY];
+        if self.plan.key != KeyKind::U64 {
+            let at = self.plan.key_bytes(slot);
+            let len = (number as usize).min(MAX_KEY);
+            super::row::load_bytes(&mut bytes[..len], |word| {
+                self.memory.word(at + word * 8).load(Relaxed)
+            });
+        }
+        StoredKey { number, bytes }
+    }
+
+    #[inline]
+    fn link(&self, at: usize) -> Link {
+        Link(self.memory.word(at).load(Acquire))
+    }
+
+    #[inline]
+    fn row_word(&self, slot: usize, word: RowWord) -> &M::Word {
+        self.memory.word(self.plan.row(slot, word))
+    }
+
+    #[inline]
+    fn stripe_word(&self, stripe: usize, word: StripeWord) -> &M::Word {
+        self.memory.word(self.plan.stripe(stripe, word))
+    }
+
+    fn sum(&self, word: StripeWord) -> u64 {
+        (0..self.plan.stripes)
+            .map(|stripe| self.stripe_word(stripe, word).load(Relaxed))
+            .fold(0, u64::wrapping_add)
+    }
+}
+
+impl<M: Memory, L: Locks> Stripe<'_, M, L> {
+    #[inline]
+    fn word(&self, word: StripeWord) -> &M::Word {
+        self.core.stripe_word(self.index, word)
+    }
+
+    fn add(&self, word: StripeWord, by: u64) {
+        let word = self.word(word);
+        word.store(word.load(Relaxed).wrapping_add(by), Relaxed);
+    }
+
+    #[inline]
+    fn buckets(&self) -> usize {
+        self.word(StripeWord::Buckets).load(Relaxed) as usize
+    }
+}
+
+impl<M: Memory, L: Locks> Drop for Stripe<'_, M, L> {
+    /// A change that ended early, by an error or a panic in what was called, is taken back.
+    #[inline]
+    fn drop(&mut self) {
+        if self.word(StripeWord::Intent).load(Relaxed) != 0 {
+            self.recover();
+        }
+    }
+}
+
+#[inline]
+fn is_present(seq: u64) -> bool {
+    seq & PRESENT != 0
+}
+
+/// In `seq`: the copy that is valid.
+const COPY: u64 = 1;
+/// In `seq`: there is a row.
+const PRESENT: u64 = 2;
+/// What `seq` is counted up by.
+const VERSION: u64 = 4;
+
+/// How often readers try before they take the lock. Each try is longer than what a writer needs.
+/// (In models every one multiplies what is to be explored.)
+const ATTEMPTS: usize = if cfg!(test) { 2 } else { 100 };
+/// After so many rows of one bucket a reader looks whether it is on the right way.
+const CIRCLE: usize = 64;

@@ -1,0 +1,252 @@
+//! Where things lie in a table's region.
+
+use crate::layout::Layout;
+use crate::robust::RobustMutex;
+use crate::table::key::{KeyKind, MAX_KEY};
+
+/// How many rows a table has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// Rows that the index is made for at first. It grows by itself; this only saves it the way.
+    pub first: usize,
+    /// Most rows. Address space is reserved for all of them, memory is taken as they come.
+    pub max: usize,
+}
+
+impl Rows {
+    /// Most rows that a table can have.
+    pub const MAX: usize = 1 << 31;
+
+    /// At most `max` rows; the index begins with 1,024.
+    pub const fn up_to(max: usize) -> Rows {
+        let first = if max < 1024 { max } else { 1024 };
+        Rows { first, max }
+    }
+
+    /// With an index made for `first` rows from the beginning.
+    pub const fn first(self, first: usize) -> Rows {
+        Rows { first, ..self }
+    }
+}
+
+/// The offsets of a table. The same for all processes: it follows from the numbers in the header.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::table) struct Plan {
+    pub(super) key: KeyKind,
+    pub(super) max_rows: usize,
+    /// A power of two.
+    pub(super) stripes: usize,
+    /// Of one stripe.
+    pub(super) first_buckets: usize,
+    pub(super) max_buckets: usize,
+    /// Words of a row's values.
+    pub(super) values: usize,
+    stripes_at: usize,
+    owners_at: usize,
+    buckets_at: usize,
+    rows_at: usize,
+    row_bytes: usize,
+    pub(in crate::table) total: usize,
+}
+
+/// Words of a row, behind which its two copies of the values are.
+#[derive(Clone, Copy)]
+pub(super) enum RowWord {
+    /// Version, whether there is a row, and which copy is valid.
+    Seq = 0,
+    /// Link to the next row of the bucket.
+    Next = 1,
+    /// Of the key.
+    Hash = 2,
+    /// The number, or the length of the bytes that follow.
+    Key = 3,
+}
+
+/// Words of a stripe, each group on a cache line of its own.
+#[derive(Clone, Copy)]
+pub(super) enum StripeWord {
+    /// Odd: links of the stripe are being changed.
+    Version = 8,
+    /// Number of buckets.
+    Buckets = 9,
+
+    // What follows belongs to the holder of the lock; others may look.
+    /// Number of rows.
+    Live = 16,
+    /// What is being done: see `recover`.
+    Intent = 17,
+    /// The number that `Live` or `Buckets` has when the intent is carried out.
+    After = 18,
+    /// Where to look for a free slot.
+    Cursor = 19,
+    /// Holders that died.
+    Deaths = 20,
+    /// How often somebody had to wait for the lock.
+    Waits = 21,
+}
+
+impl Plan {
+    /// `start`: bytes in front that are the header's.
+    pub(in crate::table) fn new(key: KeyKind, values: usize, rows: Rows, start: usize) -> Plan {
+        let stripes = (rows.max / ROWS_PER_STRIPE)
+            .next_power_of_two()
+            .clamp(1, MAX_STRIPES);
+        Plan::with_stripes(key, values, rows, start, stripes)
+    }
+
+    pub(in crate::table) fn with_stripes(
+        key: KeyKind,
+        values: usize,
+        rows: Rows,
+        start: usize,
+        stripes: usize,
+    ) -> Plan {
+        let first_buckets = rows.first.div_ceil(stripes).max(1);
+        // Stripes do not get the same number of rows each; what is reserved costs nothing.
+        let max_buckets = (rows.max.div_ceil(stripes) * 2).max(first_buckets);
+        let key_words = match key {
+            KeyKind::U64 => 0,
+            KeyKind::Text | KeyKind::Bytes => MAX_KEY / 8,
+        };
+        let head = RowWord::Key as usize + 1 + key_words;
+        let row_bytes = ((head + 2 * values) * 8).next_multiple_of(LINE);
+
+        let mut layout = Layout::new();
+        layout.take(start, LINE);
+        let stripes_at = layout.take(stripes * STRIPE_BYTES, STRIPE_BYTES);
+        let owners_at = layout.take(rows.max.div_ceil(LANES) * 8, PAGE);
+        let buckets_at = layout.take(stripes * max_buckets * 8, PAGE);
+        let rows_at = layout.take(rows.max * row_bytes, PAGE);
+        Plan {
+            key,
+            max_rows: rows.max,
+            stripes,
+            first_buckets,
+            max_buckets,
+            values,
+            stripes_at,
+            owners_at,
+            buckets_at,
+            rows_at,
+            row_bytes,
+            total: layout.total(),
+        }
+    }
+
+    /// The lock of a stripe.
+    pub(super) fn mutex(&self, stripe: usize) -> usize {
+        self.stripes_at + stripe * STRIPE_BYTES
+    }
+
+    /// The locks of all stripes.
+    pub(in crate::table) fn mutexes(&self) -> impl Iterator<Item = usize> {
+        let plan = *self;
+        (0..plan.stripes).map(move |stripe| plan.mutex(stripe))
+    }
+
+    #[inline]
+    pub(super) fn stripe(&self, stripe: usize, word: StripeWord) -> usize {
+        self.stripes_at + stripe * STRIPE_BYTES + word as usize * 8
+    }
+
+    /// Buckets of one number lie together, so that all stripes grow through the memory at one
+    /// pace.
+    #[inline]
+    pub(super) fn bucket(&self, stripe: usize, bucket: usize) -> usize {
+        self.buckets_at + (bucket * self.stripes + stripe) * 8
+    }
+
+    #[inline]
+    pub(super) fn row(&self, slot: usize, word: RowWord) -> usize {
+        self.rows_at + slot * self.row_bytes + word as usize * 8
+    }
+
+    /// First word of the bytes of a key.
+    #[inline]
+    pub(super) fn key_bytes(&self, slot: usize) -> usize {
+        self.row(slot, RowWord::Key) + 8
+    }
+
+    /// First word of a copy, 0 or 1, of the values.
+    #[inline]
+    pub(super) fn copy(&self, slot: usize, copy: usize) -> usize {
+        let head = match self.key {
+            KeyKind::U64 => 4,
+            KeyKind::Text | KeyKind::Bytes => 4 + MAX_KEY / 8,
+        };
+        self.rows_at + slot * self.row_bytes + (head + copy * self.values) * 8
+    }
+
+    /// The word with the owners of the slots `word * LANES ..`.
+    #[inline]
+    pub(super) fn owners(&self, word: usize) -> usize {
+        self.owners_at + word * 8
+    }
+
+    pub(super) fn owner_words(&self) -> usize {
+        self.max_rows.div_ceil(LANES)
+    }
+
+    /// Whether the word at this offset belongs to something.
+    #[cfg(test)]
+    pub(super) fn uses(&self, at: usize) -> bool {
+        let within = |start: usize, len: usize| (start..start + len).contains(&at);
+        within(self.stripes_at, self.stripes * STRIPE_BYTES)
+            || within(self.owners_at, self.owner_words() * 8)
+            || within(self.buckets_at, self.stripes * self.max_buckets * 8)
+            || within(self.rows_at, self.max_rows * self.row_bytes)
+    }
+
+    /// Bytes of a row, with its place in the index.
+    pub(in crate::table) fn bytes_per_row(&self) -> usize {
+        self.row_bytes + 8 + 8 / LANES
+    }
+}
+
+/// Slots whose owners share a word.
+pub(super) const LANES: usize = 4;
+/// Two pairs of cache lines: processors fetch them in pairs, and readers shall not wait for the
+/// lines that the lock moves to and fro.
+pub(in crate::table) const STRIPE_BYTES: usize = 256;
+const _: () = assert!(RobustMutex::BYTES <= 64);
+/// With many stripes writers seldom meet; each takes 256 bytes.
+const MAX_STRIPES: usize = 1024;
+const ROWS_PER_STRIPE: usize = 64;
+const LINE: usize = 64;
+const PAGE: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_overlaps() {
+        for (key, values, max) in [
+            (KeyKind::U64, 1, 1),
+            (KeyKind::Text, 11, 1000),
+            (KeyKind::Bytes, 3, 100_000),
+        ] {
+            let plan = Plan::new(key, values, Rows::up_to(max), 100);
+            assert!(plan.mutex(0) >= 100);
+            assert!(plan.mutex(plan.stripes - 1) + STRIPE_BYTES <= plan.owners(0));
+            assert!(plan.owners(plan.owner_words() - 1) + 8 <= plan.bucket(0, 0));
+            let last = plan.bucket(plan.stripes - 1, plan.max_buckets - 1);
+            assert!(last + 8 <= plan.row(0, RowWord::Seq));
+            assert!(plan.key_bytes(0) <= plan.copy(0, 0));
+            assert!(plan.copy(0, 0) + values * 8 == plan.copy(0, 1));
+            let end = plan.copy(max - 1, 1) + values * 8;
+            assert!(end <= plan.total);
+            if max > 1 {
+                assert!(plan.copy(0, 1) + values * 8 <= plan.row(1, RowWord::Seq));
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_of_two_ints_and_a_text_is_four_cache_lines() {
+        let plan = Plan::new(KeyKind::Text, 2 + 9, Rows::up_to(1000), 0);
+        assert_eq!(plan.row_bytes, 320);
+        let plan = Plan::new(KeyKind::U64, 2, Rows::up_to(1000), 0);
+        assert_eq!(plan.row_bytes, 64);
+    }
+}

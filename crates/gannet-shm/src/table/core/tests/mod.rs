@@ -1,0 +1,208 @@
+//! The table over memory that tests are in command of.
+
+mod deaths;
+mod interleavings;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::plan::{Plan, Rows};
+use super::{Core, Full, Guard, Locks};
+use crate::memory::{Memory, Word};
+use crate::robust::LockError;
+use crate::table::key::{KeyKind, RawKey};
+
+/// Words whose stores end when the thread has died: see [`dying_after`].
+#[derive(Debug)]
+struct Mortal(AtomicU64);
+
+thread_local! {
+    /// How many stores the thread does before it dies.
+    static STORES_LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Runs `what` in a process that is killed in front of its store of this number. It goes on to its
+/// end, but nothing of it is seen any more. `true`: it died.
+fn dying_after(stores: u64, what: impl FnOnce()) -> bool {
+    STORES_LEFT.set(Some(stores));
+    what();
+    STORES_LEFT.take() == Some(0)
+}
+
+fn is_dead() -> bool {
+    STORES_LEFT.get() == Some(0)
+}
+
+/// Counts a store; `false`: it does not happen.
+fn store_happens() -> bool {
+    match STORES_LEFT.get() {
+        None => true,
+        Some(0) => false,
+        Some(left) => {
+            STORES_LEFT.set(Some(left - 1));
+            true
+        }
+    }
+}
+
+impl Word for Mortal {
+    fn load(&self, order: Ordering) -> u64 {
+        self.0.load(order)
+    }
+
+    fn store(&self, value: u64, order: Ordering) {
+        if store_happens() {
+            self.0.store(value, order);
+        }
+    }
+
+    fn swap(&self, value: u64, order: Ordering) -> u64 {
+        if store_happens() {
+            self.0.swap(value, order)
+        } else {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn replace(&self, current: u64, new: u64, order: Ordering) -> bool {
+        !store_happens() || Word::replace(&self.0, current, new, order)
+    }
+}
+
+/// Memory of words of any kind, those that were asked for at first.
+#[derive(Debug)]
+struct Cells<W> {
+    words: BTreeMap<usize, W>,
+}
+
+// SAFETY: `copy_out` does not return.
+unsafe impl<W: Word + WithFence> Memory for Cells<W> {
+    type Word = W;
+
+    fn word(&self, offset: usize) -> &W {
+        &self.words[&offset]
+    }
+
+    fn copy_in(&self, _offset: usize, _bytes: &[u8]) {
+        unreachable!("a table uses words only");
+    }
+
+    fn copy_out(&self, _offset: usize, _into: &mut [MaybeUninit<u8>]) {
+        unreachable!("a table uses words only");
+    }
+
+    fn fence(order: Ordering) {
+        W::fence(order);
+    }
+}
+
+trait WithFence {
+    fn fence(order: Ordering);
+}
+
+impl WithFence for Mortal {
+    fn fence(order: Ordering) {
+        std::sync::atomic::fence(order);
+    }
+}
+
+/// Locks that know who died.
+#[derive(Debug, Default)]
+struct TestLocks(Vec<(Mutex<()>, AtomicBool)>);
+
+struct TestGuard<'a> {
+    _held: MutexGuard<'a, ()>,
+    died: &'a AtomicBool,
+    owner_died: bool,
+}
+
+impl Locks for TestLocks {
+    type Guard<'a> = TestGuard<'a>;
+
+    fn lock(&self, stripe: usize) -> Result<TestGuard<'_>, LockError> {
+        let (mutex, died) = &self.0[stripe];
+        let held = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(TestGuard {
+            _held: held,
+            died,
+            owner_died: died.swap(false, Ordering::Relaxed),
+        })
+    }
+
+    fn try_lock(&self, stripe: usize) -> Result<Option<TestGuard<'_>>, LockError> {
+        self.lock(stripe).map(Some)
+    }
+}
+
+impl Guard for TestGuard<'_> {
+    fn owner_died(&self) -> bool {
+        self.owner_died
+    }
+}
+
+impl Drop for TestGuard<'_> {
+    fn drop(&mut self) {
+        if is_dead() {
+            self.died.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+type Mortals = Core<Cells<Mortal>, TestLocks>;
+
+/// A table of rows of two words, under numbers.
+fn table(stripes: usize, first: usize, max: usize) -> Mortals {
+    let plan = Plan::with_stripes(KeyKind::U64, 2, Rows { first, max }, 0, stripes);
+    let words = (0..plan.total).step_by(8);
+    let memory = Cells {
+        words: words.map(|at| (at, Mortal(AtomicU64::new(0)))).collect(),
+    };
+    let locks = TestLocks((0..stripes).map(|_| Default::default()).collect());
+    let core = Core::new(Arc::new(memory), locks, plan, [1, 2]);
+    core.format();
+    core
+}
+
+impl<M: Memory, L: Locks> Core<M, L> {
+    fn set(&self, key: u64, value: u64) -> Result<(), Full> {
+        self.entry(RawKey::U64(key), |entry| {
+            entry.put(|put| {
+                put(0, value);
+                put(1, !value);
+                Ok(())
+            })
+        })
+        .unwrap()
+    }
+
+    /// The value; the second word must be its complement.
+    fn get(&self, key: u64) -> Option<u64> {
+        self.read(RawKey::U64(key), |words| (words.load(0), words.load(1)))
+            .unwrap()
+            .map(|(value, complement)| {
+                assert_eq!(value, !complement, "a torn row");
+                value
+            })
+    }
+
+    fn delete(&self, key: u64) {
+        self.entry(RawKey::U64(key), |entry| entry.remove())
+            .unwrap();
+    }
+
+    fn all(&self) -> BTreeMap<u64, u64> {
+        let mut all = BTreeMap::new();
+        let mut from = 0;
+        while let Some(slot) = self.next_owned(from) {
+            from = slot + 1;
+            let row = self.row_in(slot, |words| words.load(0)).unwrap();
+            if let Some((key, value)) = row {
+                assert_eq!(all.insert(key.number, value), None, "a row came twice");
+            }
+        }
+        all
+    }
+}
