@@ -20,6 +20,8 @@ mod raw;
 mod record;
 mod row;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod typed;
 
 pub use self::core::plan::Rows;

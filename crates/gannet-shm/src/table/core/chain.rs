@@ -80,7 +80,6 @@ impl<M: Memory, L: Locks> Stripe<'_, M, L> {
     pub(super) fn links_change(&self) {
         let version = self.word(StripeWord::Version);
         version.store(version.load(Relaxed) | 1, Relaxed);
-        M::fence(Release);
     }
 
     pub(super) fn links_are_whole(&self) {

@@ -21,7 +21,7 @@
 //! | row: one word of the valid copy | holder, behind a new `seq` | Relaxed, behind fence(Release) | a number that is changed in place |
 //! | row: `seq` | holder | Release | bit 0: valid copy; bit 1: present; above: version |
 //! | row: `next`, bucket | holder | Release | link |
-//! | stripe: `version` | holder | odd: Relaxed + fence(Release); even: Release | odd: links are taken away |
+//! | stripe: `version` | holder | odd: Relaxed; even: Release | odd: links are taken away |
 //! | stripe: `buckets` | holder, while `version` is odd | Release | number of buckets |
 //! | owner of a slot | holder of the stripe that claims or has it | AcqRel | |
 //! | the rest of a stripe | holder | Relaxed, in program order | |
@@ -46,7 +46,8 @@
 //!
 //! A reader that finds its key is right by the above, by whatever way it came to the row. One that
 //! finds nothing looks whether `version` was even and is the same as before; only then there is
-//! nothing. Links are added without changing `version`: who came before them did not need to see
+//! nothing. (Links are stored Release and loaded Acquire: who saw one that was changed sees the odd
+//! `version` that was stored before.) Links are added without changing `version`: who came before them did not need to see
 //! them.
 //!
 //! # Why nobody's death does harm
@@ -345,7 +346,6 @@ impl<M: Memory, L: Locks> Core<M, L> {
                 return Found::Unsettled;
             }
         }
-        M::fence(Acquire);
         if version.is_multiple_of(2) && version_word.load(Relaxed) == version {
             Found::Nothing
         } else {
