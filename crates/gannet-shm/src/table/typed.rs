@@ -357,6 +357,13 @@ impl<R: Content, K: Key + ?Sized> Table<R, K> {
         self.len() == 0
     }
 
+    /// Whether writers of two keys wait for one another: whether they are of one stripe.
+    pub fn share_lock(&self, one: &K, other: &K) -> Result<bool, TableError> {
+        let (one, other) = (self.key(one)?, self.key(other)?);
+        let core = &self.raw.core;
+        Ok(core.stripe_of(one) == core.stripe_of(other))
+    }
+
     /// How the table is doing.
     pub fn stats(&self) -> TableStats {
         self.raw.stats()

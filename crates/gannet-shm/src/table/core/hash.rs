@@ -30,6 +30,10 @@ impl<M: Memory, L: Locks> Core<M, L> {
         self.place(hasher.finish())
     }
 
+    pub(in crate::table) fn stripe_of(&self, key: RawKey<'_>) -> usize {
+        self.hash(key).stripe
+    }
+
     #[inline]
     pub(super) fn place(&self, hash: u64) -> Hash {
         Hash {
