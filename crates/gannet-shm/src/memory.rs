@@ -34,6 +34,12 @@ pub unsafe trait Memory {
 
     /// An atomic fence.
     fn fence(order: Ordering);
+
+    /// Asks for the cache line at `offset`, because it is about to be read.
+    #[inline]
+    fn prefetch(&self, offset: usize) {
+        let _ = offset;
+    }
 }
 
 /// The operations on a word that the algorithms use.

@@ -28,7 +28,12 @@ impl<'e, 'a, M: Memory, L: Locks> Entry<'e, 'a, M, L> {
     #[inline]
     pub(super) fn find(stripe: &'e mut Stripe<'a, M, L>, hash: Hash, key: RawKey<'e>) -> Self {
         let core = stripe.core;
-        let is_it = |link: super::Link, slot| link.tag() == hash.tag && core.key_is(slot, key);
+        let is_it = |link: super::Link, slot| {
+            link.tag() == hash.tag && {
+                core.fetch(slot);
+                core.key_is(slot, key)
+            }
+        };
         let link = stripe.link_to(stripe.bucket_of(hash), is_it);
         let spot = link.and_then(|link| {
             let slot = core.link(link).slot(&core.plan)?;

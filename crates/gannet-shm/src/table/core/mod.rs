@@ -329,6 +329,7 @@ impl<M: Memory, L: Locks> Core<M, L> {
         let mut steps = 0;
         while let Some(slot) = link.slot(&self.plan) {
             if link.tag() == hash.tag {
+                self.fetch(slot);
                 let row = self.snapshot(slot, |seq| {
                     self.key_is(slot, key).then(|| load(self.values(slot, seq)))
                 });
@@ -367,6 +368,16 @@ impl<M: Memory, L: Locks> Core<M, L> {
             Found::Row(taken)
         } else {
             Found::Unsettled
+        }
+    }
+
+    /// Asks for a row as a whole: where its valid copy is, is known only when its first word is here.
+    #[inline]
+    fn fetch(&self, slot: usize) {
+        let start = self.plan.row(slot, RowWord::Seq);
+        let end = self.plan.copy(slot, 2);
+        for at in (start..end).step_by(LINE).take(FETCHED) {
+            self.memory.prefetch(at);
         }
     }
 
@@ -478,5 +489,8 @@ const VERSION: u64 = 4;
 /// How often readers try before they take the lock. Each try is longer than what a writer needs.
 /// (In models every one multiplies what is to be explored.)
 const ATTEMPTS: usize = if cfg!(test) { 2 } else { 100 };
+/// Most cache lines of a row that are asked for in advance.
+const FETCHED: usize = 8;
+const LINE: usize = 64;
 /// After so many rows of one bucket a reader looks whether it is on the right way.
 const CIRCLE: usize = 64;
