@@ -404,7 +404,8 @@ fn memory_that_somebody_overwrote_does_no_harm() {
     }
     let region =
         crate::Region::attach(table.fd().try_clone_to_owned().unwrap(), 0x7ab1_e001).unwrap();
-    let mut random = 1_u64;
+    let mut random = u64::from(std::process::id());
+    println!("seed {random}");
     let mut next = || {
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)

@@ -172,7 +172,10 @@ impl<M: Memory, L: Locks> Stripe<'_, M, L> {
     /// Removes all rows of a bucket.
     pub(super) fn empty(&mut self, bucket: usize) {
         let at = self.core.plan.bucket(self.index, bucket);
-        while let Some(slot) = self.core.link(at).slot(&self.core.plan) {
+        for _ in 0..=self.core.plan.max_rows {
+            let Some(slot) = self.core.link(at).slot(&self.core.plan) else {
+                return;
+            };
             self.remove(slot, at);
         }
     }

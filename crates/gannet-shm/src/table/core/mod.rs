@@ -342,8 +342,11 @@ impl<M: Memory, L: Locks> Core<M, L> {
             }
             link = self.link(self.plan.row(slot, RowWord::Next));
             steps += 1;
-            // Links that are changed under the reader can lead it in a circle.
-            if steps % CIRCLE == 0 && version_word.load(Relaxed) != version {
+            // Links that are changed under the reader can lead it in a circle; so can links that
+            // somebody else wrote into, for ever.
+            if steps % CIRCLE == 0
+                && (version_word.load(Relaxed) != version || steps > self.plan.max_rows)
+            {
                 return Found::Unsettled;
             }
         }
@@ -460,7 +463,8 @@ impl<M: Memory, L: Locks> Stripe<'_, M, L> {
 
     #[inline]
     fn buckets(&self) -> usize {
-        self.word(StripeWord::Buckets).load(Relaxed) as usize
+        let buckets = self.word(StripeWord::Buckets).load(Relaxed) as usize;
+        buckets.clamp(1, self.core.plan.max_buckets)
     }
 }
 
