@@ -10,6 +10,8 @@
 //! - [`Doorbell`]: wakes a consumer, by an eventfd, only if it sleeps.
 //! - [`Arena`] and [`ArenaReader`]: blocks for payloads that are too large for a ring.
 //! - [`RobustMutex`]: a lock that outlives its holder, and says so to the next.
+//! - [`Counter`]: a number that processes change and wait for.
+//! - [`Lock`]: a lock for users, that belongs to a process; [`Life`] tells whether that lives.
 //! - [`Slots`]: rows of words with one writer each that anyone reads, never torn.
 //! - [`table::Table`]: typed rows under keys that all processes read and write; it grows, and survives
 //!   whoever writes to it.
@@ -58,21 +60,30 @@
 
 mod arena;
 mod buffer;
+mod counter;
 mod doorbell;
 mod layout;
+mod life;
+mod lock;
 mod memory;
 mod region;
 mod ring;
 mod robust;
+mod sleepers;
 mod slots;
 pub mod table;
+mod watch;
 
 pub use arena::{Arena, ArenaReader, ArenaSpec, Block, BlockRef};
 pub use buffer::Append;
+pub use counter::Counter;
 pub use doorbell::{Bell, Doorbell};
 pub use layout::Layout;
+pub use life::Life;
+pub use lock::{Lock, LockGuard, LockWord, Taken};
 pub use memory::{Memory, Word};
 pub use region::{Region, RegionError};
 pub use ring::{Consumer, Full, OutOfBounds, Position, Producer, Record, RingSpec};
 pub use robust::{LockError, Locked, RobustMutex};
+pub use sleepers::{Futex, Sleep, Sleepers, Ticket};
 pub use slots::Slots;

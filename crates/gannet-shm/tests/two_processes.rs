@@ -6,16 +6,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::collections::{HashSet, VecDeque};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gannet_shm::{Consumer, Doorbell, Layout, Position, Producer, Region, RingSpec, Slots};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::FdFlags;
+
+mod kit;
+
+use kit::{Process, Random, dup};
 
 /// A worker dies while it handles events; its successor gets the unfinished ones again, marked,
 /// in order, and nothing else twice.
@@ -509,11 +510,7 @@ impl Shared {
 
     fn inherit(total: u64, fds: [u64; 3]) -> (Plan, Shared) {
         let plan = Plan::of(total);
-        let [region, bell_master, bell_worker] = fds.map(|fd| {
-            // SAFETY: the parent has left this descriptor open for us, and nobody else in this
-            // process knows its number.
-            unsafe { OwnedFd::from_raw_fd(fd as i32) }
-        });
+        let [region, bell_master, bell_worker] = fds.map(kit::inherited);
         let region = Region::attach(region, KIND).unwrap();
         (
             plan,
@@ -530,21 +527,9 @@ impl Shared {
     /// Runs this program once more, as `role`.
     fn spawn(&self, role: &str, first: u64) -> Process {
         let region = self.region.fd();
-        let inherited = [&region as &dyn AsFd, &self.bell_master, &self.bell_worker].map(|fd| {
-            let fd = dup(&fd.as_fd());
-            rustix::io::fcntl_setfd(&fd, FdFlags::empty()).unwrap();
-            fd
-        });
-        let [region, master, worker] = inherited.each_ref().map(AsRawFd::as_raw_fd);
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--nocapture", "--test-threads=1", "-q"])
-            .env(
-                "GANNET_SHM_CHILD",
-                format!("{role} {} {first} {region} {master} {worker}", self.total),
-            )
-            .stdout(Stdio::null())
-            .spawn();
-        Process(child.unwrap())
+        let inherited: [&dyn AsFd; 3] = [&region, &self.bell_master, &self.bell_worker];
+        let arguments = format!("{role} {} {first}", self.total);
+        Process::spawn("GANNET_SHM_CHILD", &arguments, &inherited)
     }
 
     fn bell_master(&self, plan: Plan) -> Doorbell {
@@ -597,54 +582,11 @@ fn sleep(bell: &Doorbell, nothing_to_do: impl Fn() -> bool) {
     bell.drain();
 }
 
-/// A child that does not outlive the test.
-struct Process(Child);
-
-impl Process {
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        let status = self.0.wait().unwrap();
-        assert_eq!(
-            status.signal(),
-            Some(9),
-            "the child found a fault, see above"
-        );
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn dup(fd: &impl AsFd) -> OwnedFd {
-    let fd: BorrowedFd<'_> = fd.as_fd();
-    fd.try_clone_to_owned().unwrap()
-}
-
 /// Records, and kills.
 fn size() -> (u64, u64) {
     match std::env::var_os("GANNET_SOAK") {
         Some(_) => (50_000_000, 5_000),
         None => (1_000_000, 100),
-    }
-}
-
-/// xorshift64*
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
     }
 }
 
