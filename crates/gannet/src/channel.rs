@@ -188,6 +188,8 @@ pub(crate) enum FromWorker {
 pub(crate) enum ToWorker {
     /// No reactor will tell you: call `stop` and exit.
     Exit,
+    /// Your successor is ready. Finish what you have; `Retire` comes from the reactors.
+    Replaced,
 }
 
 /// Which methods of the trait a handler has of its own.

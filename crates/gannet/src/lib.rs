@@ -42,6 +42,7 @@
 //! - HTTP: [`Request`], [`Response`], [`Body`]; [`serve_service`] for an axum router. WebSocket:
 //!   [`Handshake`], [`Accept`], [`Message`].
 //! - [`Task`], [`TaskOptions`], [`TaskError`]: work for task workers.
+//! - [`Timer`], [`TimerOptions`]: what is to be done later, or again and again.
 //! - [`control`]: steering a running server from another program.
 //!
 //! # Layout
@@ -77,7 +78,7 @@ pub use crate::{
     settings::{Dispatch, Listener, Protocol, Settings},
     task::{Task, TaskError, TaskOptions},
     text::Text,
-    worker::Worker,
+    worker::{Missed, Timer, TimerOptions, Worker},
 };
 
 mod body;

@@ -22,7 +22,7 @@ use super::{
     children::{Children, Counts, Shared, Source},
     control::{ControlSocket, LISTENER_TOKEN},
     listeners::Listeners,
-    places::{Action, End, Input, Limits, Places, RequestId, Who, title},
+    places::{Action, End, Input, Limits, Places, RequestId, State, Who, title},
     report::{self, Report},
     spawn::{Spawner, eventfd},
 };
@@ -313,6 +313,7 @@ impl Manager {
                     if shared.is_some() {
                         self.children.tell_master(attach, shared);
                     }
+                    self.tell_predecessors(incarnation);
                 }
                 Action::Dead {
                     worker,
@@ -343,6 +344,20 @@ impl Manager {
             }
         }
         None
+    }
+
+    /// Tells those who had the place of this process before that it is ready.
+    fn tell_predecessors(&mut self, incarnation: u64) {
+        let mut all = self.places.processes();
+        let Some((_, process)) = all.find(|(number, _)| *number == incarnation) else {
+            return;
+        };
+        let place = process.place;
+        for (number, process) in self.places.processes() {
+            if process.place == place && matches!(process.state, State::Retiring { .. }) {
+                self.children.tell_worker(number, ToWorker::Replaced);
+            }
+        }
     }
 
     fn spawn_worker(&mut self, worker: WorkerId, incarnation: u64, generation: u64) -> Result {

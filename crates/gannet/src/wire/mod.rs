@@ -23,7 +23,7 @@ pub(crate) mod event;
 pub(crate) mod head;
 
 /// Version of everything in this module and of `layout`.
-pub(crate) const ABI: u32 = 2;
+pub(crate) const ABI: u32 = 3;
 
 /// Bytes before the payload of a record.
 pub(crate) const HEADER: usize = 32;

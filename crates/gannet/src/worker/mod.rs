@@ -5,6 +5,7 @@
 //! - `inbound`: events out of the rings; `dispatch`: which handler runs when; `handle`: the call.
 //! - `outbound`: commands into the rings; `local`: what belongs to the worker's thread;
 //!   `shared`: what its handles reach from any thread.
+//! - `timer`: timers; `caught`: panics of user code.
 //! - `request`, `upload`, `respond`: HTTP.
 //! - `awaited`: answers that somebody waits for; `submit` and `topics`: what asks for them.
 //!
@@ -18,6 +19,7 @@ use crate::{
     conn_table::{Cell, ConnTable},
 };
 
+pub use self::timer::{Missed, Timer, TimerOptions};
 pub(crate) use self::{
     run::run,
     shared::{Command, Shared},
@@ -26,6 +28,7 @@ pub(crate) use self::{
 };
 
 mod awaited;
+mod caught;
 mod dispatch;
 mod engine;
 mod handle;
@@ -38,6 +41,7 @@ mod respond;
 mod run;
 mod shared;
 mod submit;
+mod timer;
 mod topics;
 mod upload;
 
@@ -97,7 +101,8 @@ impl Worker {
     }
 
     /// Runs a future beside the handlers, on the worker's thread. It is dropped when the worker
-    /// exits.
+    /// exits. A panic in it is not logged: see [`after`](Worker::after) for what logs, and what stops
+    /// when the worker is replaced.
     ///
     /// # Panics
     ///

@@ -1,15 +1,11 @@
 //! A worker process from start to end.
 
 use std::{
-    future::poll_fn,
     hash::{BuildHasher, RandomState},
     io,
     os::fd::OwnedFd,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
     rc::Rc,
     sync::Arc,
-    task::Poll,
 };
 
 use gannet_shm::Region;
@@ -17,7 +13,8 @@ use tokio::{io::unix::AsyncFd, time::Instant};
 
 use super::{
     Shared, Worker,
-    dispatch::{Dispatcher, panic_text},
+    caught::caught,
+    dispatch::Dispatcher,
     engine::{Ended, Engine, Orders},
     handle::{Core, handle},
     local::Local,
@@ -119,6 +116,7 @@ pub(crate) async fn serve<H: Handler>(parts: Parts) -> Result<Ended> {
     let ask = tokio::task::spawn_local(ask_for_successor(channel.clone(), orders));
     let implements = handler::implements::<H>();
     channel.send(&FromWorker::Ready { implements }, &[])?;
+    shared.timers.begin();
 
     // Until every reactor has retired it; or, when told to exit, until what runs has ended.
     let patience = || Instant::now() + millis(shared.settings.max_wait_time_ms);
@@ -131,6 +129,7 @@ pub(crate) async fn serve<H: Handler>(parts: Parts) -> Result<Ended> {
     if ended == Ended::Over && !engine.is_finished() {
         ended = engine.run(Engine::is_finished, Some(patience())).await;
     }
+    shared.timers.end();
     if ended != Ended::Orphaned {
         let stopped = Rc::new(std::cell::Cell::new(false));
         tokio::task::spawn_local(stop(core, stopped.clone()));
@@ -224,15 +223,9 @@ fn attach(bootstrap: Bootstrap, channel: &Channel) -> Result<Parts> {
 }
 
 async fn start<H: Handler>(worker: &Worker) -> Result<H> {
-    let mut start = pin!(H::start(worker));
-    let started = poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| start.as_mut().poll(cx))) {
-            Ok(polled) => polled,
-            Err(panic) => Poll::Ready(Err(Error::new(format!("panic: {}", panic_text(&*panic))))),
-        },
-    );
+    let started = caught(H::start(worker)).await;
     started
-        .await
+        .unwrap_or_else(|panic| Err(Error::new(format!("panic: {panic}"))))
         .map_err(|error| error.context("`Handler::start` failed"))
 }
 
@@ -261,7 +254,11 @@ async fn obey(
         };
         let received = channel.recv::<ToWorker>();
         match received {
-            Ok(Some((ToWorker::Exit, _))) => orders.exit.set(true),
+            Ok(Some((ToWorker::Exit, _))) => {
+                orders.exit.set(true);
+                shared.timers.end();
+            }
+            Ok(Some((ToWorker::Replaced, _))) => shared.timers.end(),
             Ok(None) => orders.orphaned.set(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 ready.clear_ready();

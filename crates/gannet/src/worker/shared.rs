@@ -10,7 +10,7 @@ use bytes::Bytes;
 use gannet_shm::{Region, RingSpec};
 use tokio::sync::Notify;
 
-use super::{awaited::Awaited, lane::Lane, local::Local};
+use super::{awaited::Awaited, lane::Lane, local::Local, timer::Timers};
 use crate::{
     ConnId, SendError, Settings, WorkerId,
     conn_table::ConnTable,
@@ -36,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) awaited: Awaited,
     /// Wakes the worker's loop.
     pub(crate) wake: Notify,
+    pub(crate) timers: Timers,
 }
 
 /// A command before it is in a ring.
@@ -103,6 +104,7 @@ impl Shared {
             lanes: (0..dimensions.reactors).map(|_| Lane::default()).collect(),
             awaited: Awaited::new(incarnation),
             wake: Notify::new(),
+            timers: Timers::default(),
         })
     }
 

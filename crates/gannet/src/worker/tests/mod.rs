@@ -5,6 +5,7 @@ mod events;
 mod http;
 mod lifecycle;
 mod tasks;
+mod timers;
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
