@@ -30,7 +30,7 @@ pub fn serve(settings: Settings, server: Server) -> Result {
         panic!("a process serves one hub");
     }
     server
-        .prepare(move || {
+        .prepare(move |_| {
             let lock = dir.prepare()?;
             // Held until the process ends.
             let _ = LOCK.set(lock);

@@ -8,7 +8,12 @@ use std::os::fd::RawFd;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::WorkerId, layout::Dimensions, settings::Settings};
+use crate::{
+    id::WorkerId,
+    layout::Dimensions,
+    objects::{Declared, Handed},
+    settings::Settings,
+};
 
 /// Environment variable with the number of the bootstrap descriptor.
 pub(crate) const ENV: &str = "GANNET_BOOTSTRAP";
@@ -27,6 +32,11 @@ pub(crate) struct Bootstrap {
     pub(crate) control: RawFd,
     /// The reactors' eventfds, one each; they outlive the master.
     pub(crate) reactor_bells: Vec<RawFd>,
+    /// Counters, locks and tables; none for a master.
+    pub(crate) objects: Handed,
+    /// What the program declares of them; the child puts it in itself.
+    #[serde(skip)]
+    pub(crate) declared: Declared,
     pub(crate) role: Role,
 }
 

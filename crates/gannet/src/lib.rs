@@ -42,6 +42,7 @@
 //! - HTTP: [`Request`], [`Response`], [`Body`]; [`serve_service`] for an axum router. WebSocket:
 //!   [`Handshake`], [`Accept`], [`Message`].
 //! - [`Task`], [`TaskOptions`], [`TaskError`]: work for task workers.
+//! - [`Counter`], [`Lock`], [`Table`]: memory that all processes share, found by name.
 //! - [`Timer`], [`TimerOptions`]: what is to be done later, or again and again.
 //! - [`control`]: steering a running server from another program.
 //!
@@ -56,6 +57,7 @@
 //! | `bootstrap`, `channel` | what the manager tells a process at its start, and later |
 //! | `wire`, `layout`, `conn_table` | what reactors and workers tell each other in shared memory |
 //! | `handler`, `conn`, `message`, `body`, `task` and others | what handlers see |
+//! | `objects` | counters, locks and tables by name |
 //! | `settings`, `control`, `logging` | settings, control socket, log |
 //! | `sys`, `inherit`, `watch` | system calls that have no safe interface elsewhere |
 //!
@@ -63,6 +65,10 @@
 #![deny(unsafe_code)]
 
 pub use bytes::Bytes;
+pub use gannet_shm::{
+    Counter, Lock, LockGuard,
+    table::{self, Record, Row, Rows, Schema, Table, TableError},
+};
 pub use http;
 
 pub use crate::{
@@ -73,6 +79,7 @@ pub use crate::{
     handler::Handler,
     id::{ConnId, TaskId, WorkerId},
     message::{Accept, Handshake, Message},
+    objects::{ObjectKind, Shared, SharedError},
     send::SendError,
     server::{DispatchFn, DispatchRequest, Server},
     settings::{Dispatch, Listener, Protocol, Settings},
@@ -98,6 +105,7 @@ mod logging;
 mod manager;
 mod master;
 mod message;
+mod objects;
 mod send;
 mod server;
 mod settings;

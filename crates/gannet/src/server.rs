@@ -9,15 +9,17 @@ use std::{
     sync::Arc,
 };
 
+use gannet_shm::table::{Key, Row, Rows, Schema, TableSpec};
 use serde::Deserialize;
 
 use crate::{
-    ConnId, Dispatch, Error, Handler, Listener, Result, Settings,
+    ConnId, Dispatch, Error, Handler, Listener, Result, Settings, Shared,
     bootstrap::{self, Bootstrap, Role},
     channel::{Channel, FromWorker},
     cli::{Arguments, Command},
     control::{Client, ClientTable, Reloaded},
     handler, inherit, logging, manager, master,
+    objects::{Declaration, Declared},
     settings::{self, Environment, Flags},
     sys, wire, worker,
 };
@@ -60,6 +62,7 @@ pub struct Server {
     settings: Settings,
     dispatch: Option<DispatchFn>,
     allowed_env: Vec<String>,
+    declared: Declared,
     prepare: Option<PrepareFn>,
     on_ready: Option<ReadyFn>,
 }
@@ -67,7 +70,7 @@ pub struct Server {
 /// Chooses a worker: see [`Server::dispatch_with`].
 pub type DispatchFn = Arc<dyn Fn(&DispatchRequest<'_>) -> usize + Send + Sync>;
 
-type PrepareFn = Arc<dyn Fn() -> Result>;
+type PrepareFn = Arc<dyn Fn(&Shared) -> Result>;
 
 /// What is done when the server is ready: see [`Server::on_ready`].
 pub(crate) type ReadyFn = Arc<dyn Fn(&Settings)>;
@@ -112,6 +115,7 @@ impl Server {
             settings,
             dispatch: None,
             allowed_env: Vec::new(),
+            declared: Declared::default(),
             prepare: None,
             on_ready: None,
         }
@@ -184,9 +188,48 @@ impl Server {
         self
     }
 
+    /// Adds a counter that every process finds by its name: [`Worker::counter`]. It begins at 0.
+    ///
+    /// Counters, locks and tables are made when the server starts and live as long as it does:
+    /// longer than its workers, and its master. A reloaded program finds them as they are; one that
+    /// declares others than the server was started with is refused, and the old workers go on.
+    ///
+    /// A name has 1 to 64 ASCII letters, digits and `.`, `_`, `-`, `:`; it stands for one object
+    /// only. [`Shared`] says how many there can be.
+    ///
+    /// [`Worker::counter`]: crate::Worker::counter
+    pub fn counter(mut self, name: impl Into<String>) -> Self {
+        self.declared.push(Declaration::Counter(name.into()));
+        self
+    }
+
+    /// Adds a lock between processes: [`Worker::lock`](crate::Worker::lock). For names and lifetime
+    /// see [`counter`](Server::counter).
+    pub fn lock(mut self, name: impl Into<String>) -> Self {
+        self.declared.push(Declaration::Lock(name.into()));
+        self
+    }
+
+    /// Adds a table with rows of type `R` under keys of type `K` (`str`, `[u8]` or `u64`):
+    /// [`Worker::table`](crate::Worker::table). For names and lifetime see
+    /// [`counter`](Server::counter).
+    pub fn table<R: Row, K: Key + ?Sized>(self, name: impl Into<String>, rows: Rows) -> Self {
+        self.records(name, Schema::of::<R, K>(), rows)
+    }
+
+    /// Adds a table whose columns are put together at run time:
+    /// [`Worker::records`](crate::Worker::records).
+    pub fn records(mut self, name: impl Into<String>, schema: Schema, rows: Rows) -> Self {
+        let name = name.into();
+        self.declared
+            .push(Declaration::Table(TableSpec { name, schema, rows }));
+        self
+    }
+
     /// What is to be done once, in the manager, before anything is started: making a directory,
-    /// bringing a database up to date. An error ends the start. It must leave no thread behind.
-    pub fn prepare(mut self, prepare: impl Fn() -> Result + 'static) -> Self {
+    /// bringing a database up to date, filling tables. An error ends the start. It must leave no
+    /// thread behind.
+    pub fn prepare(mut self, prepare: impl Fn(&Shared) -> Result + 'static) -> Self {
         self.prepare = Some(Arc::new(prepare));
         self
     }
@@ -283,8 +326,9 @@ impl Server {
         let program = manager::Program::current(named.then(|| settings.name.clone()))?;
         program.take_title();
         logging::init("manager", &settings.log_level);
+        let shared = Shared::create(&self.declared)?;
         if let Some(prepare) = &self.prepare {
-            prepare()?;
+            prepare(&shared)?;
         }
         let flags = flags.clone();
         let on_ready = self.on_ready;
@@ -295,6 +339,7 @@ impl Server {
             addresses,
             pid_file,
             program,
+            shared,
             on_ready,
             reread,
         })
@@ -327,7 +372,8 @@ impl Server {
         std::process::exit(code);
     }
 
-    fn play<H: Handler>(&self, bootstrap: Bootstrap) -> Result {
+    fn play<H: Handler>(&self, mut bootstrap: Bootstrap) -> Result {
+        bootstrap.declared = self.declared.clone();
         match bootstrap.role {
             Role::Master { .. } => {
                 logging::init("master", &bootstrap.settings.log_level);

@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     client::{Client, ControlError},
     status::{
-        ClientRow, ClientTable, ListenerStatus, Role, Status, Totals, WorkerState, WorkerStatus,
+        ClientRow, ClientTable, CounterStatus, ListenerStatus, LockStatus, Role, SharedStatus,
+        Status, TableStatus, Totals, WorkerState, WorkerStatus,
     },
 };
 use crate::WorkerId;

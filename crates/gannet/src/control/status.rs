@@ -33,6 +33,9 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// The processes of workers and task workers; in the middle of a reload a number has two.
     pub workers: Vec<WorkerStatus>,
+    /// Memory that the server's code shares: counters, locks and tables.
+    #[serde(default)]
+    pub shared: SharedStatus,
     /// Counters of all reactors together.
     pub totals: Totals,
 }
@@ -71,9 +74,9 @@ pub struct WorkerStatus {
     pub in_flight: u64,
     /// Events whose handler ran to its end; as the next two, those of its predecessors included.
     pub handled: u64,
-    /// Handlers that returned an error.
+    /// Handlers and timers that returned an error.
     pub errors: u64,
-    /// Handlers that panicked.
+    /// Handlers and timers that panicked.
     pub panics: u64,
     /// Why the last process of its place that did not end well did end.
     pub last_exit: Option<String>,
@@ -103,6 +106,59 @@ pub enum WorkerState {
     Retiring,
     /// There is no process; the next try is delayed, because the last ones failed.
     Waiting,
+}
+
+/// The counters, locks and tables of a server, in the order in which they were declared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct SharedStatus {
+    /// The counters.
+    pub counters: Vec<CounterStatus>,
+    /// The locks.
+    pub locks: Vec<LockStatus>,
+    /// The tables.
+    pub tables: Vec<TableStatus>,
+}
+
+/// A counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CounterStatus {
+    /// Its name.
+    pub name: String,
+    /// Its value now.
+    pub value: i64,
+}
+
+/// A lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LockStatus {
+    /// Its name.
+    pub name: String,
+    /// The process that has it, by its process id; none if it is free.
+    pub held_by: Option<u32>,
+    /// How often its owner died or panicked with it, as far as the next owner has noticed.
+    pub deaths: u64,
+}
+
+/// A table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TableStatus {
+    /// Its name.
+    pub name: String,
+    /// Its key and columns.
+    pub schema: String,
+    /// Rows in it.
+    pub rows: usize,
+    /// Most rows that it can have.
+    pub max_rows: usize,
+    /// Memory that it takes now, in bytes.
+    pub bytes: u64,
+    /// How often a process died while it wrote to it.
+    pub deaths: u64,
 }
 
 /// Counters of a server.
@@ -219,6 +275,7 @@ impl fmt::Display for Status {
         writeln!(f)?;
         self.fmt_workers(f)?;
         writeln!(f)?;
+        self.shared.fmt(f)?;
         self.totals.fmt(f)
     }
 }
@@ -268,6 +325,54 @@ impl WorkerStatus {
             self.panics.to_string(),
             self.last_exit.clone().unwrap_or_default(),
         ]
+    }
+}
+
+impl fmt::Display for SharedStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.counters.is_empty() {
+            let titles = [("COUNTER", Align::Left), ("VALUE", Align::Right)];
+            let cells =
+                |counter: &CounterStatus| vec![counter.name.clone(), counter.value.to_string()];
+            table(f, &titles, self.counters.iter().map(cells))?;
+            writeln!(f)?;
+        }
+        if !self.locks.is_empty() {
+            let titles = [
+                ("LOCK", Align::Left),
+                ("HELD BY", Align::Right),
+                ("DEATHS", Align::Right),
+            ];
+            let cells = |lock: &LockStatus| {
+                let holder = lock.held_by.map_or("-".to_owned(), |pid| pid.to_string());
+                vec![lock.name.clone(), holder, lock.deaths.to_string()]
+            };
+            table(f, &titles, self.locks.iter().map(cells))?;
+            writeln!(f)?;
+        }
+        if !self.tables.is_empty() {
+            let titles = [
+                ("TABLE", Align::Left),
+                ("ROWS", Align::Right),
+                ("MOST", Align::Right),
+                ("BYTES", Align::Right),
+                ("DEATHS", Align::Right),
+                ("COLUMNS", Align::Left),
+            ];
+            let cells = |table: &TableStatus| {
+                vec![
+                    table.name.clone(),
+                    table.rows.to_string(),
+                    table.max_rows.to_string(),
+                    table.bytes.to_string(),
+                    table.deaths.to_string(),
+                    table.schema.clone(),
+                ]
+            };
+            table(f, &titles, self.tables.iter().map(cells))?;
+            writeln!(f)?;
+        }
+        Ok(())
     }
 }
 
@@ -400,6 +505,25 @@ mod tests {
                 panics: 6,
                 last_exit: Some("signal 9 (SIGKILL)".to_owned()),
             }],
+            shared: SharedStatus {
+                counters: vec![CounterStatus {
+                    name: "hits".to_owned(),
+                    value: -3,
+                }],
+                locks: vec![LockStatus {
+                    name: "till".to_owned(),
+                    held_by: Some(12),
+                    deaths: 1,
+                }],
+                tables: vec![TableStatus {
+                    name: "users".to_owned(),
+                    schema: "key text, hits i64".to_owned(),
+                    rows: 5,
+                    max_rows: 100,
+                    bytes: 4096,
+                    deaths: 0,
+                }],
+            },
             totals: Totals {
                 closed: [("client".to_owned(), 7)].into(),
                 ..Totals::default()
@@ -414,6 +538,13 @@ mod tests {
         let row = text.lines().find(|line| line.contains("SIGKILL")).unwrap();
         let cells: Vec<_> = row.split_whitespace().collect();
         assert_eq!(cells[..7], ["0", "12", "ready", "1m", "1s", "1", "2"]);
+        let row = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().collect::<Vec<_>>()
+        };
+        assert_eq!(row("hits"), ["hits", "-3"]);
+        assert_eq!(row("till"), ["till", "12", "1"]);
+        assert_eq!(row("users")[..5], ["users", "5", "100", "4096", "0"]);
         assert!(text.contains("closed      client 7\n"));
     }
 }

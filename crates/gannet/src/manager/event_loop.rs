@@ -60,6 +60,7 @@ impl Manager {
         settings: Settings,
         listeners: Listeners,
         program: Program,
+        objects: crate::Shared,
         signals: SignalFd,
         control: ControlSocket,
         on_ready: Option<ReadyFn>,
@@ -82,7 +83,7 @@ impl Manager {
             max_wait_time: millis(settings.max_wait_time_ms),
         };
         let departed = vec![Counts::default(); settings.workers + settings.task_workers];
-        let spawner = Spawner::new(settings, program)?;
+        let spawner = Spawner::new(settings, program, objects)?;
         let table = ConnTable::attach(spawner.control.clone(), spawner.dimensions);
         Ok(Manager {
             epoll,

@@ -48,7 +48,7 @@ pub(crate) use self::{
     places::title,
     program::{ENV as TITLED_ENV, Program},
 };
-use crate::{Result, Settings, server::ReadyFn, settings, sys::SignalFd};
+use crate::{Result, Settings, Shared, server::ReadyFn, settings, sys::SignalFd};
 
 /// What the manager is to run. The settings were checked.
 pub(crate) struct Start {
@@ -57,6 +57,7 @@ pub(crate) struct Start {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) pid_file: PathBuf,
     pub(crate) program: Program,
+    pub(crate) shared: Shared,
     /// Called when everything is ready, in place of printing the addresses.
     pub(crate) on_ready: Option<ReadyFn>,
     /// Reads the settings again, for HUP.
@@ -70,6 +71,7 @@ pub(crate) fn run(start: Start) -> Result {
         addresses,
         pid_file,
         program,
+        shared,
         on_ready,
         reread,
     } = start;
@@ -81,7 +83,7 @@ pub(crate) fn run(start: Start) -> Result {
     let control = ControlSocket::bind(&pid_file.1)?;
 
     let mut manager = Manager::new(
-        settings, listeners, program, signals, control, on_ready, reread,
+        settings, listeners, program, shared, signals, control, on_ready, reread,
     )?;
     let result = manager.run();
     // Whoever waits for the end on the control socket finds the pid file gone.

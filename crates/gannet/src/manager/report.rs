@@ -51,6 +51,7 @@ impl Report<'_> {
             stopping: self.places.is_stopping(),
             listeners: listeners.collect(),
             workers: self.workers(),
+            shared: self.spawner.objects.status(),
             totals: self.totals(),
         }
     }

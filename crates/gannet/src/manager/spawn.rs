@@ -20,10 +20,11 @@ use rustix::{
 
 use super::Program;
 use crate::{
-    Error, Result, Settings,
+    Error, Result, Settings, Shared,
     bootstrap::{self, Bootstrap, Role},
     channel::Channel,
     layout::{CONTROL_KIND, Dimensions},
+    objects::{Declared, Handed},
     sys, wire,
 };
 
@@ -34,6 +35,7 @@ pub(super) struct Spawner {
     pub(super) settings: Settings,
     pub(super) dimensions: Dimensions,
     pub(super) control: Arc<Region>,
+    pub(super) objects: Shared,
     reactor_bells: Vec<OwnedFd>,
 }
 
@@ -46,7 +48,7 @@ pub(super) struct Spawned {
 }
 
 impl Spawner {
-    pub(super) fn new(settings: Settings, program: Program) -> Result<Self> {
+    pub(super) fn new(settings: Settings, program: Program, objects: Shared) -> Result<Self> {
         let dimensions = crate::settings::dimensions(&settings);
         let control = Region::create("gannet-control", CONTROL_KIND, dimensions.control_len())?;
         let bells = (0..settings.reactors).map(|_| eventfd());
@@ -56,6 +58,7 @@ impl Spawner {
             settings,
             dimensions,
             control,
+            objects,
             reactor_bells,
         })
     }
@@ -67,10 +70,17 @@ impl Spawner {
         let (channel, childs_end) = Channel::pair()?;
         let mut inherit: Vec<RawFd> = vec![childs_end.as_raw_fd(), self.control.fd().as_raw_fd()];
         inherit.extend(self.reactor_bells.iter().map(AsRawFd::as_raw_fd));
-        match &role {
-            Role::Master { listeners, .. } => inherit.extend(listeners),
-            Role::Worker { region, bell, .. } => inherit.extend([region, bell]),
-        }
+        let objects = match &role {
+            Role::Master { listeners, .. } => {
+                inherit.extend(listeners);
+                Handed::default()
+            }
+            Role::Worker { region, bell, .. } => {
+                inherit.extend([region, bell]);
+                self.objects.hand()
+            }
+        };
+        inherit.extend(objects.descriptors());
         let bootstrap = Bootstrap {
             abi: wire::ABI,
             manager_pid: std::process::id(),
@@ -79,6 +89,8 @@ impl Spawner {
             channel: childs_end.as_raw_fd(),
             control: self.control.fd().as_raw_fd(),
             reactor_bells: self.reactor_bells.iter().map(AsRawFd::as_raw_fd).collect(),
+            objects,
+            declared: Declared::default(),
             role,
         };
         let bootstrap = sealed(&serde_json::to_vec(&bootstrap)?)?;

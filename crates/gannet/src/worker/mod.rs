@@ -14,6 +14,11 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
+use gannet_shm::{
+    Counter, Lock,
+    table::{Content, Key, Record, Table},
+};
+
 use crate::{
     Conn, ConnId, ConnInfo, Message, Result, Settings, WorkerId,
     conn_table::{Cell, ConnTable},
@@ -79,6 +84,28 @@ impl Worker {
     /// The settings of the server.
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
+    }
+
+    /// The counter that was declared by [`Server::counter`](crate::Server::counter): the same in
+    /// every process.
+    pub fn counter(&self, name: &str) -> Result<Counter> {
+        self.shared.objects.counter(name)
+    }
+
+    /// The lock that was declared by [`Server::lock`](crate::Server::lock).
+    pub fn lock(&self, name: &str) -> Result<Lock> {
+        self.shared.objects.lock(name)
+    }
+
+    /// The table that was declared by [`Server::table`](crate::Server::table), with the same types.
+    pub fn table<R: Content, K: Key + ?Sized>(&self, name: &str) -> Result<Table<R, K>> {
+        self.shared.objects.table(name)
+    }
+
+    /// A table whose columns are known by name: what was declared by
+    /// [`Server::records`](crate::Server::records), or any other.
+    pub fn records<K: Key + ?Sized>(&self, name: &str) -> Result<Table<Record, K>> {
+        self.shared.objects.records(name)
     }
 
     /// The connection with this number. It need not exist (any more).

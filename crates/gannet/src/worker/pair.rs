@@ -117,6 +117,7 @@ impl Pair {
             INCARNATION,
             0,
             options.settings,
+            crate::Shared::default(),
             dimensions,
             region.clone(),
             control.clone(),

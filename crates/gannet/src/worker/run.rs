@@ -196,6 +196,7 @@ fn attach(bootstrap: Bootstrap, channel: &Channel) -> Result<Parts> {
     };
     let control = Region::attach(inherit::take(bootstrap.control)?, CONTROL_KIND)?;
     let region = Region::attach(inherit::take(region)?, WORKER_KIND)?;
+    let objects = crate::Shared::attach(bootstrap.objects, &bootstrap.declared)?;
     let bells: io::Result<Vec<_>> = bootstrap
         .reactor_bells
         .iter()
@@ -207,6 +208,7 @@ fn attach(bootstrap: Bootstrap, channel: &Channel) -> Result<Parts> {
         incarnation,
         generation,
         bootstrap.settings,
+        objects,
         bootstrap.dimensions,
         region,
         control.clone(),

@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) task_worker: bool,
     pub(crate) generation: u64,
     pub(crate) settings: Settings,
+    /// Counters, locks and tables.
+    pub(crate) objects: crate::Shared,
     pub(crate) dimensions: Dimensions,
     /// The worker's region.
     pub(crate) region: Arc<Region>,
@@ -89,6 +91,7 @@ impl Shared {
         incarnation: u64,
         generation: u64,
         settings: Settings,
+        objects: crate::Shared,
         dimensions: Dimensions,
         region: Arc<Region>,
         control: Arc<Region>,
@@ -98,6 +101,7 @@ impl Shared {
             task_worker,
             generation,
             settings,
+            objects,
             dimensions,
             region,
             table: ConnTable::attach(control, dimensions),

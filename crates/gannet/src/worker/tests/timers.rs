@@ -271,6 +271,7 @@ fn paused(test: impl AsyncFnOnce(Worker)) {
         INCARNATION,
         0,
         Settings::default(),
+        crate::Shared::default(),
         dimensions,
         region,
         control,
