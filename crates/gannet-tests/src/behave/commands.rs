@@ -5,7 +5,7 @@ use std::{process, thread, time::Duration};
 use bytes::Bytes;
 use gannet::{Conn, ConnId, Error, Result, TaskError, TaskOptions, WorkerId};
 
-use super::Behave;
+use super::{Behave, shared, timers};
 
 impl Behave {
     /// Does what `text` says; the answer, if it has one.
@@ -199,6 +199,8 @@ impl Behave {
                 }
                 Err(error) => format!("error: {error}"),
             },
+            "shared" => shared::command(worker, rest).await?,
+            "timer" => timers::set(worker, conn, rest)?,
             "pipe" => {
                 let (to, rest) = two(rest)?;
                 worker.pipe(WorkerId(number(to)?), rest.to_owned()).await?;

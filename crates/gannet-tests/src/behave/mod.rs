@@ -7,11 +7,14 @@
 //!
 //! Environment: `BEHAVE_TCP=raw` makes TCP a plain echo; `BEHAVE_RUNS=FILE` notes there every
 //! handler that starts a `#` message, `mark` or `/mark/`, so that a test can count runs;
-//! `BEHAVE_CONNECT=greet` greets TCP clients.
+//! `BEHAVE_CONNECT=greet` greets TCP clients; `BEHAVE_SHARED` and `BEHAVE_TIMER`: see `shared` and
+//! `timers`.
 
 mod commands;
 mod http;
+mod shared;
 mod tasks;
+mod timers;
 
 use std::{
     cell::RefCell,
@@ -52,7 +55,7 @@ pub enum Start {
 pub fn serve(variant: Variant) -> Result {
     // Every process of the server runs this `main`, and each has one variant.
     VARIANT.set(variant).expect("called once");
-    Server::new(Settings::default())
+    shared::declare(Server::new(Settings::default()))?
         .dispatch_with(|event| usize::from(event.peer.port()))
         // The function is for those who set `dispatch` to `custom`.
         .dispatch(Dispatch::Connection)
@@ -83,14 +86,16 @@ impl Handler for Behave {
             Some(path) => Some(OpenOptions::new().create(true).append(true).open(path)?),
             None => None,
         };
-        Ok(Behave {
+        let behave = Behave {
             worker: worker.clone(),
             variant,
             tcp_is_raw: std::env::var("BEHAVE_TCP").is_ok_and(|mode| mode == "raw"),
             greets: std::env::var("BEHAVE_CONNECT").is_ok_and(|mode| mode == "greet"),
             runs,
             detached: RefCell::default(),
-        })
+        };
+        behave.begin_ticking()?;
+        Ok(behave)
     }
 
     async fn connect(&self, conn: Conn) -> Result {

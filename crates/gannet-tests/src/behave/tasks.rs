@@ -8,6 +8,7 @@ use gannet::{Error, Result, Task};
 use super::{
     Behave,
     commands::{number, two},
+    shared,
 };
 
 impl Behave {
@@ -28,6 +29,7 @@ impl Behave {
                 thread::sleep(Duration::from_millis(number(ms)?));
                 rest.to_owned()
             }
+            "shared" => shared::command(&self.worker, rest).await?,
             "mark" => {
                 self.note(&task.data);
                 "marked".to_owned()

@@ -23,8 +23,10 @@ mod limits;
 mod master;
 mod redelivery;
 mod reload;
+mod shared;
 mod stop;
 mod tasks;
+mod timers;
 mod topics;
 mod websocket;
 

@@ -18,7 +18,6 @@ use rustix::{
 };
 
 use super::{
-    Program,
     children::{Children, Counts, Shared, Source},
     control::{ControlSocket, LISTENER_TOKEN},
     listeners::Listeners,
@@ -57,10 +56,8 @@ pub(super) struct Manager {
 
 impl Manager {
     pub(super) fn new(
-        settings: Settings,
+        spawner: Spawner,
         listeners: Listeners,
-        program: Program,
-        objects: crate::Shared,
         signals: SignalFd,
         control: ControlSocket,
         on_ready: Option<ReadyFn>,
@@ -76,6 +73,7 @@ impl Manager {
         control.watch(epoll.as_fd())?;
 
         let started = Instant::now();
+        let settings = &spawner.settings;
         let limits = Limits {
             workers: settings.workers,
             task_workers: settings.task_workers,
@@ -83,7 +81,6 @@ impl Manager {
             max_wait_time: millis(settings.max_wait_time_ms),
         };
         let departed = vec![Counts::default(); settings.workers + settings.task_workers];
-        let spawner = Spawner::new(settings, program, objects)?;
         let table = ConnTable::attach(spawner.control.clone(), spawner.dimensions);
         Ok(Manager {
             epoll,

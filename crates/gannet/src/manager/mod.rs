@@ -43,7 +43,10 @@ mod spawn;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use self::{control::ControlSocket, event_loop::Manager, listeners::Listeners, pid_file::PidFile};
+use self::{
+    control::ControlSocket, event_loop::Manager, listeners::Listeners, pid_file::PidFile,
+    spawn::Spawner,
+};
 pub(crate) use self::{
     places::title,
     program::{ENV as TITLED_ENV, Program},
@@ -57,6 +60,7 @@ pub(crate) struct Start {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) pid_file: PathBuf,
     pub(crate) program: Program,
+    /// Counters, locks and tables.
     pub(crate) shared: Shared,
     /// Called when everything is ready, in place of printing the addresses.
     pub(crate) on_ready: Option<ReadyFn>,
@@ -82,9 +86,8 @@ pub(crate) fn run(start: Start) -> Result {
     let listeners = Listeners::bind(&mut settings, &addresses)?;
     let control = ControlSocket::bind(&pid_file.1)?;
 
-    let mut manager = Manager::new(
-        settings, listeners, program, shared, signals, control, on_ready, reread,
-    )?;
+    let spawner = Spawner::new(settings, program, shared)?;
+    let mut manager = Manager::new(spawner, listeners, signals, control, on_ready, reread)?;
     let result = manager.run();
     // Whoever waits for the end on the control socket finds the pid file gone.
     drop(pid_file.0);
