@@ -88,6 +88,23 @@ fn tasks_goes_on_while_its_tasks_run() {
 }
 
 #[test]
+fn timers_tick_for_all_and_remind_the_silent() {
+    let server = example("timers").tcp().start();
+    let mut clients = [server.tcp(), server.tcp()];
+    for client in &mut clients {
+        let lines: Vec<String> = std::iter::repeat_with(|| client.line())
+            .take_while(|line| line != "are you still there?")
+            .collect();
+        assert!(lines.len() >= 2, "{lines:?}");
+        assert!(
+            lines.iter().all(|line| line.starts_with("tick ")),
+            "{lines:?}"
+        );
+    }
+    server.stop();
+}
+
+#[test]
 fn wsecho_keeps_text_text_and_binary_binary() {
     let server = example("wsecho").websocket().start();
     let mut client = server.websocket();

@@ -124,4 +124,10 @@ mod documents {
 
     #[doc = include_str!("../../../docs/guide.md")]
     struct Guide;
+
+    #[doc = include_str!("../../../docs/shared-memory.md")]
+    struct SharedMemory;
+
+    #[doc = include_str!("../../../docs/timers.md")]
+    struct Timers;
 }

@@ -16,6 +16,7 @@
 //! `docs/internals/control.md`.
 
 mod client;
+mod shared;
 mod status;
 mod table;
 
@@ -23,9 +24,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     client::{Client, ControlError},
+    shared::{CounterStatus, LockStatus, SharedStatus, TableStatus},
     status::{
-        ClientRow, ClientTable, CounterStatus, ListenerStatus, LockStatus, Role, SharedStatus,
-        Status, TableStatus, Totals, WorkerState, WorkerStatus,
+        ClientRow, ClientTable, ListenerStatus, Role, Status, Totals, WorkerState, WorkerStatus,
     },
 };
 use crate::WorkerId;

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::table::{Align, table};
+use super::{
+    shared::SharedStatus,
+    table::{Align, table},
+};
 use crate::{ConnId, Protocol, WorkerId};
 
 /// The state of a server. Shown as a table by `Display`.
@@ -106,59 +109,6 @@ pub enum WorkerState {
     Retiring,
     /// There is no process; the next try is delayed, because the last ones failed.
     Waiting,
-}
-
-/// The counters, locks and tables of a server, in the order in which they were declared.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct SharedStatus {
-    /// The counters.
-    pub counters: Vec<CounterStatus>,
-    /// The locks.
-    pub locks: Vec<LockStatus>,
-    /// The tables.
-    pub tables: Vec<TableStatus>,
-}
-
-/// A counter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct CounterStatus {
-    /// Its name.
-    pub name: String,
-    /// Its value now.
-    pub value: i64,
-}
-
-/// A lock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct LockStatus {
-    /// Its name.
-    pub name: String,
-    /// The process that has it, by its process id; none if it is free.
-    pub held_by: Option<u32>,
-    /// How often its owner died or panicked with it, as far as the next owner has noticed.
-    pub deaths: u64,
-}
-
-/// A table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct TableStatus {
-    /// Its name.
-    pub name: String,
-    /// Its key and columns.
-    pub schema: String,
-    /// Rows in it.
-    pub rows: usize,
-    /// Most rows that it can have.
-    pub max_rows: usize,
-    /// Memory that it takes now, in bytes.
-    pub bytes: u64,
-    /// How often a process died while it wrote to it.
-    pub deaths: u64,
 }
 
 /// Counters of a server.
@@ -328,54 +278,6 @@ impl WorkerStatus {
     }
 }
 
-impl fmt::Display for SharedStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.counters.is_empty() {
-            let titles = [("COUNTER", Align::Left), ("VALUE", Align::Right)];
-            let cells =
-                |counter: &CounterStatus| vec![counter.name.clone(), counter.value.to_string()];
-            table(f, &titles, self.counters.iter().map(cells))?;
-            writeln!(f)?;
-        }
-        if !self.locks.is_empty() {
-            let titles = [
-                ("LOCK", Align::Left),
-                ("HELD BY", Align::Right),
-                ("DEATHS", Align::Right),
-            ];
-            let cells = |lock: &LockStatus| {
-                let holder = lock.held_by.map_or("-".to_owned(), |pid| pid.to_string());
-                vec![lock.name.clone(), holder, lock.deaths.to_string()]
-            };
-            table(f, &titles, self.locks.iter().map(cells))?;
-            writeln!(f)?;
-        }
-        if !self.tables.is_empty() {
-            let titles = [
-                ("TABLE", Align::Left),
-                ("ROWS", Align::Right),
-                ("MOST", Align::Right),
-                ("BYTES", Align::Right),
-                ("DEATHS", Align::Right),
-                ("COLUMNS", Align::Left),
-            ];
-            let cells = |table: &TableStatus| {
-                vec![
-                    table.name.clone(),
-                    table.rows.to_string(),
-                    table.max_rows.to_string(),
-                    table.bytes.to_string(),
-                    table.deaths.to_string(),
-                    table.schema.clone(),
-                ]
-            };
-            table(f, &titles, self.tables.iter().map(cells))?;
-            writeln!(f)?;
-        }
-        Ok(())
-    }
-}
-
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -505,25 +407,7 @@ mod tests {
                 panics: 6,
                 last_exit: Some("signal 9 (SIGKILL)".to_owned()),
             }],
-            shared: SharedStatus {
-                counters: vec![CounterStatus {
-                    name: "hits".to_owned(),
-                    value: -3,
-                }],
-                locks: vec![LockStatus {
-                    name: "till".to_owned(),
-                    held_by: Some(12),
-                    deaths: 1,
-                }],
-                tables: vec![TableStatus {
-                    name: "users".to_owned(),
-                    schema: "key text, hits i64".to_owned(),
-                    rows: 5,
-                    max_rows: 100,
-                    bytes: 4096,
-                    deaths: 0,
-                }],
-            },
+            shared: SharedStatus::default(),
             totals: Totals {
                 closed: [("client".to_owned(), 7)].into(),
                 ..Totals::default()
@@ -538,13 +422,6 @@ mod tests {
         let row = text.lines().find(|line| line.contains("SIGKILL")).unwrap();
         let cells: Vec<_> = row.split_whitespace().collect();
         assert_eq!(cells[..7], ["0", "12", "ready", "1m", "1s", "1", "2"]);
-        let row = |name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-            line.split_whitespace().collect::<Vec<_>>()
-        };
-        assert_eq!(row("hits"), ["hits", "-3"]);
-        assert_eq!(row("till"), ["till", "12", "1"]);
-        assert_eq!(row("users")[..5], ["users", "5", "100", "4096", "0"]);
         assert!(text.contains("closed      client 7\n"));
     }
 }
