@@ -54,8 +54,8 @@ impl RowType {
             ));
         }
         if let Some(field) = fields.iter().nth(MAX_COLUMNS) {
-            errors.add(Error::new(
-                field.span(),
+            errors.add(Error::new_spanned(
+                field,
                 format!(
                     "{} columns are too many: a table can have {MAX_COLUMNS}",
                     fields.len()
@@ -134,15 +134,12 @@ fn named_fields(name: &Ident, data: Data) -> Result<Fields> {
 }
 
 fn refuse_generics(generics: &Generics) -> Result<()> {
-    let span = match (&generics.where_clause, generics.params.is_empty()) {
-        (None, true) => return Ok(()),
-        (Some(clause), true) => clause.span(),
-        (_, false) => generics.span(),
-    };
-    Err(Error::new(
-        span,
-        "a row cannot be generic: all processes have to agree on its columns",
-    ))
+    let message = "a row cannot be generic: all processes have to agree on its columns";
+    match &generics.where_clause {
+        _ if !generics.params.is_empty() => Err(Error::new_spanned(generics, message)),
+        Some(clause) => Err(Error::new_spanned(clause, message)),
+        None => Ok(()),
+    }
 }
 
 /// `#[row(crate = "path")]` at the struct.
@@ -154,7 +151,7 @@ fn crate_path(attributes: &[Attribute]) -> Result<Path> {
                 return Err(meta.error("`max` belongs to a field"));
             }
             if !meta.path.is_ident("crate") {
-                return Err(meta.error("unknown: a struct can have `crate = \"path\"`"));
+                return Err(meta.error("unknown attribute: a struct can have `crate = \"path\"`"));
             }
             let text: LitStr = meta.value()?.parse()?;
             let path = text.parse_with(Path::parse_mod_style).map_err(|_| {
@@ -181,8 +178,8 @@ fn kind(field: &Field) -> Result<Kind> {
     match (growing, max) {
         (Some(kind), Some((max, _))) => Ok(kind(max)),
         (None, None) => Ok(Kind::Cell),
-        (Some(_), None) => Err(Error::new(
-            field.ty.span(),
+        (Some(_), None) => Err(Error::new_spanned(
+            &field.ty,
             "how long can it get? Put `#[row(max = 64)]` in front, with the most bytes; every row of \
              the table has room for so many",
         )),
@@ -202,7 +199,7 @@ fn max(attributes: &[Attribute]) -> Result<Option<(usize, Span)>> {
                 return Err(meta.error("`crate` belongs to the struct"));
             }
             if !meta.path.is_ident("max") {
-                return Err(meta.error("unknown: a field can have `max = BYTES`"));
+                return Err(meta.error("unknown attribute: a field can have `max = BYTES`"));
             }
             let number: LitInt = meta.value()?.parse()?;
             let bytes = number
@@ -210,8 +207,8 @@ fn max(attributes: &[Attribute]) -> Result<Option<(usize, Span)>> {
                 .ok()
                 .filter(|bytes| number.suffix().is_empty() && (1..=MAX_VALUE).contains(bytes))
                 .ok_or_else(|| {
-                    Error::new(
-                        number.span(),
+                    Error::new_spanned(
+                        &number,
                         format!("`max` is a number of bytes, from 1 to {MAX_VALUE}"),
                     )
                 })?;
