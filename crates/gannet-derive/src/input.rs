@@ -12,7 +12,7 @@ use syn::{
 /// A struct that can be a row.
 pub(crate) struct RowType {
     pub(crate) name: Ident,
-    /// Where the table's types are.
+    /// The crate with the module `table`.
     pub(crate) krate: Path,
     pub(crate) columns: Vec<Column>,
 }
@@ -157,7 +157,7 @@ fn crate_path(attributes: &[Attribute]) -> Result<Path> {
             let path = text.parse_with(Path::parse_mod_style).map_err(|_| {
                 Error::new(
                     text.span(),
-                    "not a path of modules, such as \"gannet\" or \"crate::shared\"",
+                    "not a path, such as \"gannet\" or \"gannet_shm\"",
                 )
             })?;
             match krate.replace(path) {

@@ -16,8 +16,38 @@
 //! `Vec<u8>` it also writes a constant of type `Column`, named as the field in capitals and visible as
 //! the field: it names the column where a table works on one of them (`incr`, for one).
 //!
-//! It is made for use through the crate `gannet`, whose paths it writes. Who has the table from
+//! It is made for use through the crate `gannet`, whose paths it writes. Who has the tables from
 //! elsewhere says where: `#[row(crate = "gannet_shm")]`.
+//!
+//! # Example
+//!
+//! ```
+//! use gannet_derive::Row;
+//! use gannet_shm::table::{Rows, Str, Table};
+//!
+//! #[derive(Row)]
+//! #[row(crate = "gannet_shm")]
+//! struct Session {
+//!     user: u64,
+//!     hits: i64,
+//!     name: Str<16>,
+//!     #[row(max = 200)]
+//!     note: String,
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let sessions = Table::<Session>::create("sessions", Rows::up_to(1000))?;
+//! let ann = Session { user: 7, hits: 0, name: Str::new("Ann")?, note: "is new here".into() };
+//! sessions.set("1f", &ann)?;
+//!
+//! assert_eq!(sessions.incr("1f", Session::HITS, 1)?, Some(1));
+//! assert_eq!(
+//!     sessions.schema().to_string(),
+//!     "key text, user u64, hits i64, name text(16), note text(200)",
+//! );
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Layout
 //!
@@ -39,7 +69,7 @@ mod output;
 ///
 /// - `#[row(max = N)]` at a `String` or `Vec<u8>`: the most bytes that it may have, 1 to 65,535. The
 ///   table keeps that much room in every row. Storing a longer value is an error, it is not cut.
-/// - `#[row(crate = "path")]` at the struct: where the table's types are. Default `::gannet`.
+/// - `#[row(crate = "path")]` at the struct: where the module `table` is. Default `::gannet`.
 ///
 /// # Errors
 ///

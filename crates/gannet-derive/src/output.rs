@@ -18,7 +18,7 @@ pub(crate) fn write(row: &RowType) -> TokenStream {
     let count = columns.len();
     let specs = columns.iter().map(|column| {
         let (name, kind) = (&column.name, column.kind(krate));
-        quote!(#krate::ColumnSpec { name: #name, kind: #kind })
+        quote!(#krate::table::ColumnSpec { name: #name, kind: #kind })
     });
     let checks = columns.iter().filter_map(|column| column.check(krate));
     let stores = columns.iter().enumerate().map(|(i, c)| c.store(krate, i));
@@ -34,7 +34,7 @@ pub(crate) fn write(row: &RowType) -> TokenStream {
                 let mut at = [0; #count + 1];
                 let mut column = 0;
                 while column < #count {
-                    let kind = <#name as #krate::Row>::COLUMNS[column].kind;
+                    let kind = <#name as #krate::table::Row>::COLUMNS[column].kind;
                     at[column + 1] = at[column] + kind.words();
                     column += 1;
                 }
@@ -42,15 +42,15 @@ pub(crate) fn write(row: &RowType) -> TokenStream {
             };
 
             #[automatically_derived]
-            impl #krate::Row for #name {
-                const COLUMNS: &'static [#krate::ColumnSpec] = &[#(#specs),*];
+            impl #krate::table::Row for #name {
+                const COLUMNS: &'static [#krate::table::ColumnSpec] = &[#(#specs),*];
                 const WORDS: usize = __GANNET_AT[#count];
 
                 #[inline]
                 fn store(
                     &self,
                     mut put: impl ::core::ops::FnMut(usize, u64),
-                ) -> ::core::result::Result<(), #krate::ValueTooLong> {
+                ) -> ::core::result::Result<(), #krate::table::ValueTooLong> {
                     #(#checks)*
                     #(#stores)*
                     ::core::result::Result::Ok(())
@@ -76,9 +76,9 @@ impl Column {
         let ty = &self.ty;
         match self.kind {
             // A type that is no column is an error at the type.
-            Kind::Cell => quote_spanned!(ty.span()=> <#ty as #krate::Cell>::KIND),
-            Kind::Text(max) => quote!(#krate::ColumnKind::Text(#max)),
-            Kind::Bytes(max) => quote!(#krate::ColumnKind::Bytes(#max)),
+            Kind::Cell => quote_spanned!(ty.span()=> <#ty as #krate::table::Cell>::KIND),
+            Kind::Text(max) => quote!(#krate::table::ColumnKind::Text(#max)),
+            Kind::Bytes(max) => quote!(#krate::table::ColumnKind::Bytes(#max)),
         }
     }
 
@@ -91,7 +91,7 @@ impl Column {
         let put = quote!(|word, value| put(const { __GANNET_AT[#index] } + word, value));
         self.store_growing(krate, put.clone()).unwrap_or_else(|| {
             let (field, ty) = (&self.field, &self.ty);
-            quote_spanned!(ty.span()=> <#ty as #krate::Cell>::store(&self.#field, #put);)
+            quote_spanned!(ty.span()=> <#ty as #krate::table::Cell>::store(&self.#field, #put);)
         })
     }
 
@@ -100,10 +100,10 @@ impl Column {
         match self.kind {
             Kind::Cell => None,
             Kind::Text(max) => Some(quote! {
-                #krate::cell::store_text(#name, #max, &self.#field, #put)?;
+                #krate::table::cell::store_text(#name, #max, &self.#field, #put)?;
             }),
             Kind::Bytes(max) => Some(quote! {
-                #krate::cell::store_bytes(#name, #max, &self.#field, #put)?;
+                #krate::table::cell::store_bytes(#name, #max, &self.#field, #put)?;
             }),
         }
     }
@@ -112,9 +112,9 @@ impl Column {
         let (field, ty) = (&self.field, &self.ty);
         let words = quote!(|index| word(const { __GANNET_AT[#index] } + index));
         let value = match self.kind {
-            Kind::Cell => quote_spanned!(ty.span()=> <#ty as #krate::Cell>::load(#words)),
-            Kind::Text(max) => quote!(#krate::cell::load_text(#max, #words)),
-            Kind::Bytes(max) => quote!(#krate::cell::load_bytes(#max, #words)),
+            Kind::Cell => quote_spanned!(ty.span()=> <#ty as #krate::table::Cell>::load(#words)),
+            Kind::Text(max) => quote!(#krate::table::cell::load_text(#max, #words)),
+            Kind::Bytes(max) => quote!(#krate::table::cell::load_bytes(#max, #words)),
         };
         quote!(#field: #value)
     }
@@ -126,8 +126,8 @@ impl Column {
         let doc = format!("The column `{}`.", self.name);
         Some(quote! {
             #[doc = #doc]
-            #visibility const #handle: #krate::Column<Self, #ty> =
-                #krate::Column::at(__GANNET_AT[#index]);
+            #visibility const #handle: #krate::table::Column<Self, #ty> =
+                #krate::table::Column::at(__GANNET_AT[#index]);
         })
     }
 }

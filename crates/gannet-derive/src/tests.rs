@@ -49,7 +49,7 @@ fn a_string_by_any_path_of_the_standard_library_can_grow() {
 #[test]
 fn write_an_implementation_and_a_handle_for_each_cell() {
     let written = expand(quote! {
-        #[row(crate = "crate::shared")]
+        #[row(crate = "my::gannet")]
         struct Session {
             hits: i64,
             #[row(max = 64)]
@@ -63,7 +63,7 @@ fn write_an_implementation_and_a_handle_for_each_cell() {
                 let mut at = [0; 3usize + 1];
                 let mut column = 0;
                 while column < 3usize {
-                    let kind = <Session as crate::shared::Row>::COLUMNS[column].kind;
+                    let kind = <Session as my::gannet::table::Row>::COLUMNS[column].kind;
                     at[column + 1] = at[column] + kind.words();
                     column += 1;
                 }
@@ -71,19 +71,19 @@ fn write_an_implementation_and_a_handle_for_each_cell() {
             };
 
             #[automatically_derived]
-            impl crate::shared::Row for Session {
-                const COLUMNS: &'static [crate::shared::ColumnSpec] = &[
-                    crate::shared::ColumnSpec {
+            impl my::gannet::table::Row for Session {
+                const COLUMNS: &'static [my::gannet::table::ColumnSpec] = &[
+                    my::gannet::table::ColumnSpec {
                         name: "hits",
-                        kind: <i64 as crate::shared::Cell>::KIND
+                        kind: <i64 as my::gannet::table::Cell>::KIND
                     },
-                    crate::shared::ColumnSpec {
+                    my::gannet::table::ColumnSpec {
                         name: "note",
-                        kind: crate::shared::ColumnKind::Text(64usize)
+                        kind: my::gannet::table::ColumnKind::Text(64usize)
                     },
-                    crate::shared::ColumnSpec {
+                    my::gannet::table::ColumnSpec {
                         name: "type",
-                        kind: <Str<32> as crate::shared::Cell>::KIND
+                        kind: <Str<32> as my::gannet::table::Cell>::KIND
                     }
                 ];
                 const WORDS: usize = __GANNET_AT[3usize];
@@ -92,19 +92,19 @@ fn write_an_implementation_and_a_handle_for_each_cell() {
                 fn store(
                     &self,
                     mut put: impl ::core::ops::FnMut(usize, u64),
-                ) -> ::core::result::Result<(), crate::shared::ValueTooLong> {
-                    crate::shared::cell::store_text("note", 64usize, &self.note, |_, _| ())?;
-                    <i64 as crate::shared::Cell>::store(
+                ) -> ::core::result::Result<(), my::gannet::table::ValueTooLong> {
+                    my::gannet::table::cell::store_text("note", 64usize, &self.note, |_, _| ())?;
+                    <i64 as my::gannet::table::Cell>::store(
                         &self.hits,
                         |word, value| put(const { __GANNET_AT[0usize] } + word, value)
                     );
-                    crate::shared::cell::store_text(
+                    my::gannet::table::cell::store_text(
                         "note",
                         64usize,
                         &self.note,
                         |word, value| put(const { __GANNET_AT[1usize] } + word, value)
                     )?;
-                    <Str<32> as crate::shared::Cell>::store(
+                    <Str<32> as my::gannet::table::Cell>::store(
                         &self.r#type,
                         |word, value| put(const { __GANNET_AT[2usize] } + word, value)
                     );
@@ -114,14 +114,14 @@ fn write_an_implementation_and_a_handle_for_each_cell() {
                 #[inline]
                 fn load(word: impl ::core::ops::Fn(usize) -> u64) -> Self {
                     Self {
-                        hits: <i64 as crate::shared::Cell>::load(
+                        hits: <i64 as my::gannet::table::Cell>::load(
                             |index| word(const { __GANNET_AT[0usize] } + index)
                         ),
-                        note: crate::shared::cell::load_text(
+                        note: my::gannet::table::cell::load_text(
                             64usize,
                             |index| word(const { __GANNET_AT[1usize] } + index)
                         ),
-                        r#type: <Str<32> as crate::shared::Cell>::load(
+                        r#type: <Str<32> as my::gannet::table::Cell>::load(
                             |index| word(const { __GANNET_AT[2usize] } + index)
                         )
                     }
@@ -132,11 +132,11 @@ fn write_an_implementation_and_a_handle_for_each_cell() {
             #[allow(dead_code)]
             impl Session {
                 #[doc = "The column `hits`."]
-                const HITS: crate::shared::Column<Self, i64> =
-                    crate::shared::Column::at(__GANNET_AT[0usize]);
+                const HITS: my::gannet::table::Column<Self, i64> =
+                    my::gannet::table::Column::at(__GANNET_AT[0usize]);
                 #[doc = "The column `type`."]
-                pub const TYPE: crate::shared::Column<Self, Str<32> > =
-                    crate::shared::Column::at(__GANNET_AT[2usize]);
+                pub const TYPE: my::gannet::table::Column<Self, Str<32> > =
+                    my::gannet::table::Column::at(__GANNET_AT[2usize]);
             }
         };
     };

@@ -42,7 +42,8 @@
 //! - HTTP: [`Request`], [`Response`], [`Body`]; [`serve_service`] for an axum router. WebSocket:
 //!   [`Handshake`], [`Accept`], [`Message`].
 //! - [`Task`], [`TaskOptions`], [`TaskError`]: work for task workers.
-//! - [`Counter`], [`Lock`], [`Table`]: memory that all processes share, found by name.
+//! - [`Counter`], [`Lock`], [`Table`]: memory that all processes share, found by name. The rows of a
+//!   table are structs with `#[derive(Row)]`; the rest of it is in [`table`].
 //! - [`Timer`], [`TimerOptions`]: what is to be done later, or again and again.
 //! - [`control`]: steering a running server from another program.
 //!
@@ -58,6 +59,7 @@
 //! | `wire`, `layout`, `conn_table` | what reactors and workers tell each other in shared memory |
 //! | `handler`, `conn`, `message`, `body`, `task` and others | what handlers see |
 //! | `objects` | counters, locks and tables by name |
+//! | `table` | tables, and the derive of their rows |
 //! | `settings`, `control`, `logging` | settings, control socket, log |
 //! | `sys`, `inherit`, `watch` | system calls that have no safe interface elsewhere |
 //!
@@ -65,10 +67,7 @@
 #![deny(unsafe_code)]
 
 pub use bytes::Bytes;
-pub use gannet_shm::{
-    Counter, Lock, LockGuard,
-    table::{self, Record, Row, Rows, Schema, Table, TableError},
-};
+pub use gannet_shm::{Counter, Lock, LockGuard};
 pub use http;
 
 pub use crate::{
@@ -83,6 +82,7 @@ pub use crate::{
     send::SendError,
     server::{DispatchFn, DispatchRequest, Server},
     settings::{Dispatch, Listener, Protocol, Settings},
+    table::{Bin, Record, Row, Rows, Schema, Str, Table, TableError},
     task::{Task, TaskError, TaskOptions},
     text::Text,
     worker::{Missed, Timer, TimerOptions, Worker},
@@ -110,6 +110,7 @@ mod send;
 mod server;
 mod settings;
 mod sys;
+pub mod table;
 mod task;
 mod text;
 mod watch;
@@ -125,9 +126,6 @@ mod documents {
     #[doc = include_str!("../../../docs/guide.md")]
     struct Guide;
 
-    #[doc = include_str!("../../../docs/shared-memory.md")]
-    struct SharedMemory;
-
-    #[doc = include_str!("../../../docs/timers.md")]
-    struct Timers;
+    #[doc = include_str!("../../../docs/table.md")]
+    struct Tables;
 }
