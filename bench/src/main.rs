@@ -1,7 +1,8 @@
-//! Measures the engine. See the README beside this package.
+//! Measures the engine, and shared tables. See the README beside this package.
 
 mod client;
 mod exchange;
+mod table;
 
 use std::{
     env,
@@ -47,6 +48,11 @@ enum What {
         #[arg(long, default_value_t = 10_000)]
         connections: usize,
     },
+    /// Shared tables, in one process and in two; beside Swoole's, where PHP has it
+    Table(table::Options),
+    /// What `table` starts
+    #[command(hide = true)]
+    TableProcess(table::ProcessArguments),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -70,6 +76,8 @@ fn main() -> Result<()> {
         What::Ws(load) => measure("wsecho", "websocket", load, Exchange::websocket),
         What::Http(load) => measure("http", "http", load, Exchange::http),
         What::Idle { connections } => idle(connections),
+        What::Table(options) => table::measure(&options),
+        What::TableProcess(arguments) => table::run_process(&arguments),
     }
 }
 
