@@ -159,6 +159,44 @@ fn chat_shows_all_what_one_types() {
     server.stop();
 }
 
+#[test]
+fn table_counts_in_one_table_whichever_worker_it_is() {
+    let server = example("table")
+        .set("workers", 2)
+        .set("task_workers", 1)
+        .tcp()
+        .start();
+    let mut clients: Vec<_> = (0..4).map(|_| server.tcp()).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.ask("gannet"), format!("gannet: {} times", n + 1));
+    }
+    let client = &mut clients[0];
+    client.send("all\n");
+    assert!(
+        client
+            .line()
+            .starts_with("gannet: 4 times, last by worker ")
+    );
+    // Connections go to the workers in turn: both have counted.
+    let counted: Vec<String> = (0..2).map(|_| client.line()).collect();
+    for worker in 0..2 {
+        let line = format!("worker {worker}: 2 words of 6.0 letters");
+        assert!(counted.contains(&line), "{counted:?}");
+    }
+    assert_eq!(client.line(), "1 rows");
+
+    // More than there was room for at first, and gone again by way of a task worker.
+    let grown = client.ask("fill 3000");
+    assert!(grown.starts_with("3001 rows of 1000000 at most"), "{grown}");
+    assert_eq!(clients[1].ask("tidy"), "1 of 3001 words are left");
+    let long = "x".repeat(65);
+    assert_eq!(
+        clients[2].ask(&long),
+        "a key of 65 bytes is too long for table `words`: 64 are possible"
+    );
+    server.stop();
+}
+
 fn example(name: &str) -> Spec {
     Spec::new(path(name))
 }
