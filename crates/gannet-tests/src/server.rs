@@ -239,6 +239,24 @@ impl Server {
         self.titled("task worker")
     }
 
+    /// The process id of a user process that runs.
+    pub fn process(&self, name: &str) -> Option<u32> {
+        let title = format!("gannet: process {name}");
+        let has = |pid: &u32| {
+            process::title(*pid).is_some_and(|t| t.split(" (").next() == Some(title.as_str()))
+        };
+        self.processes().into_iter().find(has)
+    }
+
+    /// What `status` says of a user process.
+    pub fn process_status(&self, name: &str) -> Value {
+        let status = self.status();
+        let rows = status["workers"].as_array().expect("a list");
+        let row = rows.iter().find(|row| row["name"] == name);
+        row.unwrap_or_else(|| panic!("no process {name}: {status}"))
+            .clone()
+    }
+
     /// Every process of the server.
     pub fn processes(&self) -> Vec<u32> {
         process::with_environment(RUN, &self.run)

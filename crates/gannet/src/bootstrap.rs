@@ -9,6 +9,7 @@ use std::os::fd::RawFd;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    control::Role as Kind,
     id::WorkerId,
     layout::Dimensions,
     objects::{Declared, Handed},
@@ -51,9 +52,9 @@ pub(crate) enum Role {
         generation: u64,
     },
     Worker {
-        /// Workers are `0..workers`, task workers follow.
+        /// Workers are `0..workers`, task workers follow, then user processes.
         id: WorkerId,
-        task_worker: bool,
+        kind: Kind,
         /// Counted up over all workers of the server; names this process and its region.
         incarnation: u64,
         /// How often this place was filled by reload, from 0.

@@ -12,7 +12,10 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::id::{ConnId, WorkerId};
+use crate::{
+    control::Role as Kind,
+    id::{ConnId, WorkerId},
+};
 
 /// One end of a seqpacket socket. Never blocks: poll it for reading with epoll or `AsyncFd`.
 #[derive(Debug)]
@@ -134,7 +137,7 @@ pub(crate) enum ToMaster {
     /// Descriptors: region, bell.
     Attach {
         worker: WorkerId,
-        task_worker: bool,
+        kind: Kind,
         incarnation: u64,
     },
     /// The process has ended and was reaped; nothing more comes from it. Its unfinished events go
@@ -150,6 +153,12 @@ pub(crate) enum ToMaster {
     Stop { deadline_ms: u64 },
     /// Close this connection (administrator).
     Kick { conn: ConnId },
+    /// What user process `from` has written to a redirected output: a pipe message for place `to`.
+    Output {
+        from: WorkerId,
+        to: WorkerId,
+        line: Vec<u8>,
+    },
 }
 
 /// From the master to the manager.
@@ -190,6 +199,10 @@ pub(crate) enum ToWorker {
     Exit,
     /// Your successor is ready. Finish what you have; `Retire` comes from the reactors.
     Replaced,
+    /// To a user process: it is your turn, run the function.
+    Begin,
+    /// To a user process: tell the function that it is to end.
+    Stop,
 }
 
 /// Which methods of the trait a handler has of its own.
@@ -221,7 +234,7 @@ mod tests {
         let worker = WorkerId(3);
         let attach = ToMaster::Attach {
             worker,
-            task_worker: false,
+            kind: Kind::Worker,
             incarnation: 7,
         };
         let kick = ToMaster::Kick {

@@ -74,7 +74,8 @@ impl FromStr for ConnId {
     }
 }
 
-/// Number of a worker or task worker: workers are `0..workers`, task workers follow.
+/// Number of a worker, task worker or user process: workers are `0..workers`, task workers follow,
+/// then user processes in the order in which they were added.
 ///
 /// The number names a place, not a process: the process that holds it may crash or be
 /// reloaded, its successor has the same number.

@@ -79,6 +79,7 @@ pub use crate::{
     id::{ConnId, TaskId, WorkerId},
     message::{Accept, Handshake, Message},
     objects::{ObjectKind, Shared, SharedError},
+    process::{Output, Process, ProcessMessage, ProcessOptions, Restart},
     send::SendError,
     server::{DispatchFn, DispatchRequest, Server},
     settings::{Dispatch, Listener, Protocol, Settings},
@@ -106,6 +107,7 @@ mod manager;
 mod master;
 mod message;
 mod objects;
+mod process;
 mod send;
 mod server;
 mod settings;

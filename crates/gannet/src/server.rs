@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::FileExt,
     path::PathBuf,
+    rc::Rc,
     sync::Arc,
 };
 
@@ -13,13 +14,14 @@ use gannet_shm::table::{Key, Row, Rows, Schema, TableSpec};
 use serde::Deserialize;
 
 use crate::{
-    ConnId, Dispatch, Error, Handler, Listener, Result, Settings, Shared,
+    ConnId, Dispatch, Error, Handler, Listener, Process, ProcessOptions, Result, Settings, Shared,
     bootstrap::{self, Bootstrap, Role},
     channel::{Channel, FromWorker},
     cli::{Arguments, Command},
     control::{Client, ClientTable, Reloaded},
     handler, inherit, logging, manager, master,
     objects::{Declaration, Declared},
+    process::{ProcessFn, ProcessSpec},
     settings::{self, Environment, Flags},
     sys, wire, worker,
 };
@@ -61,6 +63,8 @@ use crate::{
 pub struct Server {
     settings: Settings,
     dispatch: Option<DispatchFn>,
+    /// In the order of `settings.processes`.
+    processes: Vec<ProcessFn>,
     allowed_env: Vec<String>,
     declared: Declared,
     prepare: Option<PrepareFn>,
@@ -114,6 +118,7 @@ impl Server {
         Server {
             settings,
             dispatch: None,
+            processes: Vec::new(),
             allowed_env: Vec::new(),
             declared: Declared::default(),
             prepare: None,
@@ -166,6 +171,59 @@ impl Server {
     ) -> Self {
         self.settings.dispatch = Dispatch::Custom;
         self.dispatch = Some(Arc::new(choose));
+        self
+    }
+
+    /// Adds a user process: beside the workers, a process of its own that runs `function`.
+    ///
+    /// It is for what there is to be one of: a consumer of a queue, all timers, a connection to
+    /// another system. The manager starts it as soon as the server runs, and again by
+    /// [`ProcessOptions`] (or just a [`Restart`](crate::Restart)) when it has ended. What it can do:
+    /// [`Process`]. `ps` shows it as `gannet: process NAME`, and `status` lists it.
+    ///
+    /// A reload starts the process from the program on disk, which stands by; then the old one is
+    /// asked to end ([`Process::stopping`], [`Process::recv`] gives `None`); when it is gone, or
+    /// was killed after `max_wait_time_ms`, the new one's function runs. So two never run at a time.
+    /// Messages that come meanwhile wait. Which processes there are, and their options, can be
+    /// changed by a new start of the server only. `docs/processes.md` has more.
+    ///
+    /// ```no_run
+    /// # use gannet::{Bytes, Conn, Handler, Result, Worker};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     async fn start(_: &Worker) -> Result<Self> { Ok(Echo) }
+    /// #     async fn receive(&self, conn: Conn, data: Bytes) -> Result { conn.send(data).await }
+    /// # }
+    /// use gannet::{Process, Restart, Server};
+    ///
+    /// /// Tells everybody what workers have sent to this process.
+    /// async fn herald(process: Process) -> Result {
+    ///     while let Some(news) = process.recv().await {
+    ///         process.publish("news", news.data().clone()).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// # fn main() -> Result {
+    /// Server::tcp("127.0.0.1:9501")
+    ///     .add_process("herald", Restart::Always, herald)
+    ///     .run::<Echo>()
+    /// # }
+    /// ```
+    pub fn add_process<F, R>(
+        mut self,
+        name: impl Into<String>,
+        options: impl Into<ProcessOptions>,
+        function: F,
+    ) -> Self
+    where
+        F: Fn(Process) -> R + 'static,
+        R: Future<Output = Result> + 'static,
+    {
+        let spec = ProcessSpec::new(name.into(), options.into());
+        self.settings.processes.push(spec);
+        self.processes
+            .push(Rc::new(move |process| Box::pin(function(process))));
         self
     }
 
@@ -379,13 +437,20 @@ impl Server {
                 logging::init("master", &bootstrap.settings.log_level);
                 master::run(bootstrap, self.dispatch.clone())
             }
-            Role::Worker {
-                id, task_worker, ..
-            } => {
-                let role = manager::title(id, task_worker);
+            Role::Worker { id, kind, .. } => {
+                let name = bootstrap.settings.process_name(id).map(str::to_owned);
+                let role = manager::title(id, kind, name.as_deref());
                 logging::init(&role, &bootstrap.settings.log_level);
                 sys::leave_steering_to_the_manager()?;
-                worker::run::<H>(bootstrap)
+                match name {
+                    None => worker::run::<H>(bootstrap),
+                    Some(name) => {
+                        let specs = &self.settings.processes;
+                        let index = specs.iter().position(|spec| spec.name == name);
+                        let function = index.and_then(|index| self.processes.get(index).cloned());
+                        worker::run_process(bootstrap, &name, function)
+                    }
+                }
             }
         }
     }

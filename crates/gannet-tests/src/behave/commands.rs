@@ -201,6 +201,13 @@ impl Behave {
             },
             "shared" => shared::command(worker, rest).await?,
             "timer" => timers::set(worker, conn, rest)?,
+            // `tell NAME COMMAND`: to a user process, which answers by itself.
+            "tell" => {
+                let (name, rest) = two(rest)?;
+                let message = format!("{} {rest}", conn.id());
+                worker.pipe(worker.process(name)?, message).await?;
+                return Ok(None);
+            }
             "pipe" => {
                 let (to, rest) = two(rest)?;
                 worker.pipe(WorkerId(number(to)?), rest.to_owned()).await?;

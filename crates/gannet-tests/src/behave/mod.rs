@@ -7,11 +7,12 @@
 //!
 //! Environment: `BEHAVE_TCP=raw` makes TCP a plain echo; `BEHAVE_RUNS=FILE` notes there every
 //! handler that starts a `#` message, `mark` or `/mark/`, so that a test can count runs;
-//! `BEHAVE_CONNECT=greet` greets TCP clients; `BEHAVE_SHARED` and `BEHAVE_TIMER`: see `shared` and
-//! `timers`.
+//! `BEHAVE_CONNECT=greet` greets TCP clients; `BEHAVE_PROCESSES`, `BEHAVE_SHARED` and `BEHAVE_TIMER`: see
+//! `processes`, `shared` and `timers`.
 
 mod commands;
 mod http;
+mod processes;
 mod shared;
 mod tasks;
 mod timers;
@@ -55,7 +56,7 @@ pub enum Start {
 pub fn serve(variant: Variant) -> Result {
     // Every process of the server runs this `main`, and each has one variant.
     VARIANT.set(variant).expect("called once");
-    shared::declare(Server::new(Settings::default()))?
+    processes::add(shared::declare(Server::new(Settings::default()))?)?
         .dispatch_with(|event| usize::from(event.peer.port()))
         // The function is for those who set `dispatch` to `custom`.
         .dispatch(Dispatch::Connection)

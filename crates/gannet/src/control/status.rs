@@ -34,7 +34,8 @@ pub struct Status {
     pub stopping: bool,
     /// What it listens on.
     pub listeners: Vec<ListenerStatus>,
-    /// The processes of workers and task workers; in the middle of a reload a number has two.
+    /// The processes of workers, task workers and user processes; in the middle of a reload a number
+    /// has two.
     pub workers: Vec<WorkerStatus>,
     /// Memory that the server's code shares: counters, locks and tables.
     #[serde(default)]
@@ -53,7 +54,7 @@ pub struct ListenerStatus {
     pub protocol: Protocol,
 }
 
-/// A process of a worker or task worker, or the place of one that is being restarted.
+/// A process of a worker, task worker or user process, or the place of one that is not there now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WorkerStatus {
@@ -61,7 +62,10 @@ pub struct WorkerStatus {
     pub id: WorkerId,
     /// What it runs.
     pub role: Role,
-    /// Process id; none while it waits to be restarted.
+    /// Name of the user process; none for workers.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Process id; none while it waits to be restarted, and when it has ended for good.
     pub pid: Option<u32>,
     /// Where it is in its life.
     pub state: WorkerState,
@@ -94,6 +98,8 @@ pub enum Role {
     Worker,
     /// Tasks.
     TaskWorker,
+    /// A user process: see [`Server::add_process`](crate::Server::add_process).
+    Process,
 }
 
 /// Where a worker is in its life.
@@ -109,6 +115,8 @@ pub enum WorkerState {
     Retiring,
     /// There is no process; the next try is delayed, because the last ones failed.
     Waiting,
+    /// There is no process and there will be none: the restart policy of the user process says so.
+    Ended,
 }
 
 /// Counters of a server.
@@ -251,19 +259,21 @@ impl Status {
 
 impl WorkerStatus {
     fn cells(&self) -> Vec<String> {
-        let task = if self.role == Role::TaskWorker {
-            "task "
-        } else {
-            ""
+        let title = match (self.role, &self.name) {
+            (Role::Process, Some(name)) => format!("process {name}"),
+            (Role::Process, None) => format!("process {}", self.id),
+            (Role::TaskWorker, _) => format!("task {}", self.id),
+            (Role::Worker, _) => self.id.to_string(),
         };
         let state = match self.state {
             WorkerState::Starting => "starting",
             WorkerState::Ready => "ready",
             WorkerState::Retiring => "retiring",
             WorkerState::Waiting => "waiting",
+            WorkerState::Ended => "ended",
         };
         vec![
-            format!("{task}{}", self.id),
+            title,
             self.pid.map_or("-".to_owned(), |pid| pid.to_string()),
             state.to_owned(),
             age(self.age_ms),
@@ -395,6 +405,7 @@ mod tests {
             workers: vec![WorkerStatus {
                 id: WorkerId(0),
                 role: Role::Worker,
+                name: None,
                 pid: Some(12),
                 state: WorkerState::Ready,
                 incarnation: 3,

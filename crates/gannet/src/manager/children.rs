@@ -147,6 +147,12 @@ impl Children {
         }
     }
 
+    /// Whether the master would get something at once.
+    pub(super) fn master_has_room(&self) -> bool {
+        let master = self.by_key.get(&key(Who::Master));
+        master.is_some_and(|master| master.outbox.is_empty())
+    }
+
     /// Says something to the master, if there is one; `shared` travels with it.
     pub(super) fn tell_master(&mut self, message: ToMaster, shared: Option<Shared>) {
         self.tell(Who::Master, Outgoing::Master(message), shared);

@@ -21,7 +21,8 @@ use super::{
     children::{Children, Counts, Shared, Source},
     control::{ControlSocket, LISTENER_TOKEN},
     listeners::Listeners,
-    places::{Action, End, Input, Limits, Places, RequestId, State, Who, title},
+    output::{Outputs, Route},
+    places::{Action, End, Input, Limits, Place, Places, RequestId, State, Who},
     report::{self, Report},
     spawn::{Spawner, eventfd},
 };
@@ -32,6 +33,7 @@ use crate::{
     conn_table::ConnTable,
     control::{Reloaded, Reply, Request},
     layout::WORKER_KIND,
+    process::{self, Output},
     server::ReadyFn,
     settings::millis,
     sys::SignalFd,
@@ -47,6 +49,7 @@ pub(super) struct Manager {
     table: ConnTable,
     places: Places,
     children: Children,
+    outputs: Outputs,
     /// By place: counters of processes that have ended.
     departed: Vec<Counts>,
     started: Instant,
@@ -77,10 +80,11 @@ impl Manager {
         let limits = Limits {
             workers: settings.workers,
             task_workers: settings.task_workers,
+            processes: settings.processes.clone(),
             start_timeout: millis(settings.start_timeout_ms),
             max_wait_time: millis(settings.max_wait_time_ms),
         };
-        let departed = vec![Counts::default(); settings.workers + settings.task_workers];
+        let departed = vec![Counts::default(); settings.places()];
         let table = ConnTable::attach(spawner.control.clone(), spawner.dimensions);
         Ok(Manager {
             epoll,
@@ -91,6 +95,7 @@ impl Manager {
             table,
             places: Places::new(started, limits),
             children: Children::default(),
+            outputs: Outputs::default(),
             departed,
             started,
             on_ready,
@@ -106,10 +111,14 @@ impl Manager {
                 return result;
             }
             let now = Instant::now();
-            let wait = self
-                .places
-                .poll_timeout()
-                .map(|at| at.saturating_duration_since(now));
+            self.pump(now);
+            let has_room = self.children.master_has_room();
+            let wait = [
+                self.places.poll_timeout(),
+                self.outputs.poll_timeout(now, has_room),
+            ];
+            let wait = wait.into_iter().flatten().min();
+            let wait = wait.map(|at| at.saturating_duration_since(now));
             let wait = wait.map(|wait| Timespec {
                 tv_sec: wait.as_secs() as i64,
                 tv_nsec: wait.subsec_nanos().into(),
@@ -134,6 +143,8 @@ impl Manager {
             }
         } else if token == LISTENER_TOKEN {
             self.control.accept(self.epoll.as_fd());
+        } else if let Some(number) = Outputs::source(token) {
+            self.outputs.is_ready(number);
         } else if let Some(connection) = ControlSocket::connection(token) {
             self.serve(connection);
         } else {
@@ -266,6 +277,9 @@ impl Manager {
             .places
             .processes()
             .find(|(number, _)| Who::Worker(*number) == who);
+        if let Who::Worker(incarnation) = who {
+            self.outputs.left(incarnation);
+        }
         if let (Some((_, process)), Some(shared)) = (place, child.into_shared()) {
             self.departed[process.place].add(&shared.counts(&self.spawner.dimensions));
         }
@@ -282,11 +296,17 @@ impl Manager {
                         listeners,
                         generation,
                     };
-                    let started = self.spawner.spawn(role, "master").and_then(|spawned| {
-                        Ok(self
-                            .children
-                            .add(self.epoll.as_fd(), Who::Master, spawned, None)?)
-                    });
+                    let started =
+                        self.spawner
+                            .spawn(role, "master", [false; 2])
+                            .and_then(|spawned| {
+                                Ok(self.children.add(
+                                    self.epoll.as_fd(),
+                                    Who::Master,
+                                    spawned,
+                                    None,
+                                )?)
+                            });
                     self.check_started(Who::Master, started);
                 }
                 Action::SpawnWorker {
@@ -302,10 +322,10 @@ impl Manager {
                     incarnation,
                 } => {
                     let shared = self.children.shared(Who::Worker(incarnation)).cloned();
-                    let task_worker = self.is_task_worker(worker);
+                    let kind = self.place(worker).kind;
                     let attach = ToMaster::Attach {
                         worker,
-                        task_worker,
+                        kind,
                         incarnation,
                     };
                     if shared.is_some() {
@@ -333,6 +353,12 @@ impl Manager {
                 }
                 Action::Exit { incarnation } => {
                     self.children.tell_worker(incarnation, ToWorker::Exit);
+                }
+                Action::Begin { incarnation } => {
+                    self.children.tell_worker(incarnation, ToWorker::Begin);
+                }
+                Action::AskToStop { incarnation } => {
+                    self.children.tell_worker(incarnation, ToWorker::Stop);
                 }
                 Action::Kill(who) => self.children.kill(who),
                 Action::Started => self.announce(),
@@ -362,21 +388,84 @@ impl Manager {
         let len = self.spawner.dimensions.worker_len();
         let region = Region::create("gannet-worker", WORKER_KIND, len)?;
         let bell = Arc::new(eventfd()?);
-        let task_worker = self.is_task_worker(worker);
+        let place = self.place(worker);
+        let (kind, title) = (place.kind, place.title());
         let role = Role::Worker {
             id: worker,
-            task_worker,
+            kind,
             incarnation,
             generation,
             region: region.fd().as_raw_fd(),
             bell: bell.as_raw_fd(),
         };
-        let spawned = self.spawner.spawn(role, &title(worker, task_worker))?;
+        let routes = self.routes(worker, incarnation, &title)?;
+        let piped = routes.each_ref().map(Option::is_some);
+        let mut spawned = self.spawner.spawn(role, &title, piped)?;
+        let stdout = spawned.process.stdout.take().map(OwnedFd::from);
+        let stderr = spawned.process.stderr.take().map(OwnedFd::from);
+        for (pipe, route) in [stdout, stderr].into_iter().zip(routes) {
+            if let (Some(pipe), Some(route)) = (pipe, route) {
+                let now = Instant::now();
+                self.outputs.add(self.epoll.as_fd(), pipe, route, now)?;
+            }
+        }
         let shared = Shared { region, bell };
         let who = Who::Worker(incarnation);
         Ok(self
             .children
             .add(self.epoll.as_fd(), who, spawned, Some(shared))?)
+    }
+
+    /// Where the redirected outputs of a user process go.
+    fn routes(
+        &self,
+        worker: WorkerId,
+        incarnation: u64,
+        title: &str,
+    ) -> Result<[Option<Route>; 2]> {
+        let settings = &self.spawner.settings;
+        let index = usize::from(worker.0).checked_sub(settings.first_process());
+        let Some(spec) = index.and_then(|index| settings.processes.get(index)) else {
+            return Ok([None, None]);
+        };
+        let mut routes = [None, None];
+        for (is_errors, (output, route)) in spec.outputs().into_iter().zip(&mut routes).enumerate()
+        {
+            if *output != Output::Inherit {
+                *route = Some(Route {
+                    incarnation,
+                    from: worker,
+                    title: title.to_owned(),
+                    is_errors: is_errors == 1,
+                    to: process::target(settings, output)?,
+                });
+            }
+        }
+        Ok(routes)
+    }
+
+    /// Passes on what user processes have written.
+    fn pump(&mut self, now: Instant) {
+        let children = std::cell::RefCell::new(&mut self.children);
+        let has_room = || children.borrow().master_has_room();
+        self.outputs
+            .pump(now, has_room, |route, line| match route.to {
+                Some(to) => {
+                    let line = ToMaster::Output {
+                        from: route.from,
+                        to,
+                        line: line.to_vec(),
+                    };
+                    children.borrow_mut().tell_master(line, None);
+                }
+                None => {
+                    let (title, line) = (&route.title, String::from_utf8_lossy(line));
+                    match route.is_errors {
+                        true => tracing::warn!("{title}: {line}"),
+                        false => tracing::info!("{title}: {line}"),
+                    }
+                }
+            });
     }
 
     fn check_started(&mut self, who: Who, started: Result) {
@@ -424,8 +513,8 @@ impl Manager {
         self.places.handle(Instant::now(), input);
     }
 
-    fn is_task_worker(&self, worker: WorkerId) -> bool {
-        usize::from(worker.0) >= self.spawner.settings.workers
+    fn place(&self, worker: WorkerId) -> &Place {
+        &self.places.places()[usize::from(worker.0)]
     }
 
     fn report(&self) -> Report<'_> {

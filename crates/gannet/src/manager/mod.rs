@@ -7,6 +7,7 @@
 //! - [`places`] decides which processes there are to be; no I/O.
 //! - [`event_loop`] is the loop: what happens goes to `places`, what that decides is done here.
 //! - [`children`] are the processes and the channels to them; [`spawn`] starts one.
+//! - [`output`] is what user processes write to outputs that are redirected.
 //! - [`control`] is the server's end of the control socket; [`report`] answers `status` and
 //!   `clients`.
 //! - [`program`], [`pid_file`], [`listeners`]: what is fixed once at the start.
@@ -35,6 +36,7 @@ mod children;
 mod control;
 mod event_loop;
 mod listeners;
+mod output;
 mod pid_file;
 mod places;
 mod program;

@@ -14,9 +14,7 @@ use super::{
 use crate::{
     CloseReason,
     conn_table::{Cell, ConnTable},
-    control::{
-        ClientPage, ClientRow, ListenerStatus, Role, Status, Totals, WorkerState, WorkerStatus,
-    },
+    control::{ClientPage, ClientRow, ListenerStatus, Status, Totals, WorkerState, WorkerStatus},
     layout::ReactorCounter,
 };
 
@@ -85,7 +83,7 @@ impl Report<'_> {
         WorkerStatus {
             pid: self.children.pid(who),
             state: match process.state {
-                State::Starting { .. } => WorkerState::Starting,
+                State::Starting { .. } | State::Standby => WorkerState::Starting,
                 State::Ready => WorkerState::Ready,
                 State::Retiring { .. } => WorkerState::Retiring,
             },
@@ -212,13 +210,13 @@ impl Counts {
 fn row(place: &Place, counts: &Counts) -> WorkerStatus {
     WorkerStatus {
         id: place.id,
-        role: if place.task_worker {
-            Role::TaskWorker
-        } else {
-            Role::Worker
-        },
+        role: place.kind,
+        name: place.name.clone(),
         pid: None,
-        state: WorkerState::Waiting,
+        state: match place.has_ended() {
+            true => WorkerState::Ended,
+            false => WorkerState::Waiting,
+        },
         incarnation: 0,
         generation: place.generation(),
         restarts: place.restarts,

@@ -63,10 +63,11 @@ impl Spawner {
         })
     }
 
-    /// Starts the program that stands at the path now, with `role`; `title` is for `ps`.
+    /// Starts the program that stands at the path now, with `role`; `title` is for `ps`. Standard
+    /// output and standard error are pipes where `piped` says so.
     ///
     /// Only on the manager's thread: the children die when the thread does.
-    pub(super) fn spawn(&self, role: Role, title: &str) -> Result<Spawned> {
+    pub(super) fn spawn(&self, role: Role, title: &str, piped: [bool; 2]) -> Result<Spawned> {
         let (channel, childs_end) = Channel::pair()?;
         let mut inherit: Vec<RawFd> = vec![childs_end.as_raw_fd(), self.control.fd().as_raw_fd()];
         inherit.extend(self.reactor_bells.iter().map(AsRawFd::as_raw_fd));
@@ -103,6 +104,12 @@ impl Spawner {
             .env(bootstrap::ENV, bootstrap.as_raw_fd().to_string())
             .env_remove(super::TITLED_ENV)
             .stdin(Stdio::null());
+        if piped[0] {
+            command.stdout(Stdio::piped());
+        }
+        if piped[1] {
+            command.stderr(Stdio::piped());
+        }
         sys::as_child(&mut command, inherit);
         let process = command.spawn().map_err(|error| {
             Error::new(format!(

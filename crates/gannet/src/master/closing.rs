@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     close::CloseReason,
-    id::ConnId,
+    id::{ConnId, WorkerId},
+    layout::ReactorCounter,
     wire::event::{BODY_ABORT, EventKind, UNTOLD},
 };
 
@@ -300,6 +301,7 @@ impl Reactor {
                 return;
             }
         }
+        self.drop_mail_of_processes();
         for place in &mut self.places {
             place.current = None;
         }
@@ -311,10 +313,31 @@ impl Reactor {
         self.stopped = retired || late;
     }
 
+    /// A user process that has ended before the others is not followed when the server stops:
+    /// nobody will handle what it has left.
+    fn drop_mail_of_processes(&mut self) {
+        for place in self.settings.first_process()..self.places.len() {
+            let left = std::mem::take(&mut self.places[place].backlog);
+            if left.is_empty() {
+                continue;
+            }
+            let worker = WorkerId(place as u16);
+            let name = self.settings.process_name(worker).unwrap_or_default();
+            tracing::warn!(
+                "{} messages to the process {name} were not handled",
+                left.len()
+            );
+            left.iter()
+                .for_each(|_| self.count(ReactorCounter::Dropped));
+        }
+    }
+
     /// Says whether anything is left to do here.
     fn update_works(&mut self) {
         let works = self.conns.len() > 0
-            || self.places.iter().any(|place| !place.backlog.is_empty())
+            || self.places[..self.settings.first_process()]
+                .iter()
+                .any(|place| !place.backlog.is_empty())
             || self.links.iter().flatten().any(|link| !link.is_idle())
             || self.desk.as_ref().is_some_and(|desk| !desk.is_empty());
         if works && !self.works {

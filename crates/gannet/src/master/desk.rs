@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::reactor::Reactor;
 use crate::{
+    control::Role as Kind,
     id::{ConnId, WorkerId},
     layout::ReactorCounter,
     settings::Settings,
@@ -257,7 +258,7 @@ impl Reactor {
     pub(super) fn desk_worker_ready(&mut self, index: usize) {
         if self.links[index]
             .as_ref()
-            .is_some_and(|link| link.task_worker)
+            .is_some_and(|link| link.kind == Kind::TaskWorker)
         {
             self.desk_assign();
         }
@@ -286,7 +287,8 @@ impl Reactor {
         let Some(desk) = self.desk.as_mut() else {
             return;
         };
-        for place in desk.first_place..self.places.len() {
+        let task_workers = desk.queues.len() - 1;
+        for place in desk.first_place..desk.first_place + task_workers {
             let Some(link) = self.places[place]
                 .current
                 .and_then(|index| self.links[index].as_mut())
@@ -320,9 +322,13 @@ impl Reactor {
 
     /// Carries a message from one worker to another.
     pub(super) fn pipe(&mut self, index: usize, to: u16, payload: &[u8]) {
-        let Some(from) = self.links[index].as_ref().map(|link| link.worker) else {
-            return;
-        };
+        if let Some(from) = self.links[index].as_ref().map(|link| link.worker) {
+            self.pipe_from(from, to, payload);
+        }
+    }
+
+    /// As [`Reactor::pipe`], in the name of a process that has no ring for it.
+    pub(super) fn pipe_from(&mut self, from: WorkerId, to: u16, payload: &[u8]) {
         let header = EventHeader {
             origin: from.0,
             ..EventHeader::new(EventKind::Pipe, ConnId::from_u64(0))

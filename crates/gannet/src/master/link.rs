@@ -21,6 +21,7 @@ use gannet_shm::{
 
 use super::ledger::{Bytes, Finished, Ledger};
 use crate::{
+    control::Role as Kind,
     id::{ConnId, WorkerId},
     layout::{Dimensions, WorkerCounter},
     wire::{
@@ -32,7 +33,7 @@ use crate::{
 /// The reactor's end.
 pub(super) struct Link {
     pub(super) worker: WorkerId,
-    pub(super) task_worker: bool,
+    pub(super) kind: Kind,
     pub(super) incarnation: u64,
     pub(super) retiring: bool,
     /// `Retire` was sent.
@@ -71,7 +72,7 @@ enum Reset {
 /// What a link is made of: a worker that is ready, and what it shares.
 pub(super) struct Attachment {
     pub(super) worker: WorkerId,
-    pub(super) task_worker: bool,
+    pub(super) kind: Kind,
     pub(super) incarnation: u64,
     pub(super) region: Arc<Region>,
     pub(super) bell: OwnedFd,
@@ -99,7 +100,7 @@ impl Link {
     ) -> Self {
         let Attachment {
             worker,
-            task_worker,
+            kind,
             incarnation,
             region,
             bell,
@@ -107,7 +108,7 @@ impl Link {
         let events = Producer::attach(region.clone(), dimensions.event_ring(reactor));
         Link {
             worker,
-            task_worker,
+            kind,
             incarnation,
             retiring: false,
             retired: false,
@@ -440,7 +441,7 @@ mod tests {
         let bell = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         let attachment = Attachment {
             worker: WorkerId(0),
-            task_worker: false,
+            kind: Kind::Worker,
             incarnation: 1,
             region: region.clone(),
             bell,

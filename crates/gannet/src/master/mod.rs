@@ -250,7 +250,7 @@ impl Master {
         match order {
             ToMaster::Attach {
                 worker,
-                task_worker,
+                kind,
                 incarnation,
             } => {
                 let Ok([region, bell]) = <[OwnedFd; 2]>::try_from(fds) else {
@@ -262,7 +262,7 @@ impl Master {
                 for reactor in &self.reactors {
                     reactor.order(Order::Attach(Attachment {
                         worker,
-                        task_worker,
+                        kind,
                         incarnation,
                         region: region.clone(),
                         bell: bell.try_clone()?,
@@ -285,6 +285,12 @@ impl Master {
             ToMaster::Stop { deadline_ms } => {
                 for reactor in &self.reactors {
                     reactor.order(Order::Stop { deadline_ms });
+                }
+            }
+            ToMaster::Output { from, to, line } => {
+                // Where pipe messages go through.
+                if let Some(reactor) = self.reactors.first() {
+                    reactor.order(Order::Pipe { from, to, line });
                 }
             }
             ToMaster::Kick { conn } => {

@@ -1,5 +1,5 @@
-//! Who gets the events: the places of workers and task workers, and what happens when a worker
-//! comes, retires or dies.
+//! Who gets the events: the places of workers, task workers and user processes, and what happens
+//! when a worker comes, retires or dies.
 //!
 //! A place has at most one current link. While it has none, or while its backlog (the unfinished
 //! events of a worker that died) is not yet with the successor, no new event goes to the place, so
@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     close::CloseReason,
+    control::Role as Kind,
     id::{ConnId, WorkerId},
     layout::ReactorCounter,
     server::DispatchRequest,
@@ -349,8 +350,8 @@ impl Reactor {
         let limit = self.settings.stall_timeout_ms;
         let now = self.clock.now;
         for link in self.links.iter_mut().flatten() {
-            // A task may block its thread for as long as it likes.
-            let never = limit == 0 || link.task_worker;
+            // Tasks and user processes may block their thread for as long as they like.
+            let never = limit == 0 || link.kind != Kind::Worker;
             if link.has_stalled(now, if never { u64::MAX } else { limit }) {
                 self.reports
                     .send(super::Report::Stalled(link.worker, link.incarnation));

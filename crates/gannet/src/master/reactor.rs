@@ -56,6 +56,11 @@ pub(super) enum Order {
         deadline_ms: u64,
     },
     Kick(ConnId),
+    Pipe {
+        from: WorkerId,
+        to: WorkerId,
+        line: Vec<u8>,
+    },
 }
 
 /// What a reactor is made of.
@@ -161,7 +166,7 @@ impl Reactor {
         ] {
             counters[gauge as usize] = 0;
         }
-        let places = settings.workers + settings.task_workers;
+        let places = settings.places();
         let largest = settings
             .listeners
             .iter()
@@ -314,6 +319,7 @@ impl Reactor {
                 }
                 Order::Stop { deadline_ms } => self.stop(deadline_ms),
                 Order::Kick(conn) => self.kick(conn),
+                Order::Pipe { from, to, line } => self.pipe_from(from, to.0, &line),
             }
         }
     }

@@ -45,6 +45,7 @@ pub(crate) fn check(settings: &mut Settings) -> Result<Vec<SocketAddr>> {
             ));
         }
     }
+    crate::process::check(settings)?;
     crate::logging::check_filter(&settings.log_level)?;
     addresses(settings)
 }

@@ -294,14 +294,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_setting_but_the_listeners_is_in_the_table() {
+    fn every_setting_but_listeners_and_processes_is_in_the_table() {
         let mut settings = Settings::default();
         let json = serde_json::to_value(&settings).unwrap();
         let mut names: Vec<_> = of_server(&mut settings)
             .iter()
             .map(|field| field.name)
             .collect();
-        names.push("listeners");
+        names.extend(["listeners", "processes"]);
         names.sort_unstable();
         assert_eq!(names, json.as_object().unwrap().keys().collect::<Vec<_>>());
 

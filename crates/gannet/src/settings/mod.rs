@@ -17,6 +17,8 @@ pub(crate) use self::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::process::ProcessSpec;
+
 /// The settings of a server.
 ///
 /// They come from the code ([`Server`](crate::Server)), a TOML file (`--config`), the environment
@@ -112,6 +114,10 @@ pub struct Settings {
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as
     /// `info,my_app=debug`. Default `info`.
     pub log_level: String,
+
+    /// The user processes: see [`Server::add_process`](crate::Server::add_process). The code alone
+    /// says which there are.
+    pub(crate) processes: Vec<ProcessSpec>,
 }
 
 /// One address that a server listens on, and what is spoken there.
@@ -222,6 +228,7 @@ impl Default for Settings {
             task_queue: 10_000,
             task_queue_bytes: 256 << 20,
             log_level: "info".to_owned(),
+            processes: Vec::new(),
         }
     }
 }

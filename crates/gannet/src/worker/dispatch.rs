@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     ConnId, Error, Result,
+    control::Role as Kind,
     layout::WorkerCounter,
     wire::{
         command::CommandKind,
@@ -40,6 +41,9 @@ pub(crate) struct Dispatcher<F, M> {
     /// Connections whose handler is pending, and what came for them since.
     busy: RefCell<HashMap<ConnId, VecDeque<Job>>>,
     in_flight: Cell<u64>,
+    /// Whether the handler that is polled is the one that runs. In a user process it only waits for
+    /// the function, which says itself what it has taken.
+    marks_current: bool,
 }
 
 type Slot<F> = Pin<Box<Option<F>>>;
@@ -65,12 +69,14 @@ where
     M: Fn(Job) -> F + 'static,
 {
     pub(crate) fn new(local: Rc<Local>, make: M) -> Rc<Self> {
+        let marks_current = local.shared.kind != Kind::Process;
         Rc::new(Dispatcher {
             make,
             local,
             spare: RefCell::default(),
             busy: RefCell::default(),
             in_flight: Cell::new(0),
+            marks_current,
         })
     }
 
@@ -168,8 +174,12 @@ where
 
     /// Polls a handler, with a note for the master which event it is.
     fn poll(&self, slot: &mut Slot<F>, ticket: &mut Ticket, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let current = self.local.current(ticket.reactor);
-        current.store(ticket.header.seq, Relaxed);
+        let current = self
+            .marks_current
+            .then(|| self.local.shared.current(ticket.reactor));
+        if let Some(current) = current {
+            current.store(ticket.header.seq, Relaxed);
+        }
         self.local.set_progress(ticket.progress);
         let result = catch_unwind(AssertUnwindSafe(|| {
             let polled = match slot.as_mut().as_pin_mut() {
@@ -182,7 +192,9 @@ where
             polled
         }));
         ticket.progress = self.local.progress();
-        current.store(0, Relaxed);
+        if let Some(current) = current {
+            current.store(0, Relaxed);
+        }
         match result {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(Ok(()))) => Poll::Ready(Outcome::Fine),

@@ -67,6 +67,10 @@ pub(crate) struct Orders {
     pub(crate) orphaned: Cell<bool>,
     /// `max_requests` is reached; the manager is to be told.
     pub(crate) wants_successor: tokio::sync::Notify,
+    /// Of a user process: its function is to run.
+    pub(crate) begin: Cell<bool>,
+    /// Of a user process: its function is to end.
+    pub(crate) stop: tokio::sync::watch::Sender<bool>,
 }
 
 /// Why the loop has ended.

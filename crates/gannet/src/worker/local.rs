@@ -8,7 +8,6 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicU64,
             Ordering::{Relaxed, SeqCst},
             fence,
         },
@@ -22,7 +21,7 @@ use super::{
     outbound::Outbound,
     shared::{Command, Shared},
 };
-use crate::{ConnId, SendError, layout::WorkerCounter};
+use crate::{ConnId, SendError, control::Role as Kind, layout::WorkerCounter};
 
 pub(crate) struct Local {
     pub(crate) shared: Arc<Shared>,
@@ -278,13 +277,6 @@ impl Local {
         self.progress.set(progress);
     }
 
-    /// The word that tells the master which event is being handled.
-    pub(crate) fn current(&self, reactor: usize) -> &AtomicU64 {
-        self.shared
-            .region
-            .word(self.shared.dimensions.current(reactor))
-    }
-
     /// Notes that a response is being streamed; what is returned is notified if the client goes.
     pub(crate) fn stream(&self, conn: ConnId) -> Rc<Notify> {
         self.streams.borrow_mut().entry(conn).or_default().clone()
@@ -316,8 +308,8 @@ impl Local {
     /// After each change of a ring's end.
     fn written(&self, link: &Link) {
         let mut out = link.out.borrow_mut();
-        // A task may block the thread for long after it has sent something.
-        if self.shared.task_worker || out.is_heavy() {
+        // A task or user process may block the thread for long after it has sent something.
+        if self.shared.kind != Kind::Worker || out.is_heavy() {
             out.publish();
         }
         if out.take_bell_due() {

@@ -1,7 +1,7 @@
 //! The worker process: takes events from the reactors' rings, runs the handler, and writes
 //! commands.
 //!
-//! - `run`: the process from start to end; `engine`: its loop.
+//! - `run`: the process from start to end; `process`: that of a user process; `engine`: their loop.
 //! - `inbound`: events out of the rings; `dispatch`: which handler runs when; `handle`: the call.
 //! - `outbound`: commands into the rings; `local`: what belongs to the worker's thread;
 //!   `shared`: what its handles reach from any thread.
@@ -22,10 +22,12 @@ use gannet_shm::{
 use crate::{
     Conn, ConnId, ConnInfo, Message, Result, Settings, WorkerId,
     conn_table::{Cell, ConnTable},
+    control::Role as Kind,
 };
 
 pub use self::timer::{Missed, Timer, TimerOptions};
 pub(crate) use self::{
+    process::run as run_process,
     run::run,
     shared::{Command, Shared},
     topics::check_topic,
@@ -41,6 +43,7 @@ mod inbound;
 mod lane;
 mod local;
 mod outbound;
+mod process;
 mod request;
 mod respond;
 mod run;
@@ -55,7 +58,8 @@ mod pair;
 #[cfg(test)]
 mod tests;
 
-/// The worker or task worker that the handler runs in. Cheap to clone; may be used on any thread.
+/// The worker or task worker that the handler runs in, or the user process that a function runs in.
+/// Cheap to clone; may be used on any thread.
 #[derive(Clone)]
 pub struct Worker {
     shared: Arc<Shared>,
@@ -66,14 +70,14 @@ impl Worker {
         Worker { shared }
     }
 
-    /// Its place: workers are `0..workers`, task workers follow.
+    /// Its place: workers are `0..workers`, task workers follow, then user processes.
     pub fn id(&self) -> WorkerId {
         self.shared.id
     }
 
     /// Whether it runs tasks and nothing else.
     pub fn is_task_worker(&self) -> bool {
-        self.shared.task_worker
+        self.shared.kind == Kind::TaskWorker
     }
 
     /// How often the worker's place was filled anew by reload; from 0.

@@ -22,6 +22,7 @@ use crate::{
     ConnId, Handler, Result, Settings, WorkerId,
     channel::{Channel, FromWorker, ToWorker},
     conn_table::{ConnTable, Row},
+    control::Role as Kind,
     layout::{CONTROL_KIND, Dimensions, WORKER_KIND, WorkerCounter},
     wire::{
         ARENA, HEADER, block_bytes, block_from,
@@ -61,7 +62,7 @@ pub(crate) struct Got {
 pub(crate) struct Options {
     pub(crate) reactors: usize,
     pub(crate) ring: usize,
-    pub(crate) task_worker: bool,
+    pub(crate) kind: Kind,
     pub(crate) settings: Settings,
 }
 
@@ -75,7 +76,7 @@ impl Default for Options {
         Options {
             reactors: 1,
             ring: 64 << 10,
-            task_worker: false,
+            kind: Kind::Worker,
             settings,
         }
     }
@@ -113,7 +114,7 @@ impl Pair {
         let (channel, other) = Channel::pair().unwrap();
         let shared = Shared::new(
             WorkerId(1),
-            options.task_worker,
+            options.kind,
             INCARNATION,
             0,
             options.settings,

@@ -23,11 +23,11 @@ use crate::{
     Error, Handler, Result, Settings,
     bootstrap::{Bootstrap, Role},
     channel::{Channel, FromWorker, Implements, ToWorker},
+    control::Role as Kind,
     handler, inherit,
     layout::{CONTROL_KIND, WORKER_KIND},
     settings::millis,
     watch,
-    wire::ABI,
 };
 
 /// What a worker is made of.
@@ -43,22 +43,8 @@ pub(crate) struct Parts {
 
 /// Runs a worker or task worker to its end.
 pub(crate) fn run<H: Handler>(bootstrap: Bootstrap) -> Result<()> {
-    let channel = Channel::new(inherit::take(bootstrap.channel)?);
     let implements = handler::implements::<H>();
-    let parts = check(&bootstrap, &implements).and_then(|()| attach(bootstrap, &channel));
-    let (parts, runtime) = match parts.and_then(|parts| Ok((parts, runtime()?))) {
-        Ok(ready) => ready,
-        Err(error) => {
-            let _ = channel.send(
-                &FromWorker::Failed {
-                    error: error.to_string(),
-                },
-                &[],
-            );
-            return Err(error);
-        }
-    };
-    drop(channel);
+    let (parts, runtime) = begin(bootstrap, |bootstrap| check(bootstrap, &implements))?;
     let ended = runtime.block_on(tokio::task::coop::unconstrained(serve::<H>(parts)))?;
     if ended == Ended::Orphaned {
         // Nobody is left to take an outcome. Threads that block must not hold the process.
@@ -68,6 +54,21 @@ pub(crate) fn run<H: Handler>(bootstrap: Bootstrap) -> Result<()> {
     // Neither must threads of the handler that block still.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// Makes what a worker needs, or tells the manager why that cannot be done.
+pub(super) fn begin(
+    bootstrap: Bootstrap,
+    check: impl FnOnce(&Bootstrap) -> Result,
+) -> Result<(Parts, tokio::runtime::LocalRuntime)> {
+    let channel = Channel::new(inherit::take(bootstrap.channel)?);
+    let parts = check(&bootstrap).and_then(|()| attach(bootstrap, &channel));
+    parts
+        .and_then(|parts| Ok((parts, runtime()?)))
+        .inspect_err(|error| {
+            let error = error.to_string();
+            let _ = channel.send(&FromWorker::Failed { error }, &[]);
+        })
 }
 
 /// Starts the handler and serves until the worker is retired or told to exit.
@@ -155,17 +156,10 @@ fn runtime() -> Result<tokio::runtime::LocalRuntime> {
 
 /// Whether this build can be the process that the manager wants.
 fn check(bootstrap: &Bootstrap, implements: &Implements) -> Result {
-    if bootstrap.abi != ABI {
-        return Err(Error::new(format!(
-            "this build speaks version {ABI} of the shared memory, the running server version {}: \
-             restart the server instead of reloading it",
-            bootstrap.abi
-        )));
-    }
-    let Role::Worker { task_worker, .. } = bootstrap.role else {
+    let Role::Worker { kind, .. } = bootstrap.role else {
         return Err(Error::new("the bootstrap is not that of a worker"));
     };
-    if task_worker {
+    if kind == Kind::TaskWorker {
         if !implements.task {
             return Err(Error::usage(
                 "task workers need a handler with `task`: implement `Handler::task`, or set \
@@ -185,7 +179,7 @@ fn check(bootstrap: &Bootstrap, implements: &Implements) -> Result {
 fn attach(bootstrap: Bootstrap, channel: &Channel) -> Result<Parts> {
     let Role::Worker {
         id,
-        task_worker,
+        kind,
         incarnation,
         generation,
         region,
@@ -204,7 +198,7 @@ fn attach(bootstrap: Bootstrap, channel: &Channel) -> Result<Parts> {
         .collect();
     let shared = Shared::new(
         id,
-        task_worker,
+        kind,
         incarnation,
         generation,
         bootstrap.settings,
@@ -244,7 +238,7 @@ async fn stop<H: Handler>(core: Rc<Core<H>>, stopped: Rc<std::cell::Cell<bool>>)
 }
 
 /// Reads what the manager says.
-async fn obey(
+pub(super) async fn obey(
     channel: Rc<Channel>,
     speaks: AsyncFd<OwnedFd>,
     shared: Arc<Shared>,
@@ -261,6 +255,10 @@ async fn obey(
                 shared.timers.end();
             }
             Ok(Some((ToWorker::Replaced, _))) => shared.timers.end(),
+            Ok(Some((ToWorker::Begin, _))) => orders.begin.set(true),
+            Ok(Some((ToWorker::Stop, _))) => {
+                orders.stop.send_replace(true);
+            }
             Ok(None) => orders.orphaned.set(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 ready.clear_ready();

@@ -14,6 +14,7 @@ use super::{awaited::Awaited, lane::Lane, local::Local, timer::Timers};
 use crate::{
     ConnId, SendError, Settings, WorkerId,
     conn_table::ConnTable,
+    control::Role as Kind,
     layout::{Dimensions, WorkerCounter},
     wire::{
         HEADER,
@@ -24,7 +25,7 @@ use crate::{
 /// One for each worker, behind its handles.
 pub(crate) struct Shared {
     pub(crate) id: WorkerId,
-    pub(crate) task_worker: bool,
+    pub(crate) kind: Kind,
     pub(crate) generation: u64,
     pub(crate) settings: Settings,
     /// Counters, locks and tables.
@@ -87,7 +88,7 @@ impl Shared {
     )]
     pub(crate) fn new(
         id: WorkerId,
-        task_worker: bool,
+        kind: Kind,
         incarnation: u64,
         generation: u64,
         settings: Settings,
@@ -98,7 +99,7 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Shared {
             id,
-            task_worker,
+            kind,
             generation,
             settings,
             objects,
@@ -130,6 +131,11 @@ impl Shared {
     pub(crate) fn counter(&self, counter: WorkerCounter) -> &AtomicU64 {
         self.region
             .word(self.dimensions.worker_counters() + 8 * counter as usize)
+    }
+
+    /// The word that tells the master which event of this reactor is being handled.
+    pub(crate) fn current(&self, reactor: usize) -> &AtomicU64 {
+        self.region.word(self.dimensions.current(reactor))
     }
 
     pub(crate) fn count(&self, counter: WorkerCounter) {

@@ -82,13 +82,17 @@ impl Worker {
     }
 
     /// Sends a message to another worker or task worker, whose
-    /// [`Handler::pipe_message`](crate::Handler::pipe_message) gets it.
+    /// [`Handler::pipe_message`](crate::Handler::pipe_message) gets it, or to a user process
+    /// ([`Worker::process`] says its number), whose [`Process::recv`](crate::Process::recv) does.
+    ///
+    /// It stays with the master until it is handled: if the receiver dies, its successor gets it.
+    /// While the receiver is behind by `max_parked` bytes, messages to it are dropped, logged and
+    /// counted (`dropped` in `status`).
     pub async fn pipe(&self, to: WorkerId, data: impl Into<Bytes>) -> Result {
-        let settings = self.settings();
-        let places = settings.workers + settings.task_workers;
+        let places = self.settings().places();
         if usize::from(to.0) >= places {
             return Err(Error::new(format!(
-                "there is no worker {to}: workers and task workers are 0 to {}",
+                "there is no worker {to}: workers, task workers and processes are 0 to {}",
                 places - 1
             )));
         }
@@ -101,6 +105,11 @@ impl Worker {
             .shared()
             .push(0, Command::new(header, data.into()))
             .await?)
+    }
+
+    /// The number of the user process with this name, for [`Worker::pipe`].
+    pub fn process(&self, name: &str) -> Result<WorkerId> {
+        self.settings().process(name)
     }
 
     /// The task worker wanted and the time-out, as they go into a command.

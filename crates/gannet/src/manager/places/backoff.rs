@@ -9,18 +9,38 @@ use std::{
 /// process that did not become ready, up to 300 ms for one that did: clients wait for it, and the
 /// event that kills it is given up after three times. A process that lives for 10 s makes good what
 /// was before.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct BackOff {
     /// Processes in a row that did not start, or died within [`EARLY`].
     early_deaths: u32,
     until: Option<Instant>,
+    longest_after_service: Duration,
+}
+
+impl Default for BackOff {
+    fn default() -> Self {
+        BackOff {
+            early_deaths: 0,
+            until: None,
+            longest_after_service: LONGEST_AFTER_SERVICE,
+        }
+    }
 }
 
 impl BackOff {
+    /// Of a user process: no client waits for it, and what it needs (a queue, a database) may be
+    /// away for long. It waits up to 10 s whatever it died of.
+    pub(super) fn patient() -> Self {
+        BackOff {
+            longest_after_service: LONGEST,
+            ..BackOff::default()
+        }
+    }
+
     /// A process failed that was ready for `lived`, or never.
     pub(super) fn failed(&mut self, now: Instant, lived: Option<Duration>) -> Delay {
         let longest = match lived {
-            Some(_) => LONGEST_AFTER_SERVICE,
+            Some(_) => self.longest_after_service,
             None => LONGEST,
         };
         let lived = lived.unwrap_or_default();
@@ -94,5 +114,16 @@ mod tests {
         assert_eq!(fail(Some(Duration::from_secs(10))), 0);
         assert_eq!(fail(None), 0);
         assert_eq!(fail(None), 100);
+    }
+
+    #[test]
+    fn a_user_process_that_dies_young_waits_as_long_as_one_that_does_not_start() {
+        let now = Instant::now();
+        let mut backoff = BackOff::patient();
+        let young = Some(Duration::from_millis(5));
+        let delays: Vec<_> = (0..9)
+            .map(|_| backoff.failed(now, young).0.as_millis())
+            .collect();
+        assert_eq!(delays, [0, 100, 200, 400, 800, 1600, 3200, 6400, 10_000]);
     }
 }

@@ -25,6 +25,24 @@
 //!   once, or after the back-off if the last ones died young.
 //! - A killed process is not counted on any more but stays in the books until it was reaped.
 //!
+//! # A user process
+//!
+//! Its place goes through the same states, with one more, and no two processes of it run their
+//! function at a time:
+//!
+//! ```text
+//!              Ready said            its turn               asked to stop          exits
+//!   Starting ───────────▶ Standby ────────────▶ Ready ─────────────────▶ Retiring ───────▶ gone
+//! ```
+//!
+//! - Its turn is when the server is Running, the place has no holder and none is Retiring.
+//! - A holder is asked to stop when a successor stands by, or the server stops. The place is lost
+//!   from then on: if the successor dies before its turn, another is started.
+//! - `Attach` is said at its turn, when all before it are reaped and `Dead` was said of them: what
+//!   they left, and what came meanwhile, goes to it in order.
+//! - A holder that ends by itself is followed by another, or the place has *ended*, as its policy
+//!   says. In Stopping it is never followed.
+//!
 //! # The server
 //!
 //! ```text
@@ -50,6 +68,7 @@ mod reload;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod user;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -66,7 +85,11 @@ pub(crate) use self::{
     process::{Place, Process, State, title},
     reload::RequestId,
 };
-use crate::{WorkerId, control::Reloaded};
+use crate::{
+    WorkerId,
+    control::{Reloaded, Role as Kind},
+    process::ProcessSpec,
+};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -86,10 +109,11 @@ pub(crate) struct Places {
 }
 
 /// The settings that matter here.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) workers: usize,
     pub(crate) task_workers: usize,
+    pub(crate) processes: Vec<ProcessSpec>,
     pub(crate) start_timeout: Duration,
     pub(crate) max_wait_time: Duration,
 }
@@ -166,6 +190,14 @@ pub(crate) enum Action {
     Exit {
         incarnation: u64,
     },
+    /// To the user process: its function is to run.
+    Begin {
+        incarnation: u64,
+    },
+    /// To the user process: its function is to end.
+    AskToStop {
+        incarnation: u64,
+    },
     /// SIGKILL.
     Kill(Who),
     /// Everything is ready for the first time.
@@ -196,14 +228,22 @@ enum Phase {
 impl Places {
     /// Places that are all to be filled: poll the actions.
     pub(crate) fn new(now: Instant, limits: Limits) -> Self {
-        let place = |index| Place::new(WorkerId(index as u16), index >= limits.workers);
+        let mut filled: Vec<Place> = Vec::new();
+        let id = |places: &[Place]| WorkerId(places.len() as u16);
+        for _ in 0..limits.workers {
+            filled.push(Place::new(id(&filled), Kind::Worker));
+        }
+        for _ in 0..limits.task_workers {
+            filled.push(Place::new(id(&filled), Kind::TaskWorker));
+        }
+        for spec in &limits.processes {
+            filled.push(Place::of_process(id(&filled), &spec.name, spec.restart()));
+        }
         let mut places = Places {
             limits,
             phase: Phase::Starting,
             master: Master::default(),
-            places: (0..limits.workers + limits.task_workers)
-                .map(place)
-                .collect(),
+            places: filled,
             processes: BTreeMap::new(),
             next_incarnation: 1,
             reload: None,
@@ -361,13 +401,14 @@ impl Places {
             _ => {}
         }
         self.start_master(now);
+        self.turn_processes(now);
         self.fill_places(now);
         self.step_reload(now);
     }
 
     fn all_ready(&self) -> bool {
         self.master.state() == Some(State::Ready)
-            && self.places.iter().all(|place| place.holder.is_some())
+            && self.places.iter().all(|place| self.is_filled(place))
     }
 
     fn start_master(&mut self, now: Instant) {
@@ -409,9 +450,13 @@ impl Places {
             return;
         }
         let running = matches!(self.phase, Phase::Running);
+        let stopping = self.is_stopping();
         for index in 0..self.places.len() {
             let place = &mut self.places[index];
             place.backoff.expire(now);
+            if stopping && place.kind == Kind::Process {
+                continue;
+            }
             let wanted = place.lost || (running && place.replace && place.retiring == 0);
             if wanted && place.next.is_none() && place.backoff.until().is_none() {
                 self.start_worker(now, index);
@@ -447,12 +492,17 @@ impl Places {
         if !matches!(process.state, State::Starting { .. }) || process.kill.is_some() {
             return;
         }
-        process.state = State::Ready;
-        process.ready_at = Some(now);
         let index = process.place;
         let generation = process.generation;
-
         let place = &mut self.places[index];
+        if place.kind == Kind::Process {
+            // `turn_processes` says when it begins.
+            process.state = State::Standby;
+            return;
+        }
+        process.state = State::Ready;
+        process.ready_at = Some(now);
+
         place.next = None;
         place.lost = false;
         place.replace = false;
@@ -511,7 +561,7 @@ impl Places {
             });
         }
         match process.state {
-            State::Starting { .. } => {
+            State::Starting { .. } | State::Standby => {
                 place.next = None;
                 if process.kill == Some(Kill::NotWanted) || !may_start {
                     return;
@@ -534,6 +584,10 @@ impl Places {
             State::Ready => {
                 place.holder = None;
                 place.last_exit = Some(reason.clone());
+                if place.kind == Kind::Process && (stopping || place.restart.is_over(end.clean)) {
+                    self.process_is_over(index, &title, &reason, end.clean);
+                    return;
+                }
                 if stopping && end.clean {
                     return;
                 }
@@ -546,7 +600,11 @@ impl Places {
                 if starting {
                     self.end(Err(format!("{title} ended during the start: {reason}")));
                 } else if may_start {
-                    tracing::error!("{title} ended: {reason}; its successor starts {when}");
+                    let text = format!("{title} ended: {reason}; its successor starts {when}");
+                    match end.clean {
+                        true => tracing::warn!("{text}"),
+                        false => tracing::error!("{text}"),
+                    }
                 }
             }
             State::Retiring { .. } => {

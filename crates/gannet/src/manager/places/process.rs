@@ -3,13 +3,18 @@
 use std::time::{Duration, Instant};
 
 use super::{BackOff, End};
-use crate::WorkerId;
+use crate::{WorkerId, control::Role as Kind, process::Restart};
 
 /// A worker's number and who holds it.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) id: WorkerId,
-    pub(crate) task_worker: bool,
+    pub(crate) kind: Kind,
+    /// Of a user process.
+    pub(crate) name: Option<String>,
+    pub(super) restart: Restart,
+    /// A user process that is not started again.
+    pub(super) ended: bool,
     /// The process that gets the events; by incarnation, as all here.
     pub(super) holder: Option<u64>,
     /// The process that starts in order to hold the place.
@@ -45,9 +50,15 @@ pub(crate) struct Process {
 /// See the module's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    Starting { deadline: Instant },
+    Starting {
+        deadline: Instant,
+    },
+    /// A user process that could run, and waits for its turn.
+    Standby,
     Ready,
-    Retiring { deadline: Instant },
+    Retiring {
+        deadline: Instant,
+    },
 }
 
 /// Why the manager killed a process.
@@ -83,10 +94,13 @@ struct MasterProcess {
 }
 
 impl Place {
-    pub(super) fn new(id: WorkerId, task_worker: bool) -> Self {
+    pub(super) fn new(id: WorkerId, kind: Kind) -> Self {
         Place {
             id,
-            task_worker,
+            kind,
+            name: None,
+            restart: Restart::Always,
+            ended: false,
             holder: None,
             next: None,
             retiring: 0,
@@ -99,9 +113,24 @@ impl Place {
         }
     }
 
-    /// `worker 3`, `task worker 4`.
+    /// Of a user process.
+    pub(super) fn of_process(id: WorkerId, name: &str, restart: Restart) -> Self {
+        Place {
+            name: Some(name.to_owned()),
+            restart,
+            backoff: BackOff::patient(),
+            ..Place::new(id, Kind::Process)
+        }
+    }
+
+    /// `worker 3`, `task worker 4`, `process feed`.
     pub(crate) fn title(&self) -> String {
-        title(self.id, self.task_worker)
+        title(self.id, self.kind, self.name.as_deref())
+    }
+
+    /// Whether it has ended for good.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// The process that stands for the place.
@@ -235,19 +264,21 @@ impl Master {
     }
 }
 
-/// `worker 3`, `task worker 4`.
-pub(crate) fn title(id: WorkerId, task_worker: bool) -> String {
-    format!(
-        "{} {id}",
-        if task_worker { "task worker" } else { "worker" }
-    )
+/// `worker 3`, `task worker 4`, `process feed`.
+pub(crate) fn title(id: WorkerId, kind: Kind, name: Option<&str>) -> String {
+    match (kind, name) {
+        (Kind::Worker, _) => format!("worker {id}"),
+        (Kind::TaskWorker, _) => format!("task worker {id}"),
+        (Kind::Process, Some(name)) => format!("process {name}"),
+        (Kind::Process, None) => format!("process {id}"),
+    }
 }
 
 fn deadline(state: State, kill: Option<Kill>) -> Option<Instant> {
     match state {
         _ if kill.is_some() => None,
         State::Starting { deadline } | State::Retiring { deadline } => Some(deadline),
-        State::Ready => None,
+        State::Standby | State::Ready => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Action, PARALLEL, Phase, Places};
 use crate::{
     WorkerId,
-    control::{ReloadOutcome, Reloaded, ReloadedWorker},
+    control::{ReloadOutcome, Reloaded, ReloadedWorker, Role as Kind},
 };
 
 /// Who asked for a reload and waits for its outcome.
@@ -63,6 +63,15 @@ impl Reload {
             .get_or_insert_with(|| format!("worker {worker} did not start: {reason}"));
         for step in &mut self.steps {
             if step.state == StepState::Pending {
+                step.state = StepState::Ended(ReloadOutcome::Kept);
+            }
+        }
+    }
+
+    /// The place has ended for good: its turn is over.
+    pub(super) fn skip(&mut self, place: usize) {
+        for step in &mut self.steps {
+            if step.place == place && !matches!(step.state, StepState::Ended(_)) {
                 step.state = StepState::Ended(ReloadOutcome::Kept);
             }
         }
@@ -161,7 +170,8 @@ impl Places {
     fn begin_reload(&mut self, wish: Wish) {
         let places = self.places.iter().enumerate();
         let steps: Vec<Step> = places
-            .filter(|(_, place)| place.task_worker || !wish.tasks_only)
+            .filter(|(_, place)| place.kind == Kind::TaskWorker || !wish.tasks_only)
+            .filter(|(_, place)| !place.ended)
             .map(|(index, place)| Step {
                 place: index,
                 worker: place.id,

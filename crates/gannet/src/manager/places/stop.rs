@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Kill, Phase, Places, State, Who};
+use super::{Action, Kill, Kind, Phase, Places, State, Who};
 
 impl Places {
     pub(super) fn stop(&mut self, now: Instant) {
@@ -15,10 +15,11 @@ impl Places {
                     exit_by: None,
                 };
                 self.refuse_reloads();
+                self.stop_processes(now);
                 let needless: Vec<u64> = self
                     .places
                     .iter()
-                    .filter(|place| place.holder.is_some())
+                    .filter(|place| place.holder.is_some() || place.kind == Kind::Process)
                     .filter_map(|place| place.next)
                     .collect();
                 for incarnation in needless {

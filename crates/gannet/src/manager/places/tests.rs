@@ -1,5 +1,7 @@
 //! The manager's decisions, played through with a clock that the test moves.
 
+mod user;
+
 use super::{Action::*, *};
 use crate::control::ReloadOutcome::{Failed, Kept, Replaced};
 
@@ -12,9 +14,14 @@ struct Kit {
 impl Kit {
     /// Nothing was done yet.
     fn new(workers: usize, task_workers: usize) -> Self {
+        Kit::with(workers, task_workers, Vec::new())
+    }
+
+    fn with(workers: usize, task_workers: usize, processes: Vec<ProcessSpec>) -> Self {
         let limits = Limits {
             workers,
             task_workers,
+            processes,
             start_timeout: Duration::from_secs(10),
             max_wait_time: Duration::from_secs(30),
         };

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::Script;
 use crate::{
     ConnId, Error, Handler, Result, Task, Worker, WorkerId,
+    control::Role as Kind,
     wire::{
         HEADER,
         command::{self, CommandKind},
@@ -71,7 +72,7 @@ fn task(pair: &mut Pair, id: u64, data: &[u8]) -> u64 {
 #[test]
 fn a_task_ends_in_one_record_whatever_its_outcome() {
     let mut pair = Pair::with::<Doubles>(Options {
-        task_worker: true,
+        kind: Kind::TaskWorker,
         ..Options::default()
     });
     let cases = [
@@ -100,7 +101,7 @@ fn a_task_ends_in_one_record_whatever_its_outcome() {
 #[test]
 fn a_task_that_blocks_is_heard_meanwhile() {
     let mut pair = Pair::with::<Keeps>(Options {
-        task_worker: true,
+        kind: Kind::TaskWorker,
         ..Options::default()
     });
     task(&mut pair, 1, b"block");

@@ -267,7 +267,7 @@ fn paused(test: impl AsyncFnOnce(Worker)) {
     let region = Region::create("worker", WORKER_KIND, dimensions.worker_len()).unwrap();
     let shared: Arc<Shared> = Shared::new(
         WorkerId(0),
-        false,
+        crate::control::Role::Worker,
         INCARNATION,
         0,
         Settings::default(),

@@ -1,0 +1,172 @@
+//! A user process from start to end.
+//!
+//! It attaches to its rings as a worker does and says `ready`; then it *stands by*. Its function is
+//! called at `begin`: when the server runs, and its predecessor, if there was one, is gone. So no two
+//! processes ever run the function at a time. The engine's loop runs beside the function; messages
+//! go to the mailbox, and an event is finished when the function has dropped its message.
+//!
+//! The process ends when the function does: with exit code 0 if that returned `Ok`, else with 1,
+//! after it has told the manager why.
+
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    Worker,
+    dispatch::{Dispatcher, panic_text},
+    engine::{Ended, Engine, Orders},
+    handle::Job,
+    local::Local,
+    run::{Parts, begin, obey},
+};
+use crate::{
+    Error, Result, TaskError, WorkerId,
+    bootstrap::Bootstrap,
+    channel::{FromWorker, Implements},
+    process::{Mail, Mailbox, Process, ProcessFn},
+    settings::millis,
+    watch,
+    wire::event::{EventKind, FAILED, REDELIVERED},
+};
+
+/// Runs a user process to its end. `function`: none if this build does not know the process.
+pub(crate) fn run(bootstrap: Bootstrap, name: &str, function: Option<ProcessFn>) -> Result {
+    let unknown = || {
+        Error::new(format!(
+            "this build of the program has no process `{name}`: stop and start the server to change \
+             which processes it has"
+        ))
+    };
+    let (parts, runtime) = begin(bootstrap, |_| match function {
+        Some(_) => Ok(()),
+        None => Err(unknown()),
+    })?;
+    let function = function.ok_or_else(unknown)?;
+    let serve = serve(parts, name, function);
+    let result = runtime.block_on(tokio::task::coop::unconstrained(serve));
+    // Threads of the function that block still must not hold the process.
+    runtime.shutdown_background();
+    result
+}
+
+pub(crate) async fn serve(parts: Parts, name: &str, function: ProcessFn) -> Result {
+    let Parts {
+        shared,
+        control,
+        reactor_bells,
+        bell,
+        channel,
+    } = parts;
+    let local = Local::new(shared.clone(), &control, reactor_bells);
+    let _installed = local.install();
+    let channel = Rc::new(channel);
+    let speaks = watch::readable(&*channel)?;
+    let mailbox = Arc::new(Mailbox::default());
+    let dispatcher = {
+        let mailbox = mailbox.clone();
+        Dispatcher::new(local.clone(), move |job| receive(mailbox.clone(), job))
+    };
+    let orders = Rc::new(Orders::default());
+    let mut engine = Engine::new(local, dispatcher, orders.clone(), bell, 0)?;
+    let obey = obey(channel.clone(), speaks, shared.clone(), orders.clone());
+    tokio::task::spawn_local(obey);
+    let implements = Implements::default();
+    channel.send(&FromWorker::Ready { implements }, &[])?;
+
+    let begins = |orders: &Orders| orders.begin.get() || orders.exit.get();
+    let mut ended = engine.run(|_| begins(&orders), None).await;
+    if ended == Ended::Over && orders.begin.get() {
+        let worker = Worker::new(shared.clone());
+        let process = Process::new(worker, name, mailbox.clone(), orders.stop.subscribe());
+        tokio::task::spawn_local(close_at_stop(process.clone(), mailbox.clone()));
+        let result = Rc::new(Cell::new(None));
+        let over = Rc::new(Cell::new(false));
+        let (slot, done, wake) = (result.clone(), over.clone(), shared.clone());
+        tokio::task::spawn_local(async move {
+            slot.set(Some(call(function, process).await));
+            done.set(true);
+            wake.wake.notify_one();
+        });
+        let exits = |engine: &Engine<_, _>| over.get() || engine.is_told_to_exit();
+        ended = engine.run(exits, None).await;
+        if ended == Ended::Over && !over.get() {
+            // The master has gone home: nobody will answer what the function still asks.
+            orders.stop.send_replace(true);
+            (0..shared.dimensions.reactors).for_each(|reactor| shared.awaited.lose(reactor));
+            ended = engine.run(|_| over.get(), None).await;
+        }
+        if ended == Ended::Over {
+            // What it has sent and finished is to be known before it is gone.
+            let patience = Instant::now() + millis(shared.settings.max_wait_time_ms);
+            let settled = |engine: &Engine<_, _>| mailbox.is_settled() && engine.is_settled();
+            ended = engine.run(settled, Some(patience)).await;
+            if let Some(Err(error)) = result.take() {
+                let failed = FromWorker::Failed {
+                    error: error.to_string(),
+                };
+                let _ = channel.send(&failed, &[]);
+                return Err(error.context(format!("process {name}")));
+            }
+        }
+    }
+    if ended == Ended::Orphaned {
+        // Nobody is left to take an outcome. Threads that block must not hold the process.
+        tracing::error!("the manager is gone");
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+/// An event of a process, from its arrival until it is done.
+async fn receive(mailbox: Arc<Mailbox>, job: Job) -> Result {
+    match job.header.kind {
+        EventKind::Pipe => {
+            let mail = Mail {
+                from: WorkerId(job.header.origin),
+                data: job.payload,
+                redelivered: job.header.has(REDELIVERED),
+                reactor: job.reactor,
+                seq: job.header.seq,
+            };
+            mailbox.deliver(mail).await;
+            mailbox.told();
+        }
+        EventKind::Finish if job.header.has(FAILED) => {
+            let error = TaskError::from_payload(&job.payload, u16::MAX);
+            tracing::warn!(task = job.header.aux, %error, "a detached task failed");
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Runs the function; a panic is an error.
+async fn call(function: ProcessFn, process: Process) -> Result {
+    let began = catch_unwind(AssertUnwindSafe(|| function(process)));
+    let mut running = pin!(began.map_err(|panic| panicked(&*panic))?);
+    poll_fn(
+        |cx| match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
+            Ok(polled) => polled,
+            Err(panic) => Poll::Ready(Err(panicked(&*panic))),
+        },
+    )
+    .await
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    Error::new(format!("panic: {}", panic_text(panic)))
+}
+
+async fn close_at_stop(process: Process, mailbox: Arc<Mailbox>) {
+    process.stopping().await;
+    mailbox.close();
+}
