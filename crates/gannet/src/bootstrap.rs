@@ -4,13 +4,22 @@
 //! descriptor: a sealed memfd with a [`Bootstrap`] as JSON. `Server::run` looks for it first and
 //! becomes what it says. The settings in it are final: a child reads no file and no flag.
 
-use std::os::fd::RawFd;
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::{
+        fd::{OwnedFd, RawFd},
+        unix::fs::FileExt,
+    },
+};
 
+use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     control::Role as Kind,
     id::WorkerId,
+    inherit,
     layout::Dimensions,
     objects::{Declared, Handed},
     settings::Settings,
@@ -18,6 +27,8 @@ use crate::{
 
 /// Environment variable with the number of the bootstrap descriptor.
 pub(crate) const ENV: &str = "GANNET_BOOTSTRAP";
+/// Name of the memfd.
+pub(crate) const MEMFD: &str = "gannet-bootstrap";
 
 /// All that a child needs to begin.
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,4 +74,31 @@ pub(crate) enum Role {
         /// The worker's eventfd.
         bell: RawFd,
     },
+}
+
+/// A memfd of this name, with these bytes, that nobody can change.
+pub(crate) fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(rustix::fs::memfd_create(name, flags)?);
+    file.write_all(bytes)?;
+    rustix::fs::fcntl_add_seals(
+        &file,
+        SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL,
+    )?;
+    Ok(file.into())
+}
+
+/// The bytes of the memfd of this name whose number stands in the environment variable. `None` if
+/// there is none: a program that was started by a child may have inherited the variable, but not the
+/// descriptor.
+pub(crate) fn inherited(variable: &str, name: &str) -> Option<Vec<u8>> {
+    let fd = std::env::var(variable).ok()?.parse().ok()?;
+    let path = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+    if !path.to_string_lossy().contains(name) {
+        return None;
+    }
+    let file = File::from(inherit::take(fd).ok()?);
+    let mut bytes = vec![0; file.metadata().ok()?.len() as usize];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    Some(bytes)
 }

@@ -79,6 +79,7 @@ pub use crate::{
     id::{ConnId, TaskId, WorkerId},
     message::{Accept, Handshake, Message},
     objects::{ObjectKind, Shared, SharedError},
+    pool::{Child, Pool, PoolEvent, PoolOptions, PoolSender},
     process::{Output, Process, ProcessMessage, ProcessOptions, Restart},
     send::SendError,
     server::{DispatchFn, DispatchRequest, Server},
@@ -89,6 +90,7 @@ pub use crate::{
     worker::{Missed, Timer, TimerOptions, Worker},
 };
 
+mod backoff;
 mod body;
 mod bootstrap;
 mod channel;
@@ -102,11 +104,13 @@ mod handler;
 mod id;
 mod inherit;
 mod layout;
+mod lines;
 mod logging;
 mod manager;
 mod master;
 mod message;
 mod objects;
+mod pool;
 mod process;
 mod send;
 mod server;

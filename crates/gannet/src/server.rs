@@ -1,10 +1,8 @@
 //! A server: what `main` puts together, and what it becomes.
 
 use std::{
-    fs::File,
     io::{self, Write},
     net::SocketAddr,
-    os::unix::fs::FileExt,
     path::PathBuf,
     rc::Rc,
     sync::Arc,
@@ -477,14 +475,7 @@ fn read_bootstrap() -> Option<Result<Bootstrap>> {
         channel: i32,
     }
 
-    let fd = std::env::var(bootstrap::ENV).ok()?.parse().ok()?;
-    let name = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
-    if !name.to_string_lossy().contains("gannet-bootstrap") {
-        return None;
-    }
-    let file = File::from(inherit::take(fd).ok()?);
-    let mut bytes = vec![0; file.metadata().ok()?.len() as usize];
-    file.read_exact_at(&mut bytes, 0).ok()?;
+    let bytes = bootstrap::inherited(bootstrap::ENV, bootstrap::MEMFD)?;
     let core: Core = serde_json::from_slice(&bytes).ok()?;
     if std::os::unix::process::parent_id() != core.manager_pid {
         return None;

@@ -21,6 +21,7 @@ mod http;
 mod idle;
 mod limits;
 mod master;
+mod pool;
 mod processes;
 mod redelivery;
 mod reload;

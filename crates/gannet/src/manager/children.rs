@@ -256,6 +256,16 @@ fn key(who: Who) -> u64 {
 }
 
 fn end(pid: u32, status: ExitStatus) -> End {
+    let (clean, how) = how_it_ended(status);
+    End {
+        pid: Some(pid),
+        clean,
+        how,
+    }
+}
+
+/// Whether a process ended well, and how: `exit code 101`, `signal 9 (SIGKILL)`.
+pub(crate) fn how_it_ended(status: ExitStatus) -> (bool, String) {
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => match signal_name(signal) {
@@ -264,11 +274,7 @@ fn end(pid: u32, status: ExitStatus) -> End {
         },
         (None, None) => status.to_string(),
     };
-    End {
-        pid: Some(pid),
-        clean: status.success(),
-        how,
-    }
+    (status.success(), how)
 }
 
 /// Of the signals that processes die of.

@@ -45,13 +45,14 @@ mod spawn;
 
 use std::{net::SocketAddr, path::PathBuf};
 
+pub(crate) use self::{
+    children::how_it_ended,
+    places::title,
+    program::{ENV as TITLED_ENV, Program},
+};
 use self::{
     control::ControlSocket, event_loop::Manager, listeners::Listeners, pid_file::PidFile,
     spawn::Spawner,
-};
-pub(crate) use self::{
-    places::title,
-    program::{ENV as TITLED_ENV, Program},
 };
 use crate::{Result, Settings, Shared, server::ReadyFn, settings, sys::SignalFd};
 

@@ -2,7 +2,7 @@
 //!
 //! Each redirected output is a pipe whose reading end is here. It is read without waiting, cut into
 //! lines, and each line goes into the log or, through the master, to a place. Bounds: a line has at
-//! most [`LINE`] bytes, longer ones are cut; each output has [`RATE`] bytes a second, saved up for at
+//! most [`LINE`](crate::lines::LINE) bytes, longer ones are cut; each output has [`RATE`] bytes a second, saved up for at
 //! most one; nothing is read for a place while the master has no room. Then the pipe fills, and who
 //! writes to it waits. An output is done at its end of file, or when its process was reaped and the
 //! pipe is empty (a program that the process left behind may hold it open).
@@ -19,7 +19,7 @@ use rustix::{
     io::{Errno, ioctl_fionbio, read},
 };
 
-use crate::WorkerId;
+use crate::{WorkerId, lines::Lines};
 
 /// The redirected outputs that are open.
 #[derive(Debug, Default)]
@@ -44,8 +44,7 @@ pub(super) struct Route {
 struct Source {
     pipe: OwnedFd,
     route: Route,
-    /// A line that has no end yet.
-    line: Vec<u8>,
+    lines: Lines,
     /// There may be something to read.
     ready: bool,
     /// Its process was reaped.
@@ -76,7 +75,7 @@ impl Outputs {
         let source = Source {
             pipe,
             route,
-            line: Vec::new(),
+            lines: Lines::default(),
             ready: true,
             left: false,
             budget: Budget {
@@ -131,7 +130,8 @@ impl Outputs {
                     Ok(0) => return source.end(&mut deliver),
                     Ok(len) => {
                         source.budget.bytes -= len;
-                        source.feed(&buffer[..len], &mut deliver);
+                        let Source { lines, route, .. } = source;
+                        lines.feed(&buffer[..len], |line| deliver(route, line));
                     }
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) if !source.left => source.ready = false,
@@ -160,33 +160,9 @@ impl Outputs {
 }
 
 impl Source {
-    fn feed(&mut self, mut bytes: &[u8], deliver: &mut impl FnMut(&Route, &[u8])) {
-        while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
-            self.extend(&bytes[..end], deliver);
-            deliver(&self.route, &self.line);
-            self.line.clear();
-            bytes = &bytes[end + 1..];
-        }
-        self.extend(bytes, deliver);
-    }
-
-    /// Adds to the line that has begun; what is too long is delivered in pieces.
-    fn extend(&mut self, mut bytes: &[u8], deliver: &mut impl FnMut(&Route, &[u8])) {
-        while self.line.len() + bytes.len() > LINE {
-            let (piece, rest) = bytes.split_at(LINE - self.line.len());
-            self.line.extend_from_slice(piece);
-            deliver(&self.route, &self.line);
-            self.line.clear();
-            bytes = rest;
-        }
-        self.line.extend_from_slice(bytes);
-    }
-
     /// Hands out what is left; `false`, for it is to be dropped.
     fn end(&mut self, deliver: &mut impl FnMut(&Route, &[u8])) -> bool {
-        if !self.line.is_empty() {
-            deliver(&self.route, &self.line);
-        }
+        self.lines.finish(|line| deliver(&self.route, line));
         false
     }
 }
@@ -205,8 +181,6 @@ impl Budget {
     }
 }
 
-/// Longest line, in bytes.
-const LINE: usize = 8 << 10;
 /// Bytes of one output in a second.
 const RATE: usize = 256 << 10;
 /// Bytes read at once, and how often before others have their turn.
@@ -273,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_whole_however_they_are_written() {
+    fn lines_come_as_they_are_written_and_the_last_at_the_end() {
         let mut kit = Kit::new(None);
         kit.write(b"one\ntw");
         assert_eq!(kit.lines(true), ["one"]);
@@ -283,15 +257,6 @@ mod tests {
         kit.outputs.is_ready(1);
         assert_eq!(kit.lines(true), ["three"]);
         assert!(kit.outputs.by_number.is_empty());
-    }
-
-    #[test]
-    fn a_line_too_long_comes_in_pieces() {
-        let mut kit = Kit::new(None);
-        kit.write(&[b'x'; LINE + 5]);
-        kit.write(b"\n");
-        let lengths: Vec<_> = kit.lines(true).iter().map(String::len).collect();
-        assert_eq!(lengths, [LINE, 5]);
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! Starting a child.
 
 use std::{
-    fs::File,
-    io::{self, Write},
+    io,
     os::{
         fd::{AsRawFd, OwnedFd, RawFd},
         unix::process::CommandExt,
@@ -14,7 +13,6 @@ use std::{
 use gannet_shm::Region;
 use rustix::{
     event::EventfdFlags,
-    fs::{MemfdFlags, SealFlags},
     process::{Pid, PidfdFlags},
 };
 
@@ -94,7 +92,7 @@ impl Spawner {
             declared: Declared::default(),
             role,
         };
-        let bootstrap = sealed(&serde_json::to_vec(&bootstrap)?)?;
+        let bootstrap = bootstrap::sealed(bootstrap::MEMFD, &serde_json::to_vec(&bootstrap)?)?;
         inherit.push(bootstrap.as_raw_fd());
 
         let mut command = Command::new(&self.program.path);
@@ -132,16 +130,4 @@ pub(super) fn eventfd() -> io::Result<OwnedFd> {
         0,
         EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
     )?)
-}
-
-/// A memfd with these bytes that nobody can change.
-fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut file = File::from(rustix::fs::memfd_create("gannet-bootstrap", flags)?);
-    file.write_all(bytes)?;
-    rustix::fs::fcntl_add_seals(
-        &file,
-        SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL,
-    )?;
-    Ok(file.into())
 }

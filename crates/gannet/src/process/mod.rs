@@ -20,7 +20,7 @@ pub use self::{
 };
 pub(crate) use self::{
     mailbox::{Mail, Mailbox},
-    options::{ProcessSpec, check, target},
+    options::{ProcessSpec, check, check_name, target},
 };
 use crate::{Result, Worker};
 

@@ -62,7 +62,6 @@
 //! more is started for it, those that are Ready stay. A reload during a reload is kept and merged
 //! with others, and begins when the first has ended.
 
-mod backoff;
 mod process;
 mod reload;
 mod stop;
@@ -76,7 +75,6 @@ use std::{
 };
 
 use self::{
-    backoff::BackOff,
     process::{Kill, Master},
     reload::Reload,
     stop::GRACE,

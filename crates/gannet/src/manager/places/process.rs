@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{BackOff, End};
-use crate::{WorkerId, control::Role as Kind, process::Restart};
+use super::End;
+use crate::{WorkerId, backoff::BackOff, control::Role as Kind, process::Restart};
 
 /// A worker's number and who holds it.
 #[derive(Debug)]

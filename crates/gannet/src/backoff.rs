@@ -30,7 +30,7 @@ impl Default for BackOff {
 impl BackOff {
     /// Of a user process: no client waits for it, and what it needs (a queue, a database) may be
     /// away for long. It waits up to 10 s whatever it died of.
-    pub(super) fn patient() -> Self {
+    pub(crate) fn patient() -> Self {
         BackOff {
             longest_after_service: LONGEST,
             ..BackOff::default()
@@ -38,7 +38,7 @@ impl BackOff {
     }
 
     /// A process failed that was ready for `lived`, or never.
-    pub(super) fn failed(&mut self, now: Instant, lived: Option<Duration>) -> Delay {
+    pub(crate) fn failed(&mut self, now: Instant, lived: Option<Duration>) -> Delay {
         let longest = match lived {
             Some(_) => self.longest_after_service,
             None => LONGEST,
@@ -59,24 +59,30 @@ impl BackOff {
     }
 
     /// A process is started: there is nothing to wait for.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.until = None;
     }
 
     /// Forgets a delay that is over.
-    pub(super) fn expire(&mut self, now: Instant) {
+    pub(crate) fn expire(&mut self, now: Instant) {
         self.until.take_if(|until| *until <= now);
     }
 
     /// When the delay is over; `None` if nothing is to be waited for.
-    pub(super) fn until(&self) -> Option<Instant> {
+    pub(crate) fn until(&self) -> Option<Instant> {
         self.until
     }
 }
 
 /// How long the next try is delayed: `at once`, `in 100ms`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Delay(Duration);
+pub(crate) struct Delay(Duration);
+
+impl Delay {
+    pub(crate) fn duration(self) -> Duration {
+        self.0
+    }
+}
 
 impl fmt::Display for Delay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
