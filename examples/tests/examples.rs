@@ -197,6 +197,24 @@ fn table_counts_in_one_table_whichever_worker_it_is() {
     server.stop();
 }
 
+#[test]
+fn processes_shows_children_output_and_events() {
+    let output = Command::new(path("processes")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let out = String::from_utf8(output.stdout).unwrap();
+    let has = |text: &str| assert!(out.contains(text), "{text:?} in {out}");
+    for child in 0..8 {
+        has(&format!("child {child} (process "));
+        has(&format!("child {child} has ended: exit code 0"));
+    }
+    has("counted 1229 primes below 10000");
+    has("the speaker wrote: this line was printed by process ");
+    has("the clock's socket says: ");
+    has("the clock says: you said hello");
+    has("the clock says: tick 3");
+    assert!(out.ends_with("all children have ended\n"), "{out}");
+}
+
 fn example(name: &str) -> Spec {
     Spec::new(path(name))
 }

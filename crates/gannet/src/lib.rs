@@ -45,6 +45,8 @@
 //! - [`Counter`], [`Lock`], [`Table`]: memory that all processes share, found by name. The rows of a
 //!   table are structs with `#[derive(Row)]`; the rest of it is in [`table`].
 //! - [`Timer`], [`TimerOptions`]: what is to be done later, or again and again.
+//! - [`Process`], [`ProcessOptions`]: processes of the server's own. [`Pool`], [`Child`]: processes
+//!   without a server.
 //! - [`control`]: steering a running server from another program.
 //!
 //! # Layout
@@ -54,13 +56,16 @@
 //! | `server`, `cli` | the program: settings from all sides, the command line, the role of a process |
 //! | `manager` | the process that supervises; `manager/places` decides, without I/O |
 //! | `master` | the process that owns the sockets: reactors, ledger, topics, task queue |
-//! | `worker` | the process that runs the handler |
+//! | `worker` | the process that runs the handler, or a user process |
+//! | `process` | what is said of a user process, and what its function has |
+//! | `pool` | child processes without a server |
 //! | `bootstrap`, `channel` | what the manager tells a process at its start, and later |
 //! | `wire`, `layout`, `conn_table` | what reactors and workers tell each other in shared memory |
 //! | `handler`, `conn`, `message`, `body`, `task` and others | what handlers see |
 //! | `objects` | counters, locks and tables by name |
 //! | `table` | tables, and the derive of their rows |
 //! | `settings`, `control`, `logging` | settings, control socket, log |
+//! | `backoff`, `lines` | delays between tries; cutting output into lines |
 //! | `sys`, `inherit`, `watch` | system calls that have no safe interface elsewhere |
 //!
 //! `docs/internals/` says what cannot be seen in one file.
@@ -134,4 +139,6 @@ mod documents {
 
     #[doc = include_str!("../../../docs/table.md")]
     struct Tables;
+    #[doc = include_str!("../../../docs/processes.md")]
+    struct Processes;
 }

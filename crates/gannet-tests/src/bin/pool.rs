@@ -1,6 +1,8 @@
 //! A program with a pool of children. Its argument says what is to happen; it prints what did.
+// A test program fails by panicking.
+#![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, io::Write, process, time::Duration};
+use std::{collections::BTreeMap, io::Write, path::PathBuf, process, time::Duration};
 
 use gannet::{Child, Pool, PoolEvent, PoolOptions, Restart, Result};
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,8 @@ enum Request {
     Sleep(u64),
     Deaf,
     Lingers,
+    /// Reads nothing before this file is there.
+    Until(PathBuf),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,6 +104,12 @@ async fn obey(child: Child<Request, Reply>) -> Result {
             Request::Sleep(ms) => {
                 tokio::time::sleep(Duration::from_millis(ms)).await;
                 "slept".to_owned()
+            }
+            Request::Until(file) => {
+                while !file.exists() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                "went on".to_owned()
             }
             Request::Deaf => std::future::pending().await,
             Request::Lingers => {
@@ -204,7 +214,9 @@ fn policies(pool: PoolOptions<Request, Reply>) -> Result {
 /// A child that does not read.
 fn back_pressure(pool: PoolOptions<Request, Reply>) -> Result {
     let mut pool = pool.queue(4).max_message(200_000).start()?;
-    pool.send_blocking(0, &Request::Sleep(1_000))?;
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("go on");
+    pool.send_blocking(0, &Request::Until(file.clone()))?;
     let message = || Request::Echo("x".repeat(100_000));
     let (mut sent, mut refused) = (0, 0);
     while refused < 200 {
@@ -223,6 +235,7 @@ fn back_pressure(pool: PoolOptions<Request, Reply>) -> Result {
     // Another child has room.
     pool.send_blocking(1, &Request::Echo("unharmed".to_owned()))?;
     say(&next(&mut pool)?);
+    std::fs::write(file, "")?;
     say(&next(&mut pool)?);
     for _ in 0..sent {
         next(&mut pool)?;
