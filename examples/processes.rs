@@ -33,7 +33,11 @@ fn main() -> Result {
 /// A child: takes numbers, gives back how many primes there are below each.
 async fn count_primes(child: Child<u64, (u32, u64)>) -> Result {
     while let Some(below) = child.recv().await? {
-        let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+        let is_prime = |n: &u64| {
+            (2..)
+                .take_while(|d| d * d <= *n)
+                .all(|d| !n.is_multiple_of(d))
+        };
         let count = (2..below).filter(is_prime).count() as u64;
         child.send(&(std::process::id(), count)).await?;
     }
