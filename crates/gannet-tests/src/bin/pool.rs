@@ -88,9 +88,10 @@ async fn obey(child: Child<Request, Reply>) -> Result {
                 let message = Reply::Text("f".repeat(size));
                 let mut sent = 0;
                 let patience = Duration::from_millis(500);
-                while tokio::time::timeout(patience, child.send(&message))
-                    .await
-                    .is_ok()
+                while sent < BOUND
+                    && tokio::time::timeout(patience, child.send(&message))
+                        .await
+                        .is_ok()
                 {
                     sent += 1;
                 }
@@ -219,7 +220,7 @@ fn back_pressure(pool: PoolOptions<Request, Reply>) -> Result {
     pool.send_blocking(0, &Request::Until(file.clone()))?;
     let message = || Request::Echo("x".repeat(100_000));
     let (mut sent, mut refused) = (0, 0);
-    while refused < 200 {
+    while refused < 200 && sent < BOUND {
         match pool.try_send(0, &message())? {
             true => {
                 sent += 1;
@@ -322,7 +323,14 @@ fn wait(pool: PoolOptions<Request, Reply>) -> Result {
     let mut pool = pool.start()?;
     for child in 0..2 {
         pool.send_blocking(child, &Request::Pid)?;
-        say(&next(&mut pool)?);
+        let pid = next(&mut pool)?;
+        // From then on it does not read: the end of the stream is nothing to it.
+        pool.send_blocking(child, &Request::Lingers)?;
+        next(&mut pool)?;
+        say(&pid);
     }
     next(&mut pool).map(drop)
 }
+
+/// Messages that are sent at most where it should not come to that.
+const BOUND: usize = 1_000;

@@ -359,6 +359,27 @@ fn output_goes_to_another_process_or_to_a_worker() {
 }
 
 #[test]
+fn restarts_leave_no_descriptor_in_the_manager() {
+    let server = with("agent always log;listener always to agent").start();
+    let mut client = server.websocket();
+    let count = || process::descriptors(server.manager()).len();
+    let round = |client: &mut WebSocket| {
+        for name in ["agent", "listener"] {
+            assert_eq!(tell(client, name, "abort-once x"), "survived x");
+        }
+        server.reload();
+        assert_eq!(tell(client, "agent", "print x"), "printed");
+    };
+    round(&mut client);
+    let before = count();
+    for _ in 0..3 {
+        round(&mut client);
+    }
+    wait_until("as many descriptors as before", || count() == before);
+    server.stop();
+}
+
+#[test]
 fn processes_die_with_the_manager() {
     let mut server = with("agent always log").start();
     let mut client = server.websocket();
