@@ -268,6 +268,29 @@ fn stop_waits_for_a_process_and_then_kills_it() {
 }
 
 #[test]
+fn stop_does_not_wait_for_messages_that_nobody_will_handle() {
+    let mut server = with("agent never inherit").start();
+    let mut client = server.websocket();
+    client.send("tell agent return");
+    wait_until("its end", || {
+        server.process_status("agent")["state"] == "ended"
+    });
+    for n in 0..3 {
+        client.send(format!("tell agent echo {n}"));
+    }
+    assert_eq!(client.ask("echo sent"), "sent");
+    drop(client);
+    let begin = std::time::Instant::now();
+    server.signal(Signal::TERM);
+    server.expect_exit(0);
+    assert!(
+        begin.elapsed().as_secs() < 20,
+        "it waited for max_wait_time_ms"
+    );
+    server.expect_log("3 messages to the process agent were not handled");
+}
+
+#[test]
 fn reload_kills_a_process_that_does_not_end() {
     let server = with("agent always inherit")
         .set("max_wait_time_ms", 500)
