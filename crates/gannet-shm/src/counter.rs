@@ -30,7 +30,7 @@ use crate::watch::Watch;
 /// task workers and other threads that may sleep.
 ///
 /// Who waits sees *a* value that it waited for, not each: two changes that come close together
-/// may be seen as one. A wake-up takes some 50 µs; if the process that made the change is killed
+/// may be seen as one. A wake-up takes 10 to 50 µs; if the process that made the change is killed
 /// in the middle of it, up to a second.
 #[derive(Clone, Debug)]
 pub struct Counter {

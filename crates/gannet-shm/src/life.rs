@@ -38,6 +38,8 @@ pub struct Life {
     region: Arc<Region>,
     file: OwnedFd,
     number: u64,
+    /// Asking the system each time would cost more than a lock.
+    pid: u32,
 }
 
 impl Life {
@@ -67,6 +69,7 @@ impl Life {
             region,
             file,
             number,
+            pid: std::process::id(),
         }))
     }
 
@@ -80,6 +83,10 @@ impl Life {
         number != self.number
             && control(&self.file, libc::F_OFD_GETLK, number)
                 .is_ok_and(|found| found == libc::F_UNLCK)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
     }
 
     pub(crate) fn region(&self) -> &Arc<Region> {

@@ -60,9 +60,14 @@ use crate::watch::Watch;
 /// await, it would stop them from ever letting go.
 ///
 /// Nobody is first in line: who asks at the right moment gets it. If nobody waits, taking and letting
-/// go cost some tens of nanoseconds.
+/// go cost less than 100 ns.
 #[derive(Clone, Debug)]
 pub struct Lock {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     word: LockWord,
     life: Arc<Life>,
     watch: Arc<Watch>,
@@ -107,15 +112,16 @@ impl Lock {
             let free = move || word.holder().is_none_or(|holder| life.is_over(holder));
             Watch::new(sleepers, Self::PATIENCE, free)
         };
-        Lock { word, life, watch }
+        Lock {
+            inner: Arc::new(Inner { word, life, watch }),
+        }
     }
 
     /// Takes the lock if it is free or its holder has died. `None`: it is held.
     pub fn try_lock(&self) -> Option<LockGuard> {
-        let taken = self
-            .word
-            .try_take(self.life.number(), |holder| self.life.is_over(holder))?;
-        self.word.set_pid(std::process::id());
+        let Inner { word, life, .. } = &*self.inner;
+        let taken = word.try_take(life.number(), |holder| life.is_over(holder))?;
+        word.set_pid(life.pid());
         Some(LockGuard {
             lock: self.clone(),
             owner_died: taken.owner_died,
@@ -126,7 +132,7 @@ impl Lock {
     /// Waits until the lock is free, or its holder has died, and takes it. To wait for a limited
     /// time, drop the future: `tokio::time::timeout(limit, lock.lock())`.
     pub async fn lock(&self) -> LockGuard {
-        self.watch.until(|| self.try_lock()).await
+        self.inner.watch.until(|| self.try_lock()).await
     }
 
     /// As [`lock`](Lock::lock), but blocks the thread.
@@ -145,21 +151,20 @@ impl Lock {
 
     /// The process that has it, by its process id. It may be another by the time that this returns.
     pub fn holder(&self) -> Option<u32> {
-        self.word
-            .holder()
-            .filter(|holder| !self.life.is_over(*holder))
-            .map(|_| self.word.pid())
+        let Inner { word, life, .. } = &*self.inner;
+        word.holder()
+            .filter(|holder| !life.is_over(*holder))
+            .map(|_| word.pid())
     }
 
     /// How many owners have died, or panicked, with it; seen when the next one takes it.
     pub fn deaths(&self) -> u64 {
-        self.word.deaths()
+        self.inner.word.deaths()
     }
 
     fn blocking_wait(&self, timeout: Option<Duration>) -> Option<LockGuard> {
-        self.word
-            .sleepers
-            .blocking_until(|| self.try_lock(), timeout, Self::PATIENCE)
+        let sleepers = &self.inner.word.sleepers;
+        sleepers.blocking_until(|| self.try_lock(), timeout, Self::PATIENCE)
     }
 }
 
@@ -175,9 +180,9 @@ impl LockGuard {
 impl Drop for LockGuard {
     fn drop(&mut self) {
         if thread::panicking() && !self.panicking {
-            self.lock.word.abandon();
+            self.lock.inner.word.abandon();
         }
-        self.lock.word.release();
+        self.lock.inner.word.release();
     }
 }
 
@@ -313,7 +318,10 @@ mod tests {
 
     /// As if the process had died with it.
     fn die_with(lock: Lock) {
-        let taken = lock.word.try_take(lock.life.number(), |_| false);
+        let taken = lock
+            .inner
+            .word
+            .try_take(lock.inner.life.number(), |_| false);
         assert!(taken.is_some());
     }
 

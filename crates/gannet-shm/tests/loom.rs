@@ -18,8 +18,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use gannet_shm::{Bell, Consumer, Doorbell, Memory, Position, Producer, RingSpec, Slots, Word};
 use loom::cell::UnsafeCell;
 use loom::sync::Notify;
-use loom::sync::atomic::AtomicU64;
 use loom::thread;
+
+mod model;
+
+use model::ModelWord;
 
 #[test]
 fn no_wake_up_is_lost() {
@@ -369,8 +372,6 @@ unsafe impl Send for Model {}
 // SAFETY: as above.
 unsafe impl Sync for Model {}
 
-struct ModelWord(AtomicU64);
-
 impl Model {
     fn new(rings: &[RingSpec], words: &[usize]) -> Arc<Model> {
         let cursors = rings
@@ -383,7 +384,7 @@ impl Model {
             .max();
         Arc::new(Model {
             words: offsets
-                .map(|offset| (offset, ModelWord(AtomicU64::new(0))))
+                .map(|offset| (offset, ModelWord::default()))
                 .collect(),
             cells: (0..bytes.unwrap_or(0) / 8)
                 .map(|_| (UnsafeCell::new(()), Default::default()))
@@ -421,26 +422,6 @@ unsafe impl Memory for Model {
 
     fn fence(order: Ordering) {
         loom::sync::atomic::fence(order);
-    }
-}
-
-impl Word for ModelWord {
-    fn load(&self, order: Ordering) -> u64 {
-        self.0.load(order)
-    }
-
-    fn store(&self, value: u64, order: Ordering) {
-        self.0.store(value, order);
-    }
-
-    fn swap(&self, value: u64, order: Ordering) -> u64 {
-        self.0.swap(value, order)
-    }
-
-    fn replace(&self, current: u64, new: u64, order: Ordering) -> bool {
-        self.0
-            .compare_exchange(current, new, order, Ordering::Relaxed)
-            .is_ok()
     }
 }
 

@@ -13,9 +13,13 @@ use std::time::Duration;
 
 use gannet_shm::{Futex, LockWord, Memory, Sleep, Sleepers, Taken, Word};
 use loom::cell::UnsafeCell;
-use loom::sync::atomic::{AtomicU32, AtomicU64};
+use loom::sync::atomic::AtomicU32;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
+
+mod model;
+
+use model::ModelWord;
 
 #[test]
 fn no_change_is_slept_through() {
@@ -158,8 +162,6 @@ unsafe impl Send for Model {}
 // SAFETY: as above.
 unsafe impl Sync for Model {}
 
-struct ModelWord(AtomicU64);
-
 struct ModelFutex {
     value: AtomicU32,
     kernel: Mutex<()>,
@@ -176,7 +178,7 @@ impl Model {
         };
         Arc::new(Model {
             words: words
-                .map(|at| (at, ModelWord(AtomicU64::new(0))))
+                .map(|at| (at, ModelWord::default()))
                 .into_iter()
                 .collect(),
             futexes: [BELL, LOCK + 8]
@@ -226,26 +228,6 @@ impl Sleep for Model {
     fn futex(&self, offset: usize) -> &ModelFutex {
         let found = self.futexes.iter().find(|(at, _)| *at == offset);
         &found.expect("a futex of the model").1
-    }
-}
-
-impl Word for ModelWord {
-    fn load(&self, order: Ordering) -> u64 {
-        self.0.load(order)
-    }
-
-    fn store(&self, value: u64, order: Ordering) {
-        self.0.store(value, order);
-    }
-
-    fn swap(&self, value: u64, order: Ordering) -> u64 {
-        self.0.swap(value, order)
-    }
-
-    fn replace(&self, current: u64, new: u64, order: Ordering) -> bool {
-        self.0
-            .compare_exchange(current, new, order, Ordering::Relaxed)
-            .is_ok()
     }
 }
 

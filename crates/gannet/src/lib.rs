@@ -139,6 +139,12 @@ mod documents {
 
     #[doc = include_str!("../../../docs/table.md")]
     struct Tables;
+    #[doc = include_str!("../../../docs/shared-memory.md")]
+    struct SharedMemory;
+
+    #[doc = include_str!("../../../docs/timers.md")]
+    struct Timers;
+
     #[doc = include_str!("../../../docs/processes.md")]
     struct Processes;
 }

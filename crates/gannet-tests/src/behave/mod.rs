@@ -7,8 +7,8 @@
 //!
 //! Environment: `BEHAVE_TCP=raw` makes TCP a plain echo; `BEHAVE_RUNS=FILE` notes there every
 //! handler that starts a `#` message, `mark` or `/mark/`, so that a test can count runs;
-//! `BEHAVE_CONNECT=greet` greets TCP clients; `BEHAVE_PROCESSES`, `BEHAVE_SHARED` and `BEHAVE_TIMER`: see
-//! `processes`, `shared` and `timers`.
+//! `BEHAVE_CONNECT=greet` greets TCP clients; `BEHAVE_PROCESSES` adds user processes, `BEHAVE_SHARED`
+//! shared memory, `BEHAVE_TIMER` timers: see `processes`, `shared`, `timers`.
 
 mod commands;
 mod http;

@@ -15,6 +15,7 @@ use gannet::{
 use super::{
     VARIANT,
     commands::{number, two},
+    shared, timers,
 };
 
 pub(super) fn add(mut server: Server) -> Result<Server> {
@@ -134,6 +135,8 @@ async fn command(process: &Process, message: ProcessMessage) -> Result<bool> {
             process.pipe(WorkerId(number(to)?), text.to_owned()).await?;
             "piped".to_owned()
         }
+        "shared" => shared::command(process, rest).await?,
+        "timer" => timers::set(process, &process.conn(conn), rest)?,
         "connections" => process.connections().count().to_string(),
         "print" => {
             println!("{rest}");

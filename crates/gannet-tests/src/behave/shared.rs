@@ -95,10 +95,12 @@ async fn lock(worker: &Worker, name: &str, word: &str, rest: &str) -> Result<Str
     let lock = worker.lock(name)?;
     let guard = match word {
         "try" => lock.try_lock(),
-        // `hold MS`: takes it and keeps it for so long.
+        // `hold COUNTER N`: takes it and keeps it until the counter is as large as that.
         "hold" => {
+            let (counter, least) = two(rest)?;
+            let (counter, least) = (worker.counter(counter)?, number(least)?);
             let guard = lock.lock().await;
-            tokio::time::sleep(Duration::from_millis(number(rest)?)).await;
+            counter.wait_for(|value| value >= least).await;
             Some(guard)
         }
         "block" => lock.blocking_lock_for(Duration::from_millis(number(rest)?)),

@@ -43,6 +43,40 @@ fn all_processes_share_what_the_manager_has_prepared() {
 }
 
 #[test]
+fn user_processes_share_with_workers() {
+    let agent = |spec: Spec| {
+        spec.set("workers", 1)
+            .env("BEHAVE_PROCESSES", "agent always inherit")
+    };
+    let (server, declared) = start(ALL, agent);
+    let mut client = server.websocket();
+    let mut agent = server.websocket();
+    assert_eq!(agent.ask("tell agent shared counter prepared load"), "42");
+    agent.send("tell agent shared counter hits wait 2");
+    client.ask("shared counter hits add 1");
+    client.ask("task shared counter hits add 1");
+    assert_eq!(agent.text(), "2");
+    assert_eq!(agent.ask("tell agent shared table users incr ann"), "1");
+    assert_eq!(client.ask("shared table users get ann"), "1");
+
+    client.send("shared lock till hold hits 3");
+    wait_for_holder(&server);
+    assert_eq!(agent.ask("tell agent shared lock till try"), "held");
+    agent.ask("tell agent shared counter hits add 1");
+    assert_eq!(client.text(), "taken");
+
+    // Its successor, too, has to declare what there is.
+    let old = agent.ask("tell agent pid");
+    fs::write(&declared, "counter clicks\n").unwrap();
+    assert_eq!(server.control(&["reload"]).code, Some(1));
+    fs::write(&declared, ALL).unwrap();
+    server.reload();
+    wait_until("another agent", || agent.ask("tell agent pid") != old);
+    assert_eq!(agent.ask("tell agent shared counter hits load"), "3");
+    server.stop();
+}
+
+#[test]
 fn they_outlive_workers_reloads_and_the_master() {
     let (server, _declared) = start(ALL, |spec| spec.set("workers", 1));
     let mut client = server.websocket();
@@ -79,11 +113,9 @@ fn a_handler_that_waits_for_a_counter_or_a_lock_does_not_stop_its_worker() {
         (server.websocket(), server.websocket(), server.websocket());
     let mut other = server.websocket();
     waits.send("shared counter hits wait 3");
-    holds.send("shared lock till hold 300");
-    queues.send("shared lock till hold 1");
-    wait_until("the lock to be held", || {
-        server.status()["shared"]["locks"][0]["held_by"].is_u64()
-    });
+    holds.send("shared lock till hold hits 3");
+    wait_for_holder(&server);
+    queues.send("shared lock till hold hits 0");
     // All three are handlers of the one thread that answers this.
     assert_eq!(other.ask("echo here"), "here");
     assert_eq!(other.ask("shared lock till try"), "held");
@@ -106,12 +138,13 @@ fn a_task_may_block_for_a_counter_and_for_a_lock() {
     client.ask("shared counter hits add 1");
     assert_eq!(blocked.text(), "1");
 
-    client.send("shared lock till hold 200");
-    wait_until("the lock to be held", || {
-        server.status()["shared"]["locks"][0]["held_by"].is_u64()
-    });
+    client.send("shared lock till hold hits 2");
+    wait_for_holder(&server);
     assert_eq!(blocked.ask("task shared lock till block 1"), "held");
-    assert_eq!(blocked.ask("task shared lock till block 20000"), "taken");
+    blocked.send("task shared lock till block 20000");
+    wait_until("the task to run", || server.tasks_running() == 1);
+    server.websocket().ask("shared counter hits add 1");
+    assert_eq!(blocked.text(), "taken");
     assert_eq!(client.text(), "taken");
     server.stop();
 }
@@ -138,27 +171,26 @@ fn the_lock_of_a_dead_or_panicking_handler_goes_on_and_says_so() {
 
 #[test]
 fn a_stopped_holder_keeps_its_lock() {
-    let (server, _declared) = start(ALL, |spec| spec.set("stall_timeout_ms", 0));
-    let mut clients = two_workers(&server);
-    let pid: u32 = clients[0].ask("pid").parse().unwrap();
-    clients[0].send("shared lock till hold 1");
-    // Stopped with the lock, or before it, or after it: try until it is with it.
-    let mut held = false;
-    for _ in 0..200 {
-        process::signal(pid, Signal::STOP);
-        held = clients[1].ask("shared lock till try") == "held";
-        if held {
-            assert_eq!(clients[1].ask("task shared lock till block 300"), "held");
-        }
-        process::signal(pid, Signal::CONT);
-        if held {
-            break;
-        }
-        assert_eq!(clients[0].text(), "taken");
-        clients[0].send("shared lock till hold 20");
-    }
-    assert!(held, "the holder was never stopped with the lock");
-    assert_eq!(clients[1].ask("task shared lock till block 20000"), "taken");
+    let (server, _declared) = start(ALL, |spec| spec);
+    let [mut holder, mut other] = two_workers(&server);
+    let pid: u32 = holder.ask("pid").parse().unwrap();
+    holder.send("shared lock till hold hits 1");
+    wait_for_holder(&server);
+    process::signal(pid, Signal::STOP);
+    assert_eq!(other.ask("shared lock till try"), "held");
+    assert_eq!(other.ask("task shared lock till block 300"), "held");
+    // What it is to let go at; it is stopped.
+    other.ask("shared counter hits add 1");
+    assert_eq!(other.ask("task shared lock till block 300"), "held");
+    assert_eq!(
+        server.status()["shared"]["locks"][0]["held_by"],
+        pid,
+        "another holds it"
+    );
+    process::signal(pid, Signal::CONT);
+    assert_eq!(holder.text(), "taken");
+    assert_eq!(other.ask("task shared lock till block 20000"), "taken");
+    assert_eq!(server.status()["shared"]["locks"][0]["deaths"], 0);
     server.stop();
 }
 
@@ -237,6 +269,13 @@ fn start(declares: &str, change: impl FnOnce(Spec) -> Spec) -> (Server, NamedTem
     let path = declared.path().display().to_string();
     let spec = behave().set("task_workers", 1).websocket();
     (change(spec.env("BEHAVE_SHARED", path)).start(), declared)
+}
+
+/// Waits until somebody has the lock.
+fn wait_for_holder(server: &Server) {
+    wait_until("the lock to be held", || {
+        server.status()["shared"]["locks"][0]["held_by"].is_u64()
+    });
 }
 
 /// Clients of two different workers.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use gannet_tests::{server::Server, wait::wait_until};
+use gannet_tests::{server::Spec, wait::wait_until};
 use tempfile::NamedTempFile;
 
 use crate::behave;
@@ -47,14 +47,16 @@ fn armed_timers_do_not_delay_a_stop_or_a_reload() {
 
 #[test]
 fn a_replaced_worker_makes_no_more_calls_while_it_finishes() {
-    let runs = NamedTempFile::new().unwrap();
-    let server = ticking(&runs, "10");
+    let (runs, declared) = (NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap());
+    fs::write(&declared, "counter go\n").unwrap();
+    let declared = declared.path().display().to_string();
+    let server = ticking(&runs, "10").env("BEHAVE_SHARED", declared).start();
     let mut client = server.websocket();
     let old: u32 = client.ask("pid").parse().unwrap();
     wait_until("ticks", || ticks(&runs).contains_key(&old));
 
     // Keeps the old worker for as long as the test looks.
-    client.send("sleep-async 3000 done");
+    client.send("shared counter go wait 1");
     wait_until("the handler to run", || server.in_flight() > 0);
     server.reload();
     let new = server.ready_workers()[0];
@@ -72,20 +74,21 @@ fn a_replaced_worker_makes_no_more_calls_while_it_finishes() {
         "the old worker has ended too soon"
     );
     assert_eq!(ticks(&runs)[&old], before[&old], "two workers call");
-    assert_eq!(client.text(), "done");
+    server.websocket().ask("shared counter go add 1");
+    assert_eq!(client.text(), "1");
     server.stop();
 }
 
 #[test]
 fn timers_of_a_task_worker_wait_for_its_task_and_skip_what_they_missed() {
     let runs = NamedTempFile::new().unwrap();
-    let server = ticking(&runs, "10");
+    let server = ticking(&runs, "10").start();
     let tasks = server.task_workers()[0].1;
     wait_until("ticks", || ticks(&runs).contains_key(&tasks));
     let mut client = server.websocket();
-    let before = ticks(&runs)[&tasks];
     client.send("task sleep 1000 done");
     wait_until("the task to run", || server.tasks_running() == 1);
+    let before = ticks(&runs)[&tasks];
     assert_eq!(client.text(), "done");
     // A hundred were missed.
     let after = ticks(&runs)[&tasks];
@@ -95,9 +98,35 @@ fn timers_of_a_task_worker_wait_for_its_task_and_skip_what_they_missed() {
 }
 
 #[test]
+fn a_user_process_has_timers_that_do_not_keep_it() {
+    let server = behave()
+        .set("workers", 1)
+        .env("BEHAVE_PROCESSES", "agent always inherit")
+        .websocket()
+        .start();
+    let mut client = server.websocket();
+    let mut ticks = server.websocket();
+    assert_eq!(ticks.ask("tell agent timer every 10 tick"), "set");
+    assert_eq!(ticks.text(), "tick");
+    assert_eq!(client.ask("tell agent timer panic-after 1"), "set");
+    wait_until("the panic to be counted", || {
+        let status = server.status();
+        let rows = status["workers"].as_array().unwrap();
+        let agent = rows.iter().find(|row| row["name"] == "agent").unwrap();
+        agent["panics"] == 1
+    });
+    assert_eq!(ticks.text(), "tick");
+    client.ask("tell agent timer every 86400000 never");
+    let old = client.ask("tell agent pid");
+    server.reload();
+    wait_until("another agent", || client.ask("tell agent pid") != old);
+    server.stop();
+}
+
+#[test]
 fn timers_begin_again_with_the_successor_of_a_crashed_worker() {
     let runs = NamedTempFile::new().unwrap();
-    let server = ticking(&runs, "10");
+    let server = ticking(&runs, "10").start();
     let old = server.workers()[0].1;
     gannet_tests::process::kill(old);
     wait_until("the successor's ticks", || {
@@ -110,14 +139,13 @@ fn timers_begin_again_with_the_successor_of_a_crashed_worker() {
 }
 
 /// A server with one worker and one task worker, which note their ticks.
-fn ticking(runs: &NamedTempFile, ms: &str) -> Server {
+fn ticking(runs: &NamedTempFile, ms: &str) -> Spec {
     behave()
         .set("workers", 1)
         .set("task_workers", 1)
         .env("BEHAVE_RUNS", runs.path().display().to_string())
         .env("BEHAVE_TIMER", ms)
         .websocket()
-        .start()
 }
 
 /// Ticks by process.

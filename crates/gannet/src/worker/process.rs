@@ -8,21 +8,14 @@
 //! The process ends when the function does: with exit code 0 if that returned `Ok`, else with 1,
 //! after it has told the manager why.
 
-use std::{
-    cell::Cell,
-    future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    rc::Rc,
-    sync::Arc,
-    task::Poll,
-};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use tokio::time::Instant;
 
 use super::{
     Worker,
-    dispatch::{Dispatcher, panic_text},
+    caught::caught,
+    dispatch::Dispatcher,
     engine::{Ended, Engine, Orders},
     handle::Job,
     local::Local,
@@ -88,12 +81,14 @@ pub(crate) async fn serve(parts: Parts, name: &str, function: ProcessFn) -> Resu
         let worker = Worker::new(shared.clone());
         let process = Process::new(worker, name, mailbox.clone(), orders.stop.subscribe());
         tokio::task::spawn_local(close_at_stop(process.clone(), mailbox.clone()));
+        shared.timers.begin();
         let result = Rc::new(Cell::new(None));
         let over = Rc::new(Cell::new(false));
         let (slot, done, wake) = (result.clone(), over.clone(), shared.clone());
         tokio::task::spawn_local(async move {
             slot.set(Some(call(function, process).await));
             done.set(true);
+            wake.timers.end();
             wake.wake.notify_one();
         });
         let exits = |engine: &Engine<_, _>| over.get() || engine.is_told_to_exit();
@@ -151,19 +146,8 @@ async fn receive(mailbox: Arc<Mailbox>, job: Job) -> Result {
 
 /// Runs the function; a panic is an error.
 async fn call(function: ProcessFn, process: Process) -> Result {
-    let began = catch_unwind(AssertUnwindSafe(|| function(process)));
-    let mut running = pin!(began.map_err(|panic| panicked(&*panic))?);
-    poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
-            Ok(polled) => polled,
-            Err(panic) => Poll::Ready(Err(panicked(&*panic))),
-        },
-    )
-    .await
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    Error::new(format!("panic: {}", panic_text(panic)))
+    let ended = caught(async { function(process).await }).await;
+    ended.unwrap_or_else(|panic| Err(Error::new(format!("panic: {panic}"))))
 }
 
 async fn close_at_stop(process: Process, mailbox: Arc<Mailbox>) {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, advance, sleep};
 
 use crate::{
     Error, Missed, Settings, Timer, TimerOptions, Worker, WorkerId,
+    control::Role,
     layout::{CONTROL_KIND, Dimensions, WORKER_KIND, WorkerCounter},
     worker::{Shared, pair::INCARNATION},
 };
@@ -267,7 +268,7 @@ fn paused(test: impl AsyncFnOnce(Worker)) {
     let region = Region::create("worker", WORKER_KIND, dimensions.worker_len()).unwrap();
     let shared: Arc<Shared> = Shared::new(
         WorkerId(0),
-        crate::control::Role::Worker,
+        Role::Worker,
         INCARNATION,
         0,
         Settings::default(),
