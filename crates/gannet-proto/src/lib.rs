@@ -6,7 +6,7 @@
 //!
 //! # How a decoder is driven
 //!
-//! [`http1::Decoder`] and [`websocket::Decoder`] take events from the front of an input
+//! [`http1::Decoder`], [`websocket::Decoder`] and [`tcp::Decoder`] take events from the front of an input
 //! slice, so that many connections can share one read buffer:
 //!
 //! 1. Call `decode` with all bytes that are there.
@@ -40,9 +40,9 @@
 //! |---|---|
 //! | [`http1`] | requests in (RFC 9112, strictly), responses out |
 //! | [`websocket`] | handshake, frames in, frames out (RFC 6455) |
-//!
-//! Raw TCP has no module: without a framing, bytes are bytes.
+//! | [`tcp`] | messages in a raw byte stream: by end marker, length prefix or function |
 #![forbid(unsafe_code)]
 
 pub mod http1;
+pub mod tcp;
 pub mod websocket;

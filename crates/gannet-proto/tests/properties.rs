@@ -8,7 +8,7 @@ use gannet_proto::{
     websocket::{Decoder, Limits, Opcode, client},
 };
 use proptest::{collection::vec, prelude::*};
-use support::{http1, random::Random, websocket};
+use support::{http1, random::Random, tcp, websocket};
 
 /// A smoke test of the fuzz target `http1`: the same property, the same cases every time.
 #[test]
@@ -56,6 +56,27 @@ fn cuts_mean_nothing_to_websocket() {
     );
 }
 
+/// A smoke test of the fuzz target `tcp`: what the model finds, at every cut.
+#[test]
+fn cuts_mean_nothing_to_framed_tcp() {
+    let mut accepted = 0;
+    let mut refused = 0;
+    for seed in 0..20_000 {
+        let mut random = Random::new(seed);
+        let spec = tcp::random_spec(&mut random);
+        let max = random.pick(&[0, 1, 31, 32, 33, 200, 1 << 20]);
+        let input = tcp::random_input(&spec, &mut random);
+        match tcp::assert_cuts_mean_nothing(&spec, max, &input, &mut random).error {
+            None => accepted += 1,
+            Some(_) => refused += 1,
+        }
+    }
+    assert!(
+        accepted > 4000 && refused > 4000,
+        "{accepted} accepted, {refused} refused"
+    );
+}
+
 /// A message with the places where it is cut into frames.
 fn message() -> impl Strategy<Value = (websocket::Seen, Vec<prop::sample::Index>)> {
     let seen = prop_oneof![
@@ -92,6 +113,37 @@ proptest! {
         prop_assert_eq!(transcript.events, expected);
         prop_assert_eq!(transcript.unused, 0);
         prop_assert!(transcript.is_idle);
+    }
+
+    #[test]
+    fn framed_messages_come_back_however_they_are_cut(
+        messages in vec(vec(any::<u8>(), 0..300), 0..6),
+        seed in any::<u64>(),
+    ) {
+        let mut random = Random::new(seed);
+        let spec = tcp::random_spec(&mut random);
+        let framing = spec.framing();
+        let mut input = Vec::new();
+        // What cannot be encoded without doubt is refused, and so not expected.
+        let sent: Vec<_> = messages
+            .into_iter()
+            .filter(|message| framing.encode(&mut input, message).is_ok())
+            .collect();
+        let cuts = random.cuts(input.len());
+        let transcript = tcp::read(&spec, 1 << 20, &input, &cuts);
+        prop_assert_eq!(transcript.error, None);
+        prop_assert!(transcript.is_idle);
+        prop_assert_eq!(transcript.messages.len(), sent.len());
+        let mut again = Vec::new();
+        for (got, sent) in transcript.messages.iter().zip(&sent) {
+            let is_kept = matches!(
+                spec,
+                tcp::Spec::Marker { keep: true, .. } | tcp::Spec::Length(gannet_proto::tcp::LengthPrefix { keep_header: true, .. })
+            );
+            prop_assert!(is_kept || got == sent);
+            framing.encode(&mut again, got).unwrap();
+        }
+        prop_assert_eq!(again, input);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What the test suites and the fuzz targets share: decoders driven like a reactor drives
 //! them, and the property that the cuts between reads mean nothing.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::expect_used)]
 
 pub mod http1;
 pub mod random;
+pub mod tcp;
 pub mod websocket;
