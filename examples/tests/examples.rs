@@ -15,6 +15,7 @@ use std::{
 
 use gannet_tests::{
     server::Spec,
+    tcp::TcpClient,
     websocket::{Frame, WebSocket},
 };
 
@@ -101,6 +102,22 @@ fn timers_tick_for_all_and_remind_the_silent() {
             "{lines:?}"
         );
     }
+    server.stop();
+}
+
+#[test]
+fn frames_answers_message_by_message() {
+    let server = example("frames").tcp().tcp().start();
+    let mut lines = TcpClient::connect(server.address(0));
+    lines.send("hello\nwor");
+    assert_eq!(lines.line(), "HELLO");
+    lines.send("ld\r\n");
+    assert_eq!(lines.line(), "WORLD");
+    let mut lengths = TcpClient::connect(server.address(1));
+    lengths.send(b"\0\x05hello\0\x05wor");
+    assert_eq!(lengths.bytes(7), b"\0\x05HELLO");
+    lengths.send("ld");
+    assert_eq!(lengths.bytes(7), b"\0\x05WORLD");
     server.stop();
 }
 

@@ -31,7 +31,7 @@ fn messages(framing: Framing, max: usize, input: &[u8]) -> Result<Vec<Vec<u8>>, 
 }
 
 fn length(prefix: LengthPrefix) -> Framing {
-    Framing::length(prefix).unwrap()
+    Framing::length(prefix).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn encoded(framing: &Framing, message: &[u8]) -> Result<Vec<u8>, EncodeError> {

@@ -55,6 +55,9 @@ pub struct Repeat {
 pub enum Client {
     /// Raw TCP: one message of 32 bytes at a time.
     Tcp(SocketAddr),
+    /// TCP with a length of four bytes in front of each message: up to four messages of many sizes
+    /// at a time, cut into writes anywhere.
+    Framed(SocketAddr),
     /// WebSocket: up to four text and binary messages at a time.
     WebSocket(SocketAddr),
     /// HTTP keep-alive: POST requests with bodies of many sizes, some of them chunked.
@@ -181,6 +184,7 @@ fn take_part(
 ) -> io::Result<()> {
     match kind {
         Client::Tcp(address) => tcp(address, number, shared, outcome),
+        Client::Framed(address) => framed(address, number, shared, outcome),
         Client::WebSocket(address) => websocket(address, number, shared, outcome),
         Client::Http(address) => http_requests(address, number, shared, outcome),
     }
@@ -211,6 +215,54 @@ fn tcp(
         thread::sleep(PACE);
     }
     outcome.expect_silence(client, number)
+}
+
+fn framed(
+    address: SocketAddr,
+    number: usize,
+    shared: &Shared,
+    outcome: &mut Outcome,
+) -> io::Result<()> {
+    let mut client = TcpClient::try_connect(address)?;
+    let mut times: Vec<Instant> = Vec::new();
+    let mut due = 0;
+    loop {
+        let stopping = shared.stop.load(Ordering::Relaxed);
+        let mut burst = Vec::new();
+        while !stopping && times.len() < due + WINDOW {
+            let n = times.len();
+            let mut message = record(number, n);
+            message.resize(RECORD + body(number, n).len(), b'.');
+            burst.extend((message.len() as u32).to_be_bytes());
+            burst.extend(message);
+            times.push(Instant::now());
+            outcome.sent += 1;
+        }
+        // If the server closes, there may still be answers to read.
+        let cut = burst.len() * (times.len() % 7) / 7;
+        for piece in [&burst[..cut], &burst[cut..]] {
+            let _ = client.try_send(piece);
+        }
+        if due == times.len() {
+            return outcome.expect_silence(client, number);
+        }
+        let len = client.try_bytes(4)?;
+        let len = u32::from_be_bytes(len.try_into().unwrap_or_default()) as usize;
+        let bytes = client.try_bytes(len)?;
+        let (record, padding) = bytes.split_at_checked(RECORD).unwrap_or((&bytes, &[]));
+        let (from, answered) = parse(record)?;
+        if padding.len() != body(number, answered).len() {
+            let len = padding.len();
+            return Err(io::Error::other(format!("message {answered}: {len} bytes")));
+        }
+        outcome.count(shared, number, from, due, answered, &times)?;
+        if answered == due {
+            due += 1;
+        }
+        if due == times.len() {
+            thread::sleep(PACE);
+        }
+    }
 }
 
 fn websocket(

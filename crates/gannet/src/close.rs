@@ -23,7 +23,7 @@ pub enum CloseReason {
     TooLarge = 7,
     /// The client did not read, and more than `max_queued` waited for it.
     SlowReader = 8,
-    /// The handler returned an error or panicked.
+    /// The handler returned an error or panicked; or the function of a custom framing did.
     HandlerFailed = 9,
     /// A message was lost with its worker and could not be given to another.
     WorkerDied = 10,

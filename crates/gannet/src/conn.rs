@@ -44,7 +44,8 @@ impl Conn {
         self.id
     }
 
-    /// Sends a message: a WebSocket message, or bytes on TCP.
+    /// Sends a message: a WebSocket message, or bytes on TCP, as they are: with a framing too
+    /// ([`Conn::send_framed`] frames).
     ///
     /// Waits only while the ring to the reactor is full. `Ok` means that the message is on its
     /// way to the master, not that the peer has it. If the peer is gone, nothing happens.
@@ -61,6 +62,17 @@ impl Conn {
     pub fn try_send(&self, message: impl Into<Message>) -> std::result::Result<(), SendError> {
         let command = self.message(message.into());
         self.worker.shared().try_push(self.id.reactor(), command)
+    }
+
+    /// Sends one message by the [framing](crate::Framing) of the connection's listener: with its
+    /// marker, or with a header in front. Without a framing as [`Conn::send`].
+    ///
+    /// What `receive` got can be sent back as it is: a kept marker stands at the end once, and of
+    /// a kept header the length is written anew. An error means that no receiver with the same
+    /// framing would read the message again ([`EncodeError`](crate::framing::EncodeError)).
+    pub async fn send_framed(&self, message: impl Into<Message>) -> Result {
+        let message = self.framed(message.into())?;
+        self.send(message).await
     }
 
     /// Closes the connection when everything queued has been sent (WebSocket: 1000).
@@ -161,6 +173,15 @@ impl Conn {
     /// The worker that this is running in.
     pub fn worker(&self) -> &Worker {
         &self.worker
+    }
+
+    fn framed(&self, message: Message) -> Result<Message> {
+        let Some(framing) = self.worker.shared().framing_of(self.id) else {
+            return Ok(message);
+        };
+        let mut bytes = Vec::with_capacity(message.as_bytes().len() + 16);
+        framing.encode(&mut bytes, message.as_bytes())?;
+        Ok(Message::Binary(bytes.into()))
     }
 
     fn message(&self, message: Message) -> Command {

@@ -44,7 +44,8 @@ pub trait Handler: Sized + 'static {
     }
 
     /// Bytes came in on a TCP connection. TCP is a stream: they may be a part of what the client
-    /// sent at once, or several of its messages.
+    /// sent at once, or several of its messages. With a [framing](crate::Framing) of the listener
+    /// it is one message, whole; it may be empty.
     ///
     /// Small payloads share a buffer of 16 KiB with their neighbours, which lives as long as any of
     /// them: copy what is to be kept for long. The same holds for messages.

@@ -36,7 +36,7 @@
 //!
 //! - [`Handler`]: what you implement; one method for each kind of event.
 //! - [`Server`]: what `main` puts together and runs. [`Settings`] and [`Listener`] have every setting
-//!   with its default and what it costs.
+//!   with its default and what it costs; [`Framing`] cuts raw TCP into messages.
 //! - [`Conn`]: a connection: send, close, subscribe, bind. Its [`ConnId`] is never used again.
 //! - [`Worker`]: the process that the handler runs in: publish, tasks, all connections.
 //! - HTTP: [`Request`], [`Response`], [`Body`]; [`serve_service`] for an axum router. WebSocket:
@@ -88,7 +88,7 @@ pub use crate::{
     process::{Output, Process, ProcessMessage, ProcessOptions, Restart},
     send::SendError,
     server::{DispatchFn, DispatchRequest, Server},
-    settings::{Dispatch, Listener, Protocol, Settings},
+    settings::{Dispatch, Listener, Protocol, Settings, framing::Framing},
     table::{Bin, Record, Row, Rows, Schema, Str, Table, TableError},
     task::{Task, TaskError, TaskOptions},
     text::Text,
@@ -127,6 +127,13 @@ mod text;
 mod watch;
 mod wire;
 mod worker;
+
+/// How a TCP listener cuts its stream into messages.
+pub mod framing {
+    pub use gannet_proto::tcp::{Cut, EncodeError, LengthPrefix, Width};
+
+    pub use crate::settings::framing::{CustomFraming, Framing};
+}
 
 /// The code in the documents is compiled.
 #[cfg(doctest)]

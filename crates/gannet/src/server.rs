@@ -430,6 +430,7 @@ impl Server {
 
     fn play<H: Handler>(&self, mut bootstrap: Bootstrap) -> Result {
         bootstrap.declared = self.declared.clone();
+        self.lend_functions(&mut bootstrap.settings);
         match bootstrap.role {
             Role::Master { .. } => {
                 logging::init("master", &bootstrap.settings.log_level);
@@ -449,6 +450,19 @@ impl Server {
                         worker::run_process(bootstrap, &name, function)
                     }
                 }
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Settings that came from another process have no functions: gives them the program's. An
+    /// address that was added on the command line has its framing from the listener before it.
+    fn lend_functions(&self, settings: &mut Settings) {
+        let own = &self.settings.listeners;
+        for (index, listener) in settings.listeners.iter_mut().enumerate() {
+            if let Some(own) = own.get(index).or(own.last()) {
+                listener.framing.take_function(&own.framing);
             }
         }
     }

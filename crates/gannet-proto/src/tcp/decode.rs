@@ -122,12 +122,22 @@ impl Decoder {
         Ok(Decoded { used, message })
     }
 
+    /// The rule that it reads by.
+    pub fn framing(&self) -> &Framing {
+        &self.framing
+    }
+
     /// Gives back the memory of the message that was given last, if it was copied.
     pub fn give_back(&mut self) {
         if let State::Lent = self.state {
             self.forget();
             self.state = State::Ready;
         }
+    }
+
+    /// Drops what has come of an unfinished message: nothing more is read.
+    pub fn abandon(&mut self) {
+        self.forget();
     }
 
     /// Whether no part of a message is held.

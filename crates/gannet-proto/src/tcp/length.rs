@@ -73,6 +73,31 @@ impl LengthPrefix {
         }
     }
 
+    /// [`LengthPrefix::new`] with one byte.
+    pub const fn u8() -> Self {
+        Self::new(Width::One)
+    }
+
+    /// [`LengthPrefix::new`] with two bytes.
+    pub const fn u16() -> Self {
+        Self::new(Width::Two)
+    }
+
+    /// [`LengthPrefix::new`] with four bytes.
+    pub const fn u32() -> Self {
+        Self::new(Width::Four)
+    }
+
+    /// [`LengthPrefix::new`] with eight bytes.
+    pub const fn u64() -> Self {
+        Self::new(Width::Eight)
+    }
+
+    /// [`LengthPrefix::new`] with a varint.
+    pub const fn varint() -> Self {
+        Self::new(Width::Varint)
+    }
+
     /// The least significant byte of the length comes first.
     #[must_use]
     pub const fn little_endian(mut self) -> Self {

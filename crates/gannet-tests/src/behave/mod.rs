@@ -5,12 +5,15 @@
 //! test sends its line in one write), WebSocket one a message; HTTP has routes (see `http`).
 //! Messages that begin with `#` are echoed as they are.
 //!
-//! Environment: `BEHAVE_TCP=raw` makes TCP a plain echo; `BEHAVE_RUNS=FILE` notes there every
+//! Environment: `BEHAVE_TCP=raw` makes TCP a plain echo, `BEHAVE_TCP=framed` takes one command a
+//! framed message, `BEHAVE_TCP=describe` answers a line that shows what one `receive` got;
+//! `BEHAVE_FRAMING=custom` gives the first listener the framing of `framing`; `BEHAVE_RUNS=FILE` notes there every
 //! handler that starts a `#` message, `mark` or `/mark/`, so that a test can count runs;
 //! `BEHAVE_CONNECT=greet` greets TCP clients; `BEHAVE_PROCESSES` adds user processes, `BEHAVE_SHARED`
 //! shared memory, `BEHAVE_TIMER` timers: see `processes`, `shared`, `timers`.
 
 mod commands;
+mod framing;
 mod http;
 mod processes;
 mod shared;
@@ -26,8 +29,8 @@ use std::{
 
 use bytes::Bytes;
 use gannet::{
-    Accept, CloseReason, Conn, Dispatch, Handler, Handshake, Message, Request, Response, Result,
-    Server, Settings, Task, TaskError, TaskId, Worker, WorkerId, http::StatusCode,
+    Accept, CloseReason, Conn, Dispatch, Handler, Handshake, Listener, Message, Request, Response,
+    Result, Server, Settings, Task, TaskError, TaskId, Worker, WorkerId, http::StatusCode,
 };
 
 /// What a build of the program is to do differently.
@@ -56,18 +59,32 @@ pub enum Start {
 pub fn serve(variant: Variant) -> Result {
     // Every process of the server runs this `main`, and each has one variant.
     VARIANT.set(variant).expect("called once");
-    processes::add(shared::declare(Server::new(Settings::default()))?)?
+    let mut settings = Settings::default();
+    if std::env::var("BEHAVE_FRAMING").is_ok_and(|framing| framing == "custom") {
+        let listener = Listener::tcp("127.0.0.1:0").framing(framing::custom());
+        settings.listeners.push(listener);
+    }
+    processes::add(shared::declare(Server::new(settings))?)?
         .dispatch_with(|event| usize::from(event.peer.port()))
         // The function is for those who set `dispatch` to `custom`.
         .dispatch(Dispatch::Connection)
         .run::<Behave>()
 }
 
+/// What TCP connections do with what they receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tcp {
+    Lines,
+    Raw,
+    Framed,
+    Describe,
+}
+
 /// The handler.
 pub(crate) struct Behave {
     worker: Worker,
     variant: Variant,
-    tcp_is_raw: bool,
+    tcp: Tcp,
     greets: bool,
     runs: Option<File>,
     /// Who is told of the end of a detached task.
@@ -90,7 +107,12 @@ impl Handler for Behave {
         let behave = Behave {
             worker: worker.clone(),
             variant,
-            tcp_is_raw: std::env::var("BEHAVE_TCP").is_ok_and(|mode| mode == "raw"),
+            tcp: match std::env::var("BEHAVE_TCP").as_deref() {
+                Ok("raw") => Tcp::Raw,
+                Ok("framed") => Tcp::Framed,
+                Ok("describe") => Tcp::Describe,
+                _ => Tcp::Lines,
+            },
             greets: std::env::var("BEHAVE_CONNECT").is_ok_and(|mode| mode == "greet"),
             runs,
             detached: RefCell::default(),
@@ -107,9 +129,24 @@ impl Handler for Behave {
     }
 
     async fn receive(&self, conn: Conn, data: Bytes) -> Result {
-        if self.tcp_is_raw {
-            self.note(&data);
-            return conn.send(data).await;
+        match self.tcp {
+            Tcp::Lines => {}
+            Tcp::Raw => {
+                self.note(&data);
+                return conn.send(data).await;
+            }
+            Tcp::Describe => return conn.send(format!("{}\n", data.escape_ascii())).await,
+            Tcp::Framed if data.starts_with(b"#") => {
+                self.note(&data);
+                return conn.send_framed(data).await;
+            }
+            Tcp::Framed => {
+                let text = String::from_utf8_lossy(&data);
+                return match self.command(&conn, &text).await? {
+                    Some(answer) => conn.send_framed(answer).await,
+                    None => Ok(()),
+                };
+            }
         }
         for line in data.split_inclusive(|&byte| byte == b'\n') {
             let line = String::from_utf8_lossy(line);

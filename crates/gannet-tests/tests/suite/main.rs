@@ -17,6 +17,7 @@ mod control;
 mod crash;
 mod dispatch;
 mod failure;
+mod framing;
 mod http;
 mod idle;
 mod limits;

@@ -7,10 +7,10 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use gannet_proto::http1;
+use gannet_proto::{http1, tcp};
 use rustix::{
     event::epoll,
     io::Errno,
@@ -26,7 +26,7 @@ use crate::{
     conn_table::{Cell, Row},
     id::WorkerId,
     layout::ReactorCounter,
-    settings::Protocol,
+    settings::{Protocol, Settings},
     wire::event::EventKind,
 };
 
@@ -41,16 +41,23 @@ pub(super) struct Accepting {
 struct Listening {
     socket: OwnedFd,
     local: SocketAddr,
+    framing: Option<Arc<tcp::Framing>>,
 }
 
 impl Accepting {
-    pub(super) fn new(sockets: Vec<OwnedFd>) -> io::Result<Self> {
+    pub(super) fn new(sockets: Vec<OwnedFd>, settings: &Settings) -> io::Result<Self> {
         let listeners = sockets
             .into_iter()
-            .map(|socket| {
+            .zip(&settings.listeners)
+            .map(|(socket, listener)| {
                 let local = rustix::net::getsockname(&socket)?;
                 let local = SocketAddr::try_from(local).map_err(|_| io::ErrorKind::InvalidInput)?;
-                Ok(Listening { socket, local })
+                let framing = listener.framing.rule().map_err(io::Error::other)?;
+                Ok(Listening {
+                    socket,
+                    local,
+                    framing: framing.map(Arc::new),
+                })
             })
             .collect::<io::Result<_>>()?;
         Ok(Accepting {
@@ -170,7 +177,13 @@ impl Reactor {
         }
         let settings = &self.settings.listeners[listener];
         let speaks = match settings.protocol {
-            Protocol::Tcp => Speaks::Tcp,
+            Protocol::Tcp => match &self.accepting.listeners[listener].framing {
+                Some(framing) => {
+                    let largest = settings.max_message_size;
+                    Speaks::Framed(Box::new(tcp::Decoder::new(framing.clone(), largest)))
+                }
+                None => Speaks::Tcp,
+            },
             Protocol::Http | Protocol::Websocket => {
                 Speaks::Http(Box::new(Http::new(http1::Limits {
                     max_head_size: settings.max_head_size,
@@ -179,7 +192,7 @@ impl Reactor {
                 })))
             }
         };
-        let is_tcp = matches!(speaks, Speaks::Tcp);
+        let is_tcp = settings.protocol == Protocol::Tcp;
         let place = self.first_place(id, listener, peer);
         self.places[place].connections += 1;
         self.connections.fetch_add(1, Relaxed);

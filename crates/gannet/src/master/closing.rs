@@ -37,6 +37,7 @@ impl Reactor {
         };
         conn.phase = Phase::Closing(closed);
         conn.input = Vec::new();
+        conn.forget_message();
         conn.cut_at = self.clock.now + LINGER;
         if conn.websocket {
             self.write(slot, |out| websocket::encode_close(out, closed.code, text));
@@ -72,6 +73,7 @@ impl Reactor {
         };
         // It may be long until the last event is done; nothing more is taken from the input.
         conn.input = Vec::new();
+        conn.forget_message();
         let id = conn.id;
         let place = usize::from(conn.place);
         let output = conn.output.take();
@@ -193,9 +195,9 @@ impl Reactor {
             return;
         }
         if conn.eof {
-            let reason = match conn.input.is_empty() {
-                true => CloseReason::Client,
-                false => CloseReason::Reset,
+            let reason = match conn.is_mid_message() {
+                false => CloseReason::Client,
+                true => CloseReason::Reset,
             };
             self.begin_close(slot, Closed::of(reason), "");
         } else if self.stopping.is_some() {

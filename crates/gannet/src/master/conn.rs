@@ -11,7 +11,7 @@
 
 use std::{net::SocketAddr, os::fd::OwnedFd};
 
-use gannet_proto::websocket;
+use gannet_proto::{tcp, websocket};
 
 use super::{http::Http, output::Output};
 use crate::{close::CloseReason, id::ConnId, wire::event::EventKind};
@@ -96,6 +96,7 @@ pub(super) struct Closed {
 
 pub(super) enum Speaks {
     Tcp,
+    Framed(Box<tcp::Decoder>),
     Http(Box<Http>),
     WebSocket(Box<websocket::Decoder>),
     /// Being worked on: the value is on the stack of the function that parses.
@@ -126,6 +127,19 @@ impl Conn {
     /// A handler waits for the rest of a body.
     pub(super) fn is_streaming(&self) -> bool {
         matches!(&self.speaks, Speaks::Http(http) if http.exchange.is_streaming())
+    }
+
+    /// Part of a message has come.
+    pub(super) fn is_mid_message(&self) -> bool {
+        !self.input.is_empty()
+            || matches!(&self.speaks, Speaks::Framed(decoder) if !decoder.is_idle())
+    }
+
+    /// Gives back what has come of a message that will not be handed over.
+    pub(super) fn forget_message(&mut self) {
+        if let Speaks::Framed(decoder) = &mut self.speaks {
+            decoder.abandon();
+        }
     }
 
     /// Whether the request in progress could begin again at another worker: its method is

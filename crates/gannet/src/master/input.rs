@@ -180,6 +180,11 @@ impl Reactor {
                 conn.speaks = Speaks::Tcp;
                 self.take_tcp(slot, &buffer[..len])
             }
+            Speaks::Framed(mut decoder) => {
+                let used = self.take_framed(slot, &mut decoder, &mut buffer[..len]);
+                self.put_back(slot, Speaks::Framed(decoder));
+                used
+            }
             Speaks::Http(mut http) => {
                 let used = self.take_http(slot, &mut http, &mut buffer[..len]);
                 self.put_back(slot, Speaks::Http(http));

@@ -10,7 +10,8 @@
 //! | `accept`                | new connections                                             |
 //! | `conn`, `conns`         | one connection, all connections                             |
 //! | `input`                 | reading, and what was read                                  |
-//! | `http`, `websocket`     | the protocols                                               |
+//! | `framed`, `http`,       | the protocols                                               |
+//! | `websocket`             |                                                             |
 //! | `sending`, `output`     | what goes to clients                                        |
 //! | `closing`               | how connections end; deadlines; stop                        |
 //! | `places`                | which worker gets an event; redelivery                      |
@@ -25,6 +26,7 @@ mod commands;
 mod conn;
 mod conns;
 mod desk;
+mod framed;
 mod http;
 mod input;
 mod ledger;

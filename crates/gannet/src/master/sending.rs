@@ -3,9 +3,16 @@
 //! Nothing is written at once: what a turn queues for a connection leaves in one system call at its
 //! end. A connection that does not read is cut when `max_queued` is reached.
 
-use std::{rc::Rc, sync::atomic::Ordering::Relaxed};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::atomic::Ordering::Relaxed,
+};
 
-use gannet_proto::websocket::{self, MessageKind};
+use gannet_proto::{
+    tcp::{EncodeError, Framing},
+    websocket::{self, MessageKind},
+};
 
 use super::{
     closing::LINGER,
@@ -28,6 +35,8 @@ pub(super) struct Broadcast<'a> {
     data: &'a [u8],
     raw: Option<Rc<[u8]>>,
     frame: Option<Rc<[u8]>>,
+    /// By listener; `None`: its framing cannot carry it.
+    framed: Vec<(u16, Option<Rc<[u8]>>)>,
 }
 
 impl Reactor {
@@ -84,7 +93,9 @@ impl Reactor {
             }
             return;
         }
-        message.queue(conn, &mut self.pool);
+        if !message.queue(conn, &mut self.pool) {
+            return self.count(ReactorCounter::PublishDropped);
+        }
         mark(conn, &mut self.dirty);
         count_message(&self.table, conn.id);
     }
@@ -230,13 +241,22 @@ impl<'a> Broadcast<'a> {
             data,
             raw: None,
             frame: None,
+            framed: Vec::new(),
         }
     }
 
-    fn queue(&mut self, conn: &mut Conn, pool: &mut Pool) {
+    /// `false`: the framing of the connection cannot carry it.
+    fn queue(&mut self, conn: &mut Conn, pool: &mut Pool) -> bool {
         if matches!(conn.speaks, Speaks::Http(_)) {
             queue_message(conn, pool, self.text, self.data);
-            return;
+            return true;
+        }
+        if let Speaks::Framed(decoder) = &conn.speaks {
+            let Some(bytes) = self.framed(conn.listener, decoder.framing()) else {
+                return false;
+            };
+            share(conn, pool, &bytes);
+            return true;
         }
         let bytes = match conn.websocket {
             true => self.frame.get_or_insert_with(|| {
@@ -251,12 +271,41 @@ impl<'a> Broadcast<'a> {
             }),
             false => self.raw.get_or_insert_with(|| self.data.into()),
         };
-        let output: &mut Output = conn.output.get_or_insert_default();
-        if bytes.len() <= COPY {
-            output.append(pool, |out| out.extend_from_slice(bytes));
-        } else {
-            output.share(bytes.clone());
+        share(conn, pool, bytes);
+        true
+    }
+
+    /// As one message of this listener; as it is, if only a decoder was given to a custom framing.
+    fn framed(&mut self, listener: u16, framing: &Framing) -> Option<Rc<[u8]>> {
+        if let Some((_, bytes)) = self.framed.iter().find(|(of, _)| *of == listener) {
+            return bytes.clone();
         }
+        let mut out = Vec::with_capacity(self.data.len() + FRAME);
+        // The encoder of a custom framing is the user's.
+        let encode = AssertUnwindSafe(|| framing.encode(&mut out, self.data));
+        let bytes = match catch_unwind(encode) {
+            Ok(Ok(())) => Some(out.into()),
+            Ok(Err(EncodeError::NoEncoder)) => Some(self.data.into()),
+            Ok(Err(error)) => {
+                tracing::warn!(listener, "a published message cannot be framed: {error}");
+                None
+            }
+            Err(_) => {
+                tracing::error!(listener, "the encoder of a custom framing panicked");
+                None
+            }
+        };
+        self.framed.push((listener, bytes.clone()));
+        bytes
+    }
+}
+
+fn share(conn: &mut Conn, pool: &mut Pool, bytes: &Rc<[u8]>) {
+    let output: &mut Output = conn.output.get_or_insert_default();
+    if bytes.len() <= COPY {
+        output.append(pool, |out| out.extend_from_slice(bytes));
+    } else {
+        output.share(bytes.clone());
     }
 }
 
@@ -276,3 +325,5 @@ fn count_message(table: &crate::conn_table::ConnTable, id: ConnId) {
 
 /// A published message up to this size is copied for each subscriber, a larger one is shared.
 const COPY: usize = 2 << 10;
+/// Room for what a framing adds to a message, as a rule.
+const FRAME: usize = 64;

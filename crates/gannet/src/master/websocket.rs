@@ -131,7 +131,7 @@ pub(super) fn queue_message(conn: &mut Conn, pool: &mut Pool, text: bool, data: 
             None => return false,
         },
         Speaks::Taken => return false,
-        Speaks::Tcp => conn
+        Speaks::Tcp | Speaks::Framed(_) => conn
             .output
             .get_or_insert_default()
             .append(pool, |out| out.extend_from_slice(data)),

@@ -37,6 +37,15 @@ pub(crate) fn check(settings: &mut Settings) -> Result<Vec<SocketAddr>> {
     }
     let largest = settings.arena_size / 4;
     for (index, listener) in settings.listeners.iter().enumerate() {
+        let whose = format!("listener {index} ({})", listener.address);
+        let framing = listener.framing.rule();
+        let framing = framing.map_err(|why| Error::usage(format!("{whose}: `framing`: {why}")))?;
+        if framing.is_some() && listener.protocol != Protocol::Tcp {
+            return wrong(format!(
+                "{whose}: `framing` is for TCP only: {} has messages of its own; remove it",
+                listener.protocol.scheme()
+            ));
+        }
         if listener.max_message_size > largest {
             return wrong(format!(
                 "listener {index} ({}): `max_message_size` = {}: must be at most {largest}, a \

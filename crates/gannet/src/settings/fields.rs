@@ -2,12 +2,16 @@
 
 use std::{fmt, ops::RangeInclusive, path::PathBuf};
 
+use gannet_proto::tcp::{MAX_HEADER, Width};
 use serde::{
     Deserialize,
     de::{IntoDeserializer, value::Error as ChoiceError},
 };
 
-use super::{Dispatch, Listener, Protocol, Settings};
+use super::{
+    Dispatch, Listener, Protocol, Settings,
+    framing::{Draft, Framing, Kind},
+};
 use crate::ConnId;
 
 /// A setting that is one value, and where that is kept.
@@ -23,6 +27,8 @@ enum Slot<'a> {
     Path(&'a mut Option<PathBuf>),
     Dispatch(&'a mut Dispatch),
     Protocol(&'a mut Protocol),
+    Framing(&'a mut Framing),
+    Width(&'a mut Width),
 }
 
 /// A value as somebody wrote it.
@@ -115,6 +121,10 @@ pub(super) fn of_listener(listener: &mut Listener) -> Vec<Field<'_>> {
             name: "protocol",
             slot: Slot::Protocol(&mut listener.protocol),
         },
+        Field {
+            name: "framing",
+            slot: Slot::Framing(&mut listener.framing),
+        },
         number("backlog", &mut listener.backlog, 1..=1_000_000),
         number(
             "idle_timeout_ms",
@@ -139,6 +149,36 @@ pub(super) fn of_listener(listener: &mut Listener) -> Vec<Field<'_>> {
             slot: Slot::Switch(&mut listener.redeliver),
         },
     ]
+}
+
+/// The settings of a framing of this kind, but the kind itself.
+pub(super) fn of_framing(kind: Kind, draft: &mut Draft) -> Vec<Field<'_>> {
+    let switch = |name, switch| Field {
+        name,
+        slot: Slot::Switch(switch),
+    };
+    match kind {
+        Kind::None => Vec::new(),
+        Kind::Marker => vec![
+            Field {
+                name: "marker",
+                slot: Slot::Text(&mut draft.marker),
+            },
+            switch("keep", &mut draft.keep),
+        ],
+        Kind::Lines => vec![switch("strip_cr", &mut draft.strip_cr)],
+        Kind::Length => vec![
+            Field {
+                name: "width",
+                slot: Slot::Width(&mut draft.width),
+            },
+            switch("little_endian", &mut draft.little_endian),
+            number("offset", &mut draft.offset, 0..=MAX_HEADER as u64),
+            number("header_size", &mut draft.header_size, 0..=MAX_HEADER as u64),
+            switch("counts_header", &mut draft.counts_header),
+            switch("keep_header", &mut draft.keep_header),
+        ],
+    }
 }
 
 /// The known name nearest to `name`, if one is near enough to have been meant.
@@ -174,6 +214,24 @@ impl Field<'_> {
             }
             (Slot::Protocol(slot), Given::Word(value) | Given::Quoted(value)) => {
                 **slot = choose(value)?;
+            }
+            (Slot::Framing(slot), Given::Word(value) | Given::Quoted(value)) => {
+                **slot = match value {
+                    "none" => Framing::None,
+                    "lines" => Framing::lines(),
+                    _ => return wrong(FRAMINGS),
+                };
+            }
+            (Slot::Framing(_), _) => return wrong(FRAMINGS),
+            (Slot::Width(slot), given) => {
+                **slot = match (given.integer(), given) {
+                    (Some(1), _) => Width::One,
+                    (Some(2), _) => Width::Two,
+                    (Some(4), _) => Width::Four,
+                    (Some(8), _) => Width::Eight,
+                    (_, Given::Word("varint") | Given::Quoted("varint")) => Width::Varint,
+                    _ => return wrong("1, 2, 4, 8 or \"varint\""),
+                };
             }
             _ => return wrong("text"),
         }
@@ -277,11 +335,13 @@ fn span(range: &RangeInclusive<u64>) -> String {
 }
 
 /// The variant of that name; serde knows the names and lists them in the error.
-fn choose<T: for<'de> Deserialize<'de>>(name: &str) -> Result<T, String> {
+pub(super) fn choose<T: for<'de> Deserialize<'de>>(name: &str) -> Result<T, String> {
     T::deserialize(name.into_deserializer())
         .map_err(|error: ChoiceError| error.to_string().replace("variant", "name"))
 }
 
+/// What a framing is, in words.
+const FRAMINGS: &str = "\"none\", \"lines\", or a table such as { kind = \"length\", width = 4 }";
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

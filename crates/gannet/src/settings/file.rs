@@ -12,7 +12,8 @@ use toml::{
 
 use super::{
     Listener, Settings,
-    fields::{Field, Given, nearest, of_listener, of_server},
+    fields::{Field, Given, choose, nearest, of_framing, of_listener, of_server},
+    framing::{Draft, Framing},
 };
 use crate::{Error, Result};
 
@@ -68,11 +69,36 @@ impl File<'_> {
                 settings.listeners.push(Listener::default());
             }
             for (name, value) in table {
+                if let (FRAMING, Some(table)) = (&**name.get_ref(), value.get_ref().as_table()) {
+                    settings.listeners[index].framing = self.framing(table, value.span().start)?;
+                    continue;
+                }
                 let mut fields = of_listener(&mut settings.listeners[index]);
                 self.set(&mut fields, name, value, "setting of a listener")?;
             }
         }
         Ok(())
+    }
+
+    /// `framing = { kind = "marker", marker = "END" }`
+    fn framing(&self, table: &DeTable<'_>, at: usize) -> Result<Framing> {
+        let kind = table
+            .iter()
+            .find(|(name, _)| name.get_ref() == KIND)
+            .and_then(|(_, kind)| Some((kind.get_ref().as_str()?, kind.span().start)));
+        let Some((kind, kind_at)) = kind else {
+            let message = "a framing has a `kind`: none, marker, lines or length";
+            return Err(self.error(at, message));
+        };
+        let kind = choose(kind).map_err(|wrong| self.error(kind_at, format!("`kind`: {wrong}")))?;
+        let mut draft = Draft::default();
+        for (name, value) in table.iter().filter(|(name, _)| name.get_ref() != KIND) {
+            let mut fields = of_framing(kind, &mut draft);
+            self.set(&mut fields, name, value, "setting of this kind of framing")?;
+        }
+        draft
+            .finish(kind)
+            .map_err(|wrong| self.error(at, format!("`framing`: {wrong}")))
     }
 
     fn set(
@@ -126,6 +152,8 @@ fn integer(number: &DeInteger<'_>) -> i128 {
 }
 
 const LISTENERS: &str = "listeners";
+const FRAMING: &str = "framing";
+const KIND: &str = "kind";
 
 #[cfg(test)]
 mod tests {
@@ -222,6 +250,82 @@ mod tests {
         );
         assert!(error("workers = \n").starts_with("echo.toml:1: "));
         assert!(error("workers = 99999999999999999999999").contains("1 to 1024"));
+    }
+
+    #[test]
+    fn framings_are_words_or_tables() {
+        use gannet_proto::tcp::LengthPrefix;
+
+        for (text, framing) in [
+            ("'none'", Framing::None),
+            ("'lines'", Framing::lines()),
+            (
+                "{ kind = 'lines', strip_cr = false }",
+                Framing::Lines { strip_cr: false },
+            ),
+            (
+                r"{ kind = 'marker', marker = '\r\xff', keep = true }",
+                Framing::kept_marker(b"\r\xff"),
+            ),
+            (
+                "{ kind = 'length', width = 'varint', offset = 1, keep_header = true }",
+                Framing::length(LengthPrefix::varint().offset(1).keep_header()),
+            ),
+            (
+                "{ kind = 'length', width = 2, little_endian = true, header_size = 8, \
+                 counts_header = true }",
+                Framing::length(
+                    LengthPrefix::u16()
+                        .little_endian()
+                        .header_size(8)
+                        .counts_header(),
+                ),
+            ),
+        ] {
+            let mut settings = Settings::default();
+            let text = format!("[[listeners]]\naddress = 'a:1'\nframing = {text}\n");
+            load(&mut settings, &text).unwrap();
+            assert_eq!(settings.listeners[0].framing, framing, "{text}");
+        }
+    }
+
+    #[test]
+    fn framings_that_cannot_be_are_refused_where_they_stand() {
+        for (text, why) in [
+            ("'length'", "or a table such as"),
+            ("7", "or a table such as"),
+            (
+                "{ width = 4 }",
+                "has a `kind`: none, marker, lines or length",
+            ),
+            ("{ kind = 'custom' }", "unknown name `custom`"),
+            (
+                "{ kind = 'lines', keep = true }",
+                "no setting of this kind of framing `keep`",
+            ),
+            ("{ kind = 'length', widht = 4 }", "did you mean `width`?"),
+            (
+                "{ kind = 'length', width = 3 }",
+                "1, 2, 4, 8 or \"varint\", not 3",
+            ),
+            ("{ kind = 'marker' }", "1 to 64 bytes, this one has 0"),
+            (
+                r"{ kind = 'marker', marker = '\q' }",
+                "two hexadecimal digits",
+            ),
+            (
+                "{ kind = 'length', width = 4, header_size = 3 }",
+                "header of 3 bytes ends before its length field",
+            ),
+        ] {
+            let error = error(&format!(
+                "[[listeners]]\naddress = 'a:1'\nframing = {text}\n"
+            ));
+            assert!(
+                error.starts_with("echo.toml:3: ") && error.contains(why),
+                "{text}: {error}"
+            );
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod environment;
 mod fields;
 mod file;
 mod flags;
+pub(crate) mod framing;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,6 +18,7 @@ pub(crate) use self::{
 
 use serde::{Deserialize, Serialize};
 
+use self::framing::Framing;
 use crate::process::ProcessSpec;
 
 /// The settings of a server.
@@ -131,6 +133,12 @@ pub struct Listener {
     /// What is spoken.
     pub protocol: Protocol,
 
+    /// Where a message ends. Default: none, bytes come as they come. TCP only.
+    ///
+    /// With a framing a connection holds what has come of an incomplete message, up to
+    /// `max_message_size`.
+    pub framing: Framing,
+
     /// Connections that wait to be accepted, in the kernel. Default 1024 (cut by the kernel to
     /// `net.core.somaxconn`).
     pub backlog: u32,
@@ -149,7 +157,8 @@ pub struct Listener {
     /// Largest message a client may send, after reassembly, in bytes. Default 2 MiB.
     ///
     /// Worst-case memory is this times the connections that are mid-message. A larger WebSocket
-    /// message closes the connection (1009). At most a quarter of `arena_size`.
+    /// message closes the connection (1009), and so does one of a TCP listener with a framing; a
+    /// header or marker counts if the handler gets it. At most a quarter of `arena_size`.
     pub max_message_size: usize,
 
     /// Largest request body, in bytes. Default 64 MiB. A larger one is answered with 413.
@@ -238,6 +247,7 @@ impl Default for Listener {
         Listener {
             address: "127.0.0.1:9501".to_owned(),
             protocol: Protocol::Tcp,
+            framing: Framing::None,
             backlog: 1024,
             idle_timeout_ms: 0,
             request_timeout_ms: 60_000,
@@ -258,6 +268,13 @@ impl Listener {
             protocol: Protocol::Tcp,
             ..Self::default()
         }
+    }
+
+    /// Cuts the stream into messages: see [`Framing`].
+    #[must_use]
+    pub fn framing(mut self, framing: Framing) -> Self {
+        self.framing = framing;
+        self
     }
 
     /// A listener for HTTP/1.1.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use gannet_proto::tcp::Framing;
 use gannet_shm::{Region, RingSpec};
 use tokio::sync::Notify;
 
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     /// Counters, locks and tables.
     pub(crate) objects: crate::Shared,
+    /// By listener.
+    framings: Vec<Option<Framing>>,
     pub(crate) dimensions: Dimensions,
     /// The worker's region.
     pub(crate) region: Arc<Region>,
@@ -97,10 +100,15 @@ impl Shared {
         region: Arc<Region>,
         control: Arc<Region>,
     ) -> Arc<Self> {
+        let framings = settings.listeners.iter();
         Arc::new(Shared {
             id,
             kind,
             generation,
+            // They were checked before the server started.
+            framings: framings
+                .map(|listener| listener.framing.rule().ok().flatten())
+                .collect(),
             settings,
             objects,
             dimensions,
@@ -115,6 +123,15 @@ impl Shared {
 
     pub(crate) fn table(&self) -> &ConnTable {
         &self.table
+    }
+
+    /// How the messages of a connection are framed, if they are.
+    pub(crate) fn framing_of(&self, conn: ConnId) -> Option<&Framing> {
+        if self.framings.iter().all(Option::is_none) {
+            return None;
+        }
+        let listener = self.table.get(conn)?.listener;
+        self.framings.get(usize::from(listener))?.as_ref()
     }
 
     /// Bytes of payload that go into the ring itself.

@@ -14,6 +14,9 @@ use crate::{
 impl Worker {
     /// Sends a message to every connection that is subscribed to `topic` (1 to 255 bytes).
     ///
+    /// It goes out as each connection speaks: as a WebSocket message, as one message of the
+    /// listener's framing, or as bytes.
+    ///
     /// A subscriber that does not read, and has more than `max_queued` waiting, is cut.
     pub async fn publish(&self, topic: &str, message: impl Into<Message>) -> Result {
         self.publish_to(topic, message.into(), 0, ConnId::from_u64(0))

@@ -1,0 +1,72 @@
+//! TCP connections with a framing in the reactor.
+
+use gannet_proto::tcp::{Decoder, FrameError};
+
+use super::{
+    conn::{Closed, Stall},
+    reactor::Reactor,
+};
+use crate::{close::CloseReason, layout::ReactorCounter, wire::event::EventKind};
+
+/// Refused input is logged once a second at most: who sends it decides how often.
+#[derive(Default)]
+pub(super) struct Refusals {
+    /// Clock of the reactor, ms; 0: never.
+    logged_at: u64,
+    unlogged: u64,
+}
+
+impl Reactor {
+    /// Takes messages from `input`; returns how many bytes are done with.
+    pub(super) fn take_framed(
+        &mut self,
+        slot: usize,
+        decoder: &mut Decoder,
+        input: &mut [u8],
+    ) -> usize {
+        let mut used = 0;
+        while let Some(conn) = self.conns.get(slot) {
+            if conn.stall != Stall::No || !conn.is_open() {
+                break;
+            }
+            let decoded = match decoder.decode(&mut input[used..]) {
+                Ok(decoded) => decoded,
+                Err(error) => {
+                    self.refuse_frames(slot, error);
+                    break;
+                }
+            };
+            used += decoded.used;
+            let Some(message) = decoded.message else {
+                break;
+            };
+            self.message_in(slot);
+            self.offer_or_hold(slot, EventKind::Receive, 0, 0, &[message]);
+        }
+        decoder.give_back();
+        used
+    }
+
+    fn refuse_frames(&mut self, slot: usize, error: FrameError) {
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
+        let reason = match error {
+            FrameError::TooLarge { .. } => CloseReason::TooLarge,
+            FrameError::Panicked | FrameError::BadCut => CloseReason::HandlerFailed,
+            _ => CloseReason::Protocol,
+        };
+        let now = self.clock.now;
+        if self.refusals.logged_at == 0 || now >= self.refusals.logged_at + 1_000 {
+            let unlogged = std::mem::take(&mut self.refusals.unlogged);
+            self.refusals.logged_at = now;
+            tracing::warn!(conn = %conn.id, peer = %conn.peer, %reason, unlogged, "closing: {error}");
+        } else {
+            self.refusals.unlogged += 1;
+        }
+        if reason == CloseReason::HandlerFailed {
+            self.count(ReactorCounter::HandlerFailed);
+        }
+        self.begin_close(slot, Closed::of(reason), &error.to_string());
+    }
+}
