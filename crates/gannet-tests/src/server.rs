@@ -29,6 +29,7 @@ pub struct Spec {
     listeners: Vec<toml::Table>,
     environment: Vec<(String, String)>,
     pid_file: Option<PathBuf>,
+    launcher: Option<PathBuf>,
 }
 
 /// A running server. Dropping it kills what is left of it.
@@ -38,7 +39,7 @@ pub struct Server {
     home: TempDir,
     run: String,
     manager: Option<Child>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<String>,
 }
 
 /// How a program ended.
@@ -61,6 +62,7 @@ impl Spec {
             listeners: Vec::new(),
             environment: Vec::new(),
             pid_file: None,
+            launcher: None,
         }
         .set("workers", 2)
     }
@@ -114,6 +116,12 @@ impl Spec {
         self
     }
 
+    /// Started by this program, which passes it sockets: `NAME=ADDRESS`, with spaces between.
+    pub fn launched_by(mut self, launcher: impl AsRef<Path>, sockets: &str) -> Self {
+        self.launcher = Some(launcher.as_ref().to_owned());
+        self.env(LAUNCH, sockets)
+    }
+
     /// Starts the server and waits until it listens.
     ///
     /// # Panics
@@ -162,7 +170,14 @@ impl Spec {
     }
 
     fn command(&self, program: &Path, arguments: &[&str], home: &Path, run: &str) -> Command {
-        let mut command = Command::new(program);
+        let mut command = match &self.launcher {
+            Some(launcher) if matches!(arguments, ["start"]) => {
+                let mut command = Command::new(launcher);
+                command.arg(program);
+                command
+            }
+            _ => Command::new(program),
+        };
         command
             .args(arguments)
             .arg("--pid-file")
@@ -182,14 +197,22 @@ impl Spec {
 impl Server {
     /// The address of a listener, in the order of the settings.
     pub fn address(&self, listener: usize) -> SocketAddr {
-        self.addresses[listener]
+        let address = self.address_text(listener);
+        address
+            .parse()
+            .unwrap_or_else(|_| panic!("no network address: {address}"))
+    }
+
+    /// The same as the server writes it: `unix:/run/echo.sock` too.
+    pub fn address_text(&self, listener: usize) -> &str {
+        &self.addresses[listener]
     }
 
     /// The address of the first listener that speaks `protocol`.
     pub fn address_of(&self, protocol: &str) -> SocketAddr {
         let is = |listener: &toml::Table| listener["protocol"].as_str() == Some(protocol);
         let index = self.spec.listeners.iter().position(is);
-        self.addresses[index.unwrap_or_else(|| panic!("no {protocol} listener"))]
+        self.address(index.unwrap_or_else(|| panic!("no {protocol} listener")))
     }
 
     /// A client on the TCP listener.
@@ -435,17 +458,13 @@ impl Server {
     }
 
     /// The addresses in the `listening on tcp://127.0.0.1:9501` lines of the output.
-    fn listening(&self) -> Vec<SocketAddr> {
+    fn listening(&self) -> Vec<String> {
         let out = fs::read_to_string(self.home.path().join(OUT)).unwrap_or_default();
         let whole = &out[..out.rfind('\n').map_or(0, |end| end + 1)];
         let address = |line: &str| {
             let (_, address) = line.split_once("listening on ")?;
-            address
-                .split_once("://")
-                .map_or(address, |(_, address)| address)
-                .trim()
-                .parse()
-                .ok()
+            let address = address.split_once("://").map_or(address, |(_, bare)| bare);
+            Some(address.trim().to_owned())
         };
         whole.lines().filter_map(address).collect()
     }
@@ -548,6 +567,8 @@ fn unique() -> String {
     )
 }
 
+/// Environment variable that says which sockets are passed: see [`Spec::launched_by`].
+pub const LAUNCH: &str = "LAUNCH";
 /// Environment variable that marks the processes of one run.
 const RUN: &str = "TEST_RUN";
 const CONFIG: &str = "settings.toml";

@@ -4,6 +4,10 @@ use std::{
     cell::RefCell,
     io::{self, BufRead, BufReader, Read, Write},
     net::{IpAddr, Shutdown, SocketAddr, TcpStream},
+    os::{
+        fd::OwnedFd,
+        unix::net::{SocketAddr as UnixAddress, UnixStream},
+    },
     sync::{Arc, Weak},
 };
 
@@ -32,10 +36,19 @@ impl TcpClient {
         Ok(Self::over(TcpStream::connect_timeout(&address, DEADLINE)?))
     }
 
+    /// Connects to a Unix socket.
+    pub fn unix(address: &UnixAddress) -> Self {
+        let stream = UnixStream::connect_addr(address).expect("connect to a Unix socket");
+        // What this type does with a stream, it may do with any.
+        Self::over(TcpStream::from(OwnedFd::from(stream)))
+    }
+
     /// Over a connection that exists.
     pub fn over(stream: TcpStream) -> Self {
         let set = || {
-            stream.set_nodelay(true)?;
+            if stream.local_addr().is_ok() {
+                stream.set_nodelay(true)?;
+            }
             stream.set_read_timeout(Some(DEADLINE))?;
             stream.set_write_timeout(Some(DEADLINE))
         };

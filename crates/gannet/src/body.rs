@@ -22,7 +22,8 @@ use crate::{Error, worker::UploadReader};
 
 /// A request as [`Handler::request`](crate::Handler::request) gets it.
 ///
-/// Its extensions carry the [`Conn`](crate::Conn) and the peer's `std::net::SocketAddr`.
+/// Its extensions carry the [`Conn`](crate::Conn), the [`Peer`](crate::Peer), and, on a network, the
+/// peer's `std::net::SocketAddr`.
 pub type Request = http::Request<Body>;
 
 /// A response. The engine writes `content-length`, `transfer-encoding`, `connection` and `date`

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    ConnId, Error, Message, Result, SendError, Worker, WorkerId,
+    ConnId, Error, Message, Peer, Result, SendError, Worker, WorkerId,
     conn_table::{Cell, Row},
     wire::{
         TEXT,
@@ -229,10 +229,11 @@ impl std::hash::Hash for Conn {
 pub struct ConnInfo {
     /// Its number.
     pub id: ConnId,
-    /// The client's address.
-    pub peer: SocketAddr,
-    /// The address that the client connected to.
-    pub local: SocketAddr,
+    /// The client.
+    pub peer: Peer,
+    /// The address that the client connected to; `None` on a Unix socket, whose address stands in
+    /// the settings of the listener.
+    pub local: Option<SocketAddr>,
     /// Which of `settings.listeners` it came from.
     pub listener: usize,
     /// The worker that has its events now.

@@ -6,7 +6,7 @@
 //! |--------|----------------------------------------------------------------------------------|
 //! | 0      | connection id; 0: the slot is free                                               |
 //! | 1      | listener (16 bits), worker (16 bits), flags (32 bits)                            |
-//! | 2, 3   | peer IP, as IPv6 (IPv4 mapped)                                                   |
+//! | 2, 3   | peer IP, as IPv6 (IPv4 mapped); on a Unix socket pid; uid and gid (32 bits each) |
 //! | 4      | peer port (16 bits), local port (16 bits), length of the uid (32 bits)           |
 //! | 5, 6   | local IP                                                                         |
 //! | 7..=14 | uid                                                                              |
@@ -27,6 +27,7 @@ use gannet_shm::{Region, Slots};
 use crate::{
     id::{ConnId, WorkerId},
     layout::{Dimensions, ROW_WORDS},
+    peer::{Credentials, Peer},
 };
 
 /// The table, attached.
@@ -44,8 +45,9 @@ pub(crate) struct Row {
     pub(crate) listener: u16,
     pub(crate) worker: WorkerId,
     pub(crate) websocket: bool,
-    pub(crate) peer: SocketAddr,
-    pub(crate) local: SocketAddr,
+    pub(crate) peer: Peer,
+    /// `None` on a Unix socket.
+    pub(crate) local: Option<SocketAddr>,
     /// At most [`MAX_UID`](crate::wire::command::MAX_UID) bytes; empty: none is bound. What is
     /// longer is cut.
     pub(crate) uid: String,
@@ -216,14 +218,27 @@ impl Row {
     pub(crate) fn encode(&self) -> [u64; ROW] {
         let mut words = [0; ROW];
         words[0] = self.id.as_u64();
-        let flags = if self.websocket { WEBSOCKET } else { 0 };
+        let mut flags = if self.websocket { WEBSOCKET } else { 0 };
+        let mut peer_port = 0;
+        [words[2], words[3]] = match self.peer {
+            Peer::Ip(addr) => {
+                peer_port = addr.port();
+                ip_words(addr.ip())
+            }
+            Peer::Unix(Credentials { pid, uid, gid }) => {
+                flags |= UNIX;
+                [u64::from(pid), u64::from(uid) | u64::from(gid) << 32]
+            }
+        };
+        let mut local_port = 0;
+        if let Some(local) = self.local {
+            flags |= LOCAL;
+            local_port = local.port();
+            [words[5], words[6]] = ip_words(local.ip());
+        }
         words[1] = u64::from(self.listener) | u64::from(self.worker.0) << 16 | flags;
-        [words[2], words[3]] = ip_words(self.peer.ip());
-        [words[5], words[6]] = ip_words(self.local.ip());
         let uid = cut(&self.uid);
-        words[4] = u64::from(self.peer.port())
-            | u64::from(self.local.port()) << 16
-            | (uid.len() as u64) << 32;
+        words[4] = u64::from(peer_port) | u64::from(local_port) << 16 | (uid.len() as u64) << 32;
         for (word, bytes) in words[UID..UID + UID_WORDS].iter_mut().zip(uid.chunks(8)) {
             let mut full = [0; 8];
             full[..bytes.len()].copy_from_slice(bytes);
@@ -248,8 +263,19 @@ impl Row {
             listener: words[1] as u16,
             worker: WorkerId((words[1] >> 16) as u16),
             websocket: words[1] & WEBSOCKET != 0,
-            peer: SocketAddr::new(ip_from(words[2], words[3]), words[4] as u16),
-            local: SocketAddr::new(ip_from(words[5], words[6]), (words[4] >> 16) as u16),
+            peer: match words[1] & UNIX {
+                0 => Peer::Ip(SocketAddr::new(
+                    ip_from(words[2], words[3]),
+                    words[4] as u16,
+                )),
+                _ => Peer::Unix(Credentials {
+                    pid: words[2] as u32,
+                    uid: words[3] as u32,
+                    gid: (words[3] >> 32) as u32,
+                }),
+            },
+            local: (words[1] & LOCAL != 0)
+                .then(|| SocketAddr::new(ip_from(words[5], words[6]), (words[4] >> 16) as u16)),
             uid: String::from_utf8_lossy(uid).into_owned(),
             opened: words[15],
         })
@@ -279,8 +305,10 @@ const ROW: usize = 16;
 /// First word of the uid.
 const UID: usize = 7;
 const UID_WORDS: usize = 8;
-/// Flag of word 1.
+/// Flags of word 1: it is a WebSocket; it is on a Unix socket; it has a local address.
 const WEBSOCKET: u64 = 1 << 32;
+const UNIX: u64 = 1 << 33;
+const LOCAL: u64 = 1 << 34;
 
 const _: () = assert!(UID_WORDS * 8 >= crate::wire::command::MAX_UID);
 const _: () = assert!((Cell::Generation as usize) < ROW_WORDS);
@@ -296,8 +324,8 @@ mod tests {
             listener: 2,
             worker: WorkerId(1023),
             websocket: true,
-            peer: "192.0.2.7:50001".parse().unwrap(),
-            local: "[2001:db8::1]:443".parse().unwrap(),
+            peer: Peer::Ip("192.0.2.7:50001".parse().unwrap()),
+            local: Some("[2001:db8::1]:443".parse().unwrap()),
             uid: "ann".to_owned(),
             opened: 1_700_000_000_123,
         }
@@ -324,6 +352,16 @@ mod tests {
             };
             assert_eq!(Row::decode(&row.encode()), Some(row));
         }
+        let unix = Row {
+            peer: Peer::Unix(Credentials {
+                pid: 7,
+                uid: 1000,
+                gid: u32::MAX,
+            }),
+            local: None,
+            ..row(id)
+        };
+        assert_eq!(Row::decode(&unix.encode()), Some(unix));
         let long = Row {
             uid: format!("{}\u{e9}", "u".repeat(62)),
             ..row(id)

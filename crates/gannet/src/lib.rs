@@ -84,6 +84,7 @@ pub use crate::{
     id::{ConnId, TaskId, WorkerId},
     message::{Accept, Handshake, Message},
     objects::{ObjectKind, Shared, SharedError},
+    peer::{Credentials, Peer},
     pool::{Child, Pool, PoolEvent, PoolOptions, PoolSender},
     process::{Output, Process, ProcessMessage, ProcessOptions, Restart},
     send::SendError,
@@ -115,6 +116,7 @@ mod manager;
 mod master;
 mod message;
 mod objects;
+mod peer;
 mod pool;
 mod process;
 mod send;

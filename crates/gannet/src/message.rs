@@ -118,7 +118,7 @@ impl<const N: usize> From<[u8; N]> for Message {
 }
 
 /// The request of a WebSocket handshake. Derefs to `http::Request<()>`; its extensions carry the
-/// peer's `SocketAddr`.
+/// [`Peer`](crate::Peer) and, on a network, its `SocketAddr`.
 #[derive(Debug)]
 pub struct Handshake {
     request: http::Request<()>,

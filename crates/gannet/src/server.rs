@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Write},
-    net::SocketAddr,
     path::PathBuf,
     rc::Rc,
     sync::Arc,
@@ -12,7 +11,8 @@ use gannet_shm::table::{Key, Row, Rows, Schema, TableSpec};
 use serde::Deserialize;
 
 use crate::{
-    ConnId, Dispatch, Error, Handler, Listener, Process, ProcessOptions, Result, Settings, Shared,
+    ConnId, Dispatch, Error, Handler, Listener, Peer, Process, ProcessOptions, Result, Settings,
+    Shared,
     bootstrap::{self, Bootstrap, Role},
     channel::{Channel, FromWorker},
     cli::{Arguments, Command},
@@ -85,8 +85,8 @@ pub struct DispatchRequest<'a> {
     pub conn: ConnId,
     /// Index of the listener that it came from.
     pub listener: usize,
-    /// Address of the client.
-    pub peer: SocketAddr,
+    /// The client.
+    pub peer: Peer,
     /// The uid bound to the connection.
     pub uid: Option<&'a str>,
     /// The first bytes of the event's data; empty for events without.

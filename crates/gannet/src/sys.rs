@@ -1,7 +1,7 @@
 //! The few system calls that neither std nor rustix offers as safe functions.
 #![allow(
     unsafe_code,
-    reason = "signals, fork and the environment have no safe interface"
+    reason = "signals, fork, the environment and peer credentials have no safe interface"
 )]
 
 use std::{
@@ -9,13 +9,15 @@ use std::{
     io,
     mem::MaybeUninit,
     os::{
-        fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::process::CommandExt,
     },
     process::Command,
 };
 
 use rustix::{io::FdFlags, process::Signal};
+
+use crate::peer::Credentials;
 
 /// The signals that steer a server. They reach the manager only.
 pub(crate) const STEERING: [Signal; 5] = [
@@ -137,6 +139,33 @@ pub(crate) fn remove_variable(name: &str) {
         // SAFETY: this is the only thread of the process, so no other reads the environment.
         unsafe { std::env::remove_var(name) };
     }
+}
+
+/// The process that has connected to this Unix socket. Its number is 0 if it is in another PID
+/// namespace.
+pub(crate) fn peer_credentials(socket: &OwnedFd) -> io::Result<Credentials> {
+    let mut peer = MaybeUninit::<libc::ucred>::uninit();
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `peer` is room for `len` bytes, and both outlive the call.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            peer.as_mut_ptr().cast(),
+            &mut len,
+        )
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded, so the kernel has written it, and it is three numbers.
+    let peer = unsafe { peer.assume_init() };
+    Ok(Credentials {
+        pid: peer.pid.cast_unsigned(),
+        uid: peer.uid,
+        gid: peer.gid,
+    })
 }
 
 fn steering_set() -> libc::sigset_t {

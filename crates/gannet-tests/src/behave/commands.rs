@@ -142,6 +142,10 @@ impl Behave {
             }
             "bound" => ids(worker.bound_to(rest).await?),
             "info" => describe(conn),
+            "credentials" => match conn.info().and_then(|info| info.peer.credentials()) {
+                Some(of) => format!("{} {} {}", of.pid, of.uid, of.gid),
+                None => "none".to_owned(),
+            },
             "info-of" => describe(&worker.conn(number(rest)?)),
             "open" => worker.conn(number(rest)?).is_open().to_string(),
             "connections" => ids(worker.connections().map(|info| info.id).collect()),
@@ -228,7 +232,8 @@ fn describe(conn: &Conn) -> String {
              messages_in={} messages_out={} websocket={}",
             info.id,
             info.peer,
-            info.local,
+            info.local
+                .map_or_else(|| "-".to_owned(), |local| local.to_string()),
             info.listener,
             info.worker,
             info.uid.as_deref().unwrap_or("-"),

@@ -65,7 +65,7 @@ pub fn serve(variant: Variant) -> Result {
         settings.listeners.push(listener);
     }
     processes::add(shared::declare(Server::new(settings))?)?
-        .dispatch_with(|event| usize::from(event.peer.port()))
+        .dispatch_with(|event| usize::from(event.peer.port().unwrap_or(0)))
         // The function is for those who set `dispatch` to `custom`.
         .dispatch(Dispatch::Connection)
         .run::<Behave>()

@@ -27,6 +27,7 @@ mod processes;
 mod redelivery;
 mod reload;
 mod shared;
+mod sockets;
 mod stop;
 mod tasks;
 mod timers;

@@ -10,61 +10,120 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, sockopt},
 };
 
-use crate::{Error, Result, Settings};
+use super::{activation::Passed, unix_socket};
+use crate::{
+    Error, Listener, Result, Settings,
+    settings::{Endpoint, UnixName},
+};
 
 /// Bound sockets, in the order of the settings.
 #[derive(Debug)]
 pub(super) struct Listeners {
     sockets: Vec<OwnedFd>,
+    /// Removed when this is dropped.
+    files: Vec<unix_socket::File>,
 }
 
 impl Listeners {
-    /// Binds all; writes the real addresses (port 0 becomes the one that the kernel chose) into
-    /// the settings. An IPv6 address of `[::]` takes IPv4 as well, where the system is set so.
-    pub(super) fn bind(settings: &mut Settings, addresses: &[SocketAddr]) -> Result<Self> {
-        let mut sockets = Vec::new();
-        for (listener, &address) in settings.listeners.iter_mut().zip(addresses) {
-            let (socket, bound) = bind(address, listener.backlog).map_err(|error| {
-                Error::new(format!(
-                    "cannot listen on {}://{}: {}",
-                    listener.protocol.scheme(),
-                    listener.address,
-                    advice(error, address)
-                ))
-            })?;
-            listener.address = bound.to_string();
-            sockets.push(socket);
+    /// Takes what was passed, and binds all others; writes the real addresses (port 0 becomes the
+    /// one that the kernel chose) into the settings.
+    pub(super) fn bind(
+        settings: &mut Settings,
+        endpoints: &[Endpoint],
+        mut passed: Passed,
+    ) -> Result<Self> {
+        let mut listeners = Listeners {
+            sockets: Vec::new(),
+            files: Vec::new(),
+        };
+        for (listener, endpoint) in settings.listeners.iter_mut().zip(endpoints) {
+            let socket = match passed.take(listener, endpoint)? {
+                Some(socket) => socket,
+                None => listeners.bind_one(listener, endpoint).map_err(|error| {
+                    Error::new(format!(
+                        "cannot listen on {}://{}: {}",
+                        listener.protocol.scheme(),
+                        listener.address,
+                        advice(error, endpoint)
+                    ))
+                })?,
+            };
+            listener.address = match endpoint {
+                Endpoint::Ip(_) => {
+                    SocketAddr::try_from(rustix::net::getsockname(&socket)?)?.to_string()
+                }
+                Endpoint::Unix(_) => endpoint.to_string(),
+            };
+            listeners.sockets.push(socket);
         }
-        Ok(Listeners { sockets })
+        passed.expect_none_left(settings)?;
+        Ok(listeners)
     }
 
     /// From now on nobody can connect, as soon as the master has closed its own.
     pub(super) fn close(&mut self) {
         self.sockets.clear();
+        self.files.clear();
     }
 
     pub(super) fn descriptors(&self) -> Vec<RawFd> {
         self.sockets.iter().map(AsRawFd::as_raw_fd).collect()
     }
+
+    fn bind_one(
+        &mut self,
+        listener: &Listener,
+        endpoint: &Endpoint,
+    ) -> rustix::io::Result<OwnedFd> {
+        let backlog = i32::try_from(listener.backlog).unwrap_or(i32::MAX);
+        let family = match endpoint {
+            Endpoint::Ip(SocketAddr::V4(_)) => AddressFamily::INET,
+            Endpoint::Ip(SocketAddr::V6(_)) => AddressFamily::INET6,
+            Endpoint::Unix(_) => AddressFamily::UNIX,
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        match endpoint {
+            Endpoint::Ip(address) => {
+                sockopt::set_socket_reuseaddr(&socket, true)?;
+                if listener.reuse_port {
+                    sockopt::set_socket_reuseport(&socket, true)?;
+                }
+                if address.is_ipv6() {
+                    sockopt::set_ipv6_v6only(&socket, listener.v6only)?;
+                }
+                rustix::net::bind(&socket, address)?;
+                rustix::net::listen(&socket, backlog)?;
+            }
+            Endpoint::Unix(UnixName::Abstract(name)) => {
+                rustix::net::bind(&socket, &unix_socket::abstract_address(name)?)?;
+                rustix::net::listen(&socket, backlog)?;
+            }
+            Endpoint::Unix(UnixName::Path(path)) => {
+                let bind = || rustix::net::listen(&socket, backlog);
+                let file = unix_socket::File::bind(&socket, path, listener.unix_mode, bind)?;
+                self.files.push(file);
+            }
+        }
+        Ok(socket)
+    }
 }
 
-fn bind(address: SocketAddr, backlog: u32) -> rustix::io::Result<(OwnedFd, SocketAddr)> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
-    Ok((socket, bound))
-}
-
-fn advice(error: Errno, address: SocketAddr) -> String {
+fn advice(error: Errno, endpoint: &Endpoint) -> String {
     let reason = std::io::Error::from(error);
+    let Some(address) = endpoint.ip() else {
+        return match error {
+            Errno::ADDRINUSE => format!(
+                "{reason}: stop the program that listens there (`ss -lxp` shows it), or choose \
+                 another address with --listen"
+            ),
+            Errno::EXIST => "a file that is no socket stands there: remove it, or choose another \
+                 path with --listen"
+                .to_owned(),
+            Errno::NOENT => format!("{reason}: the directory must exist before the server starts"),
+            _ => reason.to_string(),
+        };
+    };
     let port = address.port();
     match error {
         Errno::ADDRINUSE => format!(
@@ -86,7 +145,6 @@ fn advice(error: Errno, address: SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Listener;
 
     fn bind_all(listeners: Vec<Listener>) -> (Result<Listeners>, Settings) {
         let mut settings = Settings {
@@ -94,7 +152,8 @@ mod tests {
             ..Settings::default()
         };
         let addresses = crate::settings::check(&mut settings).unwrap();
-        (Listeners::bind(&mut settings, &addresses), settings)
+        let bound = Listeners::bind(&mut settings, &addresses, Passed::default());
+        (bound, settings)
     }
 
     #[test]
@@ -125,5 +184,19 @@ mod tests {
         let (listeners, _) = bind_all(vec![Listener::tcp("192.0.2.1:0")]);
         let error = listeners.unwrap_err().to_string();
         assert!(error.contains("no network interface"), "{error}");
+    }
+
+    #[test]
+    fn a_port_is_shared_by_those_who_say_so() {
+        let shared = |address: &str| Listener {
+            reuse_port: true,
+            ..Listener::tcp(address)
+        };
+        let (first, settings) = bind_all(vec![shared("127.0.0.1:0")]);
+        let address = settings.listeners[0].address.clone();
+        let (second, _) = bind_all(vec![shared(&address)]);
+        let (third, _) = bind_all(vec![Listener::tcp(address)]);
+        assert!(first.is_ok() && second.is_ok());
+        assert!(third.unwrap_err().to_string().contains("in use"));
     }
 }

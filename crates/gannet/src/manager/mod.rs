@@ -10,7 +10,8 @@
 //! - [`output`] is what user processes write to outputs that are redirected.
 //! - [`control`] is the server's end of the control socket; [`report`] answers `status` and
 //!   `clients`.
-//! - [`program`], [`pid_file`], [`listeners`]: what is fixed once at the start.
+//! - [`program`], [`pid_file`], [`listeners`] ([`unix_socket`], [`activation`]): what is fixed once
+//!   at the start.
 //!
 //! # Signals
 //!
@@ -32,6 +33,7 @@
 //! (a death signal set by the child before its exec, and, as a second net, the end of file on its
 //! channel).
 
+mod activation;
 mod children;
 mod control;
 mod event_loop;
@@ -42,25 +44,31 @@ mod places;
 mod program;
 mod report;
 mod spawn;
+mod unix_socket;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
+use self::{
+    activation::Passed, control::ControlSocket, event_loop::Manager, listeners::Listeners,
+    pid_file::PidFile, spawn::Spawner,
+};
 pub(crate) use self::{
     children::how_it_ended,
     places::title,
     program::{ENV as TITLED_ENV, Program},
 };
-use self::{
-    control::ControlSocket, event_loop::Manager, listeners::Listeners, pid_file::PidFile,
-    spawn::Spawner,
+use crate::{
+    Result, Settings, Shared,
+    server::ReadyFn,
+    settings::{self, Endpoint},
+    sys::SignalFd,
 };
-use crate::{Result, Settings, Shared, server::ReadyFn, settings, sys::SignalFd};
 
 /// What the manager is to run. The settings were checked.
 pub(crate) struct Start {
     pub(crate) settings: Settings,
     /// The addresses of the listeners, looked up.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Vec<Endpoint>,
     pub(crate) pid_file: PathBuf,
     pub(crate) program: Program,
     /// Counters, locks and tables.
@@ -82,11 +90,13 @@ pub(crate) fn run(start: Start) -> Result {
         on_ready,
         reread,
     } = start;
+    // Before any descriptor is opened, and children are started.
+    let passed = Passed::to_this_process()?;
     // Before anything is made that would have to be removed again.
     let signals = SignalFd::steering()?;
     let pid_file = PidFile::create(&pid_file).map(|file| (file, pid_file))?;
     settings::raise_file_limit(&mut settings);
-    let listeners = Listeners::bind(&mut settings, &addresses)?;
+    let listeners = Listeners::bind(&mut settings, &addresses, passed)?;
     let control = ControlSocket::bind(&pid_file.1)?;
 
     let spawner = Spawner::new(settings, program, shared)?;

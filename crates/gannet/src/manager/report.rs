@@ -261,8 +261,8 @@ mod tests {
                     listener: 0,
                     worker: WorkerId(0),
                     websocket: false,
-                    peer: "127.0.0.1:5".parse().unwrap(),
-                    local: "127.0.0.1:6".parse().unwrap(),
+                    peer: crate::Peer::Ip("127.0.0.1:5".parse().unwrap()),
+                    local: Some("127.0.0.1:6".parse().unwrap()),
                     uid: String::new(),
                     opened: 0,
                 };

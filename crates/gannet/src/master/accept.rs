@@ -26,7 +26,9 @@ use crate::{
     conn_table::{Cell, Row},
     id::WorkerId,
     layout::ReactorCounter,
+    peer::{Peer, canonical},
     settings::{Protocol, Settings},
+    sys,
     wire::event::EventKind,
 };
 
@@ -40,7 +42,8 @@ pub(super) struct Accepting {
 
 struct Listening {
     socket: OwnedFd,
-    local: SocketAddr,
+    /// `None`: a Unix socket.
+    local: Option<SocketAddr>,
     framing: Option<Arc<tcp::Framing>>,
 }
 
@@ -51,7 +54,7 @@ impl Accepting {
             .zip(&settings.listeners)
             .map(|(socket, listener)| {
                 let local = rustix::net::getsockname(&socket)?;
-                let local = SocketAddr::try_from(local).map_err(|_| io::ErrorKind::InvalidInput)?;
+                let local = SocketAddr::try_from(local).ok();
                 let framing = listener.framing.rule().map_err(io::Error::other)?;
                 Ok(Listening {
                     socket,
@@ -150,16 +153,22 @@ impl Reactor {
     }
 
     fn accepted(&mut self, listener: usize, socket: OwnedFd, peer: Option<SocketAddrAny>) {
-        let Some(peer) = peer.and_then(|peer| SocketAddr::try_from(peer).ok()) else {
-            return;
-        };
-        let _ = sockopt::set_tcp_nodelay(&socket, true);
         let mut local = self.accepting.listeners[listener].local;
-        if local.ip().is_unspecified()
-            && let Ok(own) = rustix::net::getsockname(&socket)
-            && let Ok(own) = SocketAddr::try_from(own)
-        {
-            local = own;
+        let peer = match local {
+            Some(_) => peer
+                .and_then(|peer| SocketAddr::try_from(peer).ok())
+                .map(Peer::on_network),
+            None => sys::peer_credentials(&socket).ok().map(Peer::Unix),
+        };
+        let Some(peer) = peer else { return };
+        if let Some(local) = &mut local {
+            let _ = sockopt::set_tcp_nodelay(&socket, true);
+            if local.ip().is_unspecified()
+                && let Ok(own) = rustix::net::getsockname(&socket)
+                && let Ok(own) = SocketAddr::try_from(own)
+            {
+                *local = canonical(own);
+            }
         }
         let table = &self.table;
         let reactor = self.id;

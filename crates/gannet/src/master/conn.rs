@@ -9,12 +9,12 @@
 //! A connection is **stalled** while an event of it cannot be handed over. Then nothing is parsed;
 //! its socket is taken out of the poll set lazily, when it has more to say.
 
-use std::{net::SocketAddr, os::fd::OwnedFd};
+use std::os::fd::OwnedFd;
 
 use gannet_proto::{tcp, websocket};
 
 use super::{http::Http, output::Output};
-use crate::{close::CloseReason, id::ConnId, wire::event::EventKind};
+use crate::{close::CloseReason, id::ConnId, peer::Peer, wire::event::EventKind};
 
 pub(super) struct Conn {
     pub(super) id: ConnId,
@@ -65,7 +65,7 @@ pub(super) struct Conn {
     pub(super) lingers: u64,
     /// A ping is out and nothing has come since.
     pub(super) pinged: bool,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

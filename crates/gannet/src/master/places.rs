@@ -22,7 +22,6 @@
 use std::{
     collections::VecDeque,
     hash::{BuildHasher, Hash, RandomState},
-    net::SocketAddr,
     sync::LazyLock,
 };
 
@@ -36,6 +35,7 @@ use crate::{
     control::Role as Kind,
     id::{ConnId, WorkerId},
     layout::ReactorCounter,
+    peer::Peer,
     server::DispatchRequest,
     settings::Dispatch,
     wire::event::{EventHeader, EventKind},
@@ -163,9 +163,9 @@ impl Reactor {
     }
 
     /// The place of a new connection.
-    pub(super) fn first_place(&self, id: ConnId, listener: usize, peer: SocketAddr) -> usize {
+    pub(super) fn first_place(&self, id: ConnId, listener: usize, peer: Peer) -> usize {
         match self.settings.dispatch {
-            Dispatch::PeerAddress => hashed(peer.ip(), self.settings.workers),
+            Dispatch::PeerAddress => by_address(peer, self.settings.workers),
             Dispatch::Custom => self.custom(id, listener, peer, None, &[]),
             _ => self.emptiest(),
         }
@@ -448,7 +448,7 @@ impl Reactor {
         &self,
         conn: ConnId,
         listener: usize,
-        peer: SocketAddr,
+        peer: Peer,
         uid: Option<&str>,
         data: &[u8],
     ) -> usize {
@@ -574,6 +574,14 @@ impl Reactor {
                 .find(header.conn)
                 .and_then(|slot| self.conns.get(slot))
                 .is_some_and(Conn::may_repeat_request)
+    }
+}
+
+/// Clients of one address go to one worker; on a Unix socket, those of one process.
+fn by_address(peer: Peer, workers: usize) -> usize {
+    match peer {
+        Peer::Ip(addr) => hashed(addr.ip(), workers),
+        Peer::Unix(credentials) => hashed(credentials.pid, workers),
     }
 }
 

@@ -1,9 +1,49 @@
-//! Addresses as people write them: `127.0.0.1:9501`, `[::]:80`, `localhost:80`, `ws://:80`.
+//! Addresses as people write them: `127.0.0.1:9501`, `[::]:80`, `localhost:80`, `ws://:80`,
+//! `unix:/run/echo.sock`, `unix:@echo`.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::{
+    fmt,
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+};
 
 use super::{Listener, Protocol, Settings};
 use crate::{Error, Result};
+
+/// Where a socket can be bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Ip(SocketAddr),
+    Unix(UnixName),
+}
+
+/// What a Unix socket is found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum UnixName {
+    /// An absolute path.
+    Path(PathBuf),
+    Abstract(String),
+}
+
+impl Endpoint {
+    /// The address on a network.
+    pub(crate) fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Endpoint::Ip(address) => Some(*address),
+            Endpoint::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Ip(address) => address.fmt(f),
+            Endpoint::Unix(UnixName::Path(path)) => write!(f, "{UNIX}{}", path.display()),
+            Endpoint::Unix(UnixName::Abstract(name)) => write!(f, "{UNIX}@{name}"),
+        }
+    }
+}
 
 /// Gives the listener at `index` another address (`--listen`, `GANNET_LISTEN`), and another
 /// protocol if the address has a scheme. One more than there are adds a listener like the last.
@@ -20,9 +60,15 @@ pub(super) fn listen(settings: &mut Settings, index: usize, text: &str) -> Resul
     Ok(())
 }
 
-/// The socket address meant; names are looked up, and the first address counts.
-pub(crate) fn resolve(address: &str) -> Result<SocketAddr> {
+/// The address meant; names are looked up, and the first address counts.
+pub(crate) fn resolve(address: &str) -> Result<Endpoint> {
     check_form(address)?;
+    if let Some(name) = address.strip_prefix(UNIX) {
+        return Ok(Endpoint::Unix(match name.strip_prefix('@') {
+            Some(name) => UnixName::Abstract(name.to_owned()),
+            None => UnixName::Path(std::path::absolute(name)?),
+        }));
+    }
     let unknown = |reason: &dyn std::fmt::Display| {
         Error::usage(format!(
             "cannot look up the address {address:?} to listen on: {reason}"
@@ -32,6 +78,7 @@ pub(crate) fn resolve(address: &str) -> Result<SocketAddr> {
         .to_socket_addrs()
         .map_err(|error| unknown(&error))?
         .next()
+        .map(Endpoint::Ip)
         .ok_or_else(|| unknown(&"the name has no address"))
 }
 
@@ -57,10 +104,21 @@ fn check_form(address: &str) -> Result {
     }
     let wrong = |why: &str| {
         Err(Error::usage(format!(
-            "{address:?} is no address to listen on: {why} (write 127.0.0.1:9501, [::]:80 or \
-             localhost:80)"
+            "{address:?} is no address to listen on: {why} (write 127.0.0.1:9501, [::]:80, \
+             localhost:80 or unix:/run/name.sock)"
         )))
     };
+    if let Some(name) = address.strip_prefix(UNIX) {
+        let name = name.strip_prefix('@').unwrap_or(name);
+        return match name.len() {
+            0 => wrong("there is no path"),
+            _ if name.contains('\0') => wrong("there is a zero byte in the path"),
+            len if len > MAX_UNIX => wrong(&format!(
+                "the path has {len} bytes, and the kernel takes {MAX_UNIX}"
+            )),
+            _ => Ok(()),
+        };
+    }
     let Some((host, port)) = address.rsplit_once(':') else {
         return wrong("there is no port");
     };
@@ -73,6 +131,10 @@ fn check_form(address: &str) -> Result {
     }
     Ok(())
 }
+
+const UNIX: &str = "unix:";
+/// Bytes of a socket's path, or of an abstract name: `sun_path` without the byte at its end.
+const MAX_UNIX: usize = 107;
 
 #[cfg(test)]
 mod tests {
@@ -114,6 +176,9 @@ mod tests {
             ("::1:80", "no host"),
             ("udp://a:1", "scheme"),
             ("http://a:1/path", "port must be"),
+            ("unix:", "no path"),
+            ("tcp://unix:@", "no path"),
+            (&format!("unix:/{}", "x".repeat(107)), "108 bytes"),
         ] {
             let error = listen(&mut Settings::default(), 0, text).unwrap_err();
             assert!(
@@ -125,7 +190,24 @@ mod tests {
 
     #[test]
     fn names_are_resolved() {
-        assert_eq!(resolve("localhost:7").unwrap().port(), 7);
-        assert_eq!(resolve("[::1]:7").unwrap(), "[::1]:7".parse().unwrap());
+        let ip = |address| resolve(address).unwrap().ip().unwrap();
+        assert_eq!(ip("localhost:7").port(), 7);
+        assert_eq!(ip("[::1]:7"), "[::1]:7".parse().unwrap());
+    }
+
+    #[test]
+    fn unix_sockets_have_paths_or_names() {
+        for (address, text) in [
+            ("unix:/run/a.sock", "unix:/run/a.sock".to_owned()),
+            ("unix:@a:b", "unix:@a:b".to_owned()),
+            (
+                "unix:a.sock",
+                format!("unix:{}/a.sock", std::env::current_dir().unwrap().display()),
+            ),
+        ] {
+            let endpoint = resolve(address).unwrap();
+            assert_eq!(endpoint.to_string(), text);
+            assert_eq!(resolve(&text).unwrap(), endpoint);
+        }
     }
 }

@@ -1,22 +1,19 @@
 //! What must be true of settings together, wherever they came from.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
-    Protocol, Settings,
-    address::resolve,
+    Listener, Protocol, Settings,
+    address::{Endpoint, resolve},
     fields::{of_listener, of_server},
 };
 use crate::{ConnId, Error, Result, channel::Implements, handler, layout::Dimensions};
 
 /// Refuses values out of range and combinations that cannot work; returns the resolved addresses
 /// of the listeners.
-pub(crate) fn check(settings: &mut Settings) -> Result<Vec<SocketAddr>> {
+pub(crate) fn check(settings: &mut Settings) -> Result<Vec<Endpoint>> {
     ranges(settings)?;
     let wrong = |message: String| Err(Error::usage(message));
 
@@ -151,16 +148,21 @@ fn ranges(settings: &mut Settings) -> Result {
     Ok(())
 }
 
-fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>> {
+fn addresses(settings: &Settings) -> Result<Vec<Endpoint>> {
     if settings.listeners.is_empty() {
         return Err(Error::usage(
             "there is nothing to listen on: give an address with --listen or GANNET_LISTEN",
         ));
     }
-    let mut addresses: Vec<SocketAddr> = Vec::new();
+    let mut addresses: Vec<Endpoint> = Vec::new();
     for (index, listener) in settings.listeners.iter().enumerate() {
         let address = resolve(&listener.address)?;
-        if let Some(other) = addresses.iter().position(|other| overlap(*other, address)) {
+        check_socket(index, listener, &address)?;
+        let clash = addresses
+            .iter()
+            .zip(&settings.listeners)
+            .position(|other| overlap(other, (&address, listener)));
+        if let Some(other) = clash {
             let written = |index: usize| {
                 let listener = &settings.listeners[index];
                 format!("{}://{}", listener.protocol.scheme(), listener.address)
@@ -172,10 +174,15 @@ fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>> {
                 _ => "",
             };
             return Err(Error::usage(format!(
-                "listeners {other} ({}) and {index} ({}) want the same port: give one of them \
+                "listeners {other} ({}) and {index} ({}) want the same {}: give one of them \
                  another{hint}",
                 written(other),
-                written(index)
+                written(index),
+                if address.ip().is_some() {
+                    "port"
+                } else {
+                    "socket"
+                }
             )));
         }
         addresses.push(address);
@@ -183,13 +190,39 @@ fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
+/// Refuses settings of a socket that its kind of address has not.
+fn check_socket(index: usize, listener: &Listener, address: &Endpoint) -> Result {
+    let wrong = |what: &str| {
+        let address = &listener.address;
+        Err(Error::usage(format!(
+            "listener {index} ({address}): {what}"
+        )))
+    };
+    match address {
+        Endpoint::Unix(_) if listener.reuse_port => {
+            wrong("`reuse_port` is for network addresses: remove it")
+        }
+        Endpoint::Unix(_) if listener.v6only => wrong("`v6only` is for IPv6 addresses: remove it"),
+        Endpoint::Ip(ip) if ip.is_ipv4() && listener.v6only => {
+            wrong("`v6only` is for IPv6 addresses: remove it, or listen on [::]")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether two sockets cannot have these addresses at the same time.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    one.port() == other.port()
-        && one.port() != 0
-        && (one.ip() == other.ip()
-            || one.is_ipv4() == other.is_ipv4()
-                && (one.ip().is_unspecified() || other.ip().is_unspecified()))
+fn overlap(one: (&Endpoint, &Listener), other: (&Endpoint, &Listener)) -> bool {
+    let (Some(a), Some(b)) = (one.0.ip(), other.0.ip()) else {
+        return one.0 == other.0;
+    };
+    if a.port() != b.port() || a.port() == 0 {
+        return false;
+    }
+    let covers = |wide: std::net::SocketAddr, listener: &Listener, narrow: std::net::SocketAddr| {
+        wide.ip().is_unspecified()
+            && (wide.is_ipv4() == narrow.is_ipv4() || wide.is_ipv6() && !listener.v6only)
+    };
+    a.ip() == b.ip() || covers(a, one.1, b) || covers(b, other.1, a)
 }
 
 fn default_directory() -> PathBuf {
@@ -213,7 +246,7 @@ mod tests {
     use super::*;
     use crate::Listener;
 
-    fn with(change: impl FnOnce(&mut Settings)) -> Result<Vec<SocketAddr>> {
+    fn with(change: impl FnOnce(&mut Settings)) -> Result<Vec<Endpoint>> {
         let mut settings = Settings {
             listeners: vec![Listener::tcp("127.0.0.1:0")],
             ..Settings::default()
@@ -268,7 +301,30 @@ mod tests {
         assert!(clash.contains("serves HTTP as well"), "{clash}");
         assert!(both(Listener::tcp("127.0.0.1:0"), Listener::tcp("127.0.0.1:0")).is_ok());
         assert!(both(Listener::tcp("127.0.0.1:80"), Listener::tcp("127.0.0.2:80")).is_ok());
-        assert!(both(Listener::tcp("127.0.0.1:80"), Listener::tcp("[::]:80")).is_ok());
+        let six_only = Listener {
+            v6only: true,
+            ..Listener::tcp("[::]:80")
+        };
+        assert!(both(Listener::tcp("127.0.0.1:80"), six_only).is_ok());
+        let clash = both(Listener::tcp("127.0.0.1:80"), Listener::tcp("[::]:80")).unwrap_err();
+        assert!(clash.contains("same port"), "[::] takes IPv4 too: {clash}");
+        assert!(both(Listener::tcp("unix:/a"), Listener::tcp("unix:@/a")).is_ok());
+        let clash = both(Listener::tcp("unix:/a"), Listener::http("unix:/a")).unwrap_err();
+        assert!(clash.contains("same socket"), "{clash}");
+    }
+
+    #[test]
+    fn sockets_have_the_settings_of_their_kind() {
+        let one = |address: &str, change: fn(&mut Listener)| {
+            error(|settings| {
+                settings.listeners = vec![Listener::tcp(address)];
+                change(&mut settings.listeners[0]);
+            })
+        };
+        assert!(one("127.0.0.1:0", |listener| listener.v6only = true).contains("IPv6"));
+        assert!(one("unix:/a", |listener| listener.v6only = true).contains("IPv6"));
+        assert!(one("unix:/a", |listener| listener.reuse_port = true).contains("network"));
+        assert!(one("unix:/a", |listener| listener.unix_mode = 0o1777).contains("unix_mode"));
     }
 
     #[test]

@@ -125,6 +125,19 @@ pub(super) fn of_listener(listener: &mut Listener) -> Vec<Field<'_>> {
             name: "framing",
             slot: Slot::Framing(&mut listener.framing),
         },
+        number("unix_mode", &mut listener.unix_mode, 0..=0o777),
+        Field {
+            name: "v6only",
+            slot: Slot::Switch(&mut listener.v6only),
+        },
+        Field {
+            name: "reuse_port",
+            slot: Slot::Switch(&mut listener.reuse_port),
+        },
+        Field {
+            name: "fd_name",
+            slot: Slot::Text(&mut listener.fd_name),
+        },
         number("backlog", &mut listener.backlog, 1..=1_000_000),
         number(
             "idle_timeout_ms",

@@ -11,6 +11,7 @@ pub(crate) mod framing;
 use std::{path::PathBuf, time::Duration};
 
 pub(crate) use self::{
+    address::{Endpoint, UnixName},
     check::{check, check_handler, dimensions, pid_file, raise_file_limit},
     environment::Environment,
     flags::Flags,
@@ -127,7 +128,12 @@ pub struct Settings {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Listener {
-    /// `127.0.0.1:9501`, `[::]:80`, or `host:port`. Port 0 takes a free one.
+    /// `127.0.0.1:9501`, `[::]:80`, or `host:port`; port 0 takes a free one. Or a Unix socket:
+    /// `unix:/run/echo.sock`, or `unix:@echo` for one without a file (its name is in the abstract
+    /// namespace, where file permissions do not hold).
+    ///
+    /// A socket file that nobody listens on is replaced at the start; the server's own is removed at
+    /// the stop.
     pub address: String,
 
     /// What is spoken.
@@ -138,6 +144,24 @@ pub struct Listener {
     /// With a framing a connection holds what has come of an incomplete message, up to
     /// `max_message_size`.
     pub framing: Framing,
+
+    /// Permissions of a Unix socket's file. Default 0600: processes of the same user, and root.
+    ///
+    /// Who may write to the file may connect. `0o660` lets the file's group in.
+    pub unix_mode: u32,
+
+    /// Whether an IPv6 listener takes IPv6 only. Default false: `[::]:80` takes IPv4 as well, whatever
+    /// the system's `net.ipv6.bindv6only` says; IPv4 clients have their IPv4 address.
+    pub v6only: bool,
+
+    /// Whether other servers, of the same user, may listen on the same address (`SO_REUSEPORT`).
+    /// Default false: a second server is refused. The kernel then chooses a server for each client.
+    pub reuse_port: bool,
+
+    /// Name of the socket among those that the service manager passes (`LISTEN_FDNAMES`). Default
+    /// empty: a passed socket with the listener's address is taken. Without passed sockets it means
+    /// nothing.
+    pub fd_name: String,
 
     /// Connections that wait to be accepted, in the kernel. Default 1024 (cut by the kernel to
     /// `net.core.somaxconn`).
@@ -248,6 +272,10 @@ impl Default for Listener {
             address: "127.0.0.1:9501".to_owned(),
             protocol: Protocol::Tcp,
             framing: Framing::None,
+            unix_mode: 0o600,
+            v6only: false,
+            reuse_port: false,
+            fd_name: String::new(),
             backlog: 1024,
             idle_timeout_ms: 0,
             request_timeout_ms: 60_000,

@@ -172,8 +172,8 @@ impl Pair {
             listener: 0,
             worker: WorkerId(1),
             websocket: false,
-            peer: "192.0.2.1:5000".parse().unwrap(),
-            local: "192.0.2.2:80".parse().unwrap(),
+            peer: crate::Peer::Ip("192.0.2.1:5000".parse().unwrap()),
+            local: Some("192.0.2.2:80".parse().unwrap()),
             uid: String::new(),
             opened: now.as_millis() as u64,
         };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
-use crate::{Conn, wire::head::Head};
+use crate::{Conn, Peer, wire::head::Head};
 
 /// Why a head cannot be given to the handler; the client gets 400.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,9 @@ pub(crate) fn build(conn: &Conn, payload: &Bytes) -> Result<http::Request<Bytes>
     }
     *request.headers_mut() = headers;
     if let Some(row) = conn.worker().shared().table().get(conn.id()) {
+        if let Peer::Ip(addr) = row.peer {
+            request.extensions_mut().insert(addr);
+        }
         request.extensions_mut().insert(row.peer);
     }
     request.extensions_mut().insert(conn.clone());

@@ -1,0 +1,87 @@
+//! Who is at the other end of a connection.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Peer {
+    /// On a network: its address. An IPv4 client of an IPv6 listener has its IPv4 address.
+    Ip(SocketAddr),
+    /// On a Unix socket: the process that connected.
+    Unix(Credentials),
+}
+
+/// The process that connected to a Unix socket, as the kernel knew it at that moment.
+///
+/// The process may have ended since, and its number may be another's: decide by user and group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// Its process id; 0 if it is in another PID namespace.
+    pub pid: u32,
+    /// Its effective user id.
+    pub uid: u32,
+    /// Its effective group id.
+    pub gid: u32,
+}
+
+impl Peer {
+    /// Its address on a network.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        match self {
+            Peer::Ip(addr) => Some(*addr),
+            Peer::Unix(_) => None,
+        }
+    }
+
+    /// Its IP address.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.addr().map(|addr| addr.ip())
+    }
+
+    /// Its port.
+    pub fn port(&self) -> Option<u16> {
+        self.addr().map(|addr| addr.port())
+    }
+
+    /// The process, on a Unix socket.
+    pub fn credentials(&self) -> Option<Credentials> {
+        match self {
+            Peer::Ip(_) => None,
+            Peer::Unix(credentials) => Some(*credentials),
+        }
+    }
+
+    /// From an address as the kernel tells it.
+    pub(crate) fn on_network(addr: SocketAddr) -> Self {
+        Peer::Ip(canonical(addr))
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Ip(addr) => addr.fmt(f),
+            Peer::Unix(Credentials { pid, uid, .. }) => write!(f, "unix:pid={pid},uid={uid}"),
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(addr: SocketAddr) -> Self {
+        Peer::on_network(addr)
+    }
+}
+
+/// An IPv4 address in its own form.
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),
+        // A link-local address keeps its scope.
+        IpAddr::V6(_) => addr,
+    }
+}
