@@ -122,6 +122,15 @@ fn frames_answers_message_by_message() {
 }
 
 #[test]
+fn udp_answers_each_datagram() {
+    let server = example("udp").udp().start();
+    let client = server.udp();
+    let own = client.local();
+    assert_eq!(client.ask("hello\n"), format!("{own} said: hello\n"));
+    server.stop();
+}
+
+#[test]
 fn wsecho_keeps_text_text_and_binary_binary() {
     let server = example("wsecho").websocket().start();
     let mut client = server.websocket();

@@ -3,7 +3,7 @@
 //! - [`server`] starts a server program, asks for its status, reloads and stops it, and ends
 //!   everything it started when the test ends, however that ends.
 //! - [`process`] reads /proc: who runs, what they use.
-//! - [`tcp`], [`http`], [`websocket`] are scripted clients. They are strict: an answer that breaks
+//! - [`tcp`], [`udp`], [`http`], [`websocket`] are scripted clients. They are strict: an answer that breaks
 //!   its protocol fails the test.
 //! - [`load`] sends numbered messages over many connections and checks every answer.
 //! - [`wait`] waits for conditions, never for a time.
@@ -18,5 +18,6 @@ pub mod load;
 pub mod process;
 pub mod server;
 pub mod tcp;
+pub mod udp;
 pub mod wait;
 pub mod websocket;

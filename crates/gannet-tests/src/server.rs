@@ -17,6 +17,7 @@ use crate::{
     http::HttpClient,
     process::{self, Memory, Signal},
     tcp::{self, TcpClient},
+    udp::UdpClient,
     wait::{SOAK, wait_for, wait_until},
     websocket::WebSocket,
 };
@@ -76,6 +77,11 @@ impl Spec {
     /// With a TCP listener.
     pub fn tcp(self) -> Self {
         self.listen("tcp", "127.0.0.1:0")
+    }
+
+    /// With a UDP listener.
+    pub fn udp(self) -> Self {
+        self.listen("udp", "127.0.0.1:0")
     }
 
     /// With an HTTP listener.
@@ -218,6 +224,16 @@ impl Server {
     /// A client on the TCP listener.
     pub fn tcp(&self) -> TcpClient {
         TcpClient::connect(self.address_of("tcp"))
+    }
+
+    /// A client on the UDP listener.
+    pub fn udp(&self) -> UdpClient {
+        UdpClient::connect(self.address_of("udp"))
+    }
+
+    /// What one of the `totals` of `status` is now.
+    pub fn total(&self, name: &str) -> u64 {
+        self.status()["totals"][name].as_u64().expect("a number")
     }
 
     /// A client on the HTTP listener.

@@ -210,6 +210,8 @@ pub(crate) enum ToWorker {
 pub(crate) struct Implements {
     pub(crate) connect: bool,
     pub(crate) receive: bool,
+    #[serde(default)]
+    pub(crate) packet: bool,
     pub(crate) request: bool,
     pub(crate) open: bool,
     pub(crate) message: bool,

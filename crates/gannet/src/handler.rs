@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Accept, CloseReason, Conn, Error, Handshake, Message, Request, Response, Result, Task,
-    TaskError, TaskId, Worker, WorkerId, channel::Implements,
+    Accept, CloseReason, Conn, Error, Handshake, Message, PacketSource, Request, Response, Result,
+    Task, TaskError, TaskId, Worker, WorkerId, channel::Implements,
 };
 
 /// What a server does with its events. Implement the methods for what it listens on.
@@ -51,6 +51,17 @@ pub trait Handler: Sized + 'static {
     /// them: copy what is to be kept for long. The same holds for messages.
     fn receive(&self, conn: Conn, data: Bytes) -> impl Future<Output = Result> {
         let _ = (conn, data);
+        Default::default_of(Ok(()))
+    }
+
+    /// A datagram came to a UDP listener (or one of Unix datagrams). A datagram has no connection:
+    /// several of one sender may be handled at the same time, where a handler awaits, and none is
+    /// told when it fails.
+    ///
+    /// A datagram that was given to a worker is handled again if the worker dies, as messages are.
+    /// One that finds no room is dropped (`packets_dropped`).
+    fn packet(&self, from: PacketSource, data: Bytes) -> impl Future<Output = Result> {
+        let _ = (from, data);
         Default::default_of(Ok(()))
     }
 
@@ -144,6 +155,7 @@ pub(crate) fn implements<H: Handler>() -> Implements {
     Implements {
         connect: own(|handler: &'static H, conn| handler.connect(conn)),
         receive: own(|handler: &'static H, (conn, data)| handler.receive(conn, data)),
+        packet: own(|handler: &'static H, (from, data)| handler.packet(from, data)),
         request: own(|handler: &'static H, (conn, request)| handler.request(conn, request)),
         open: own(|handler: &'static H, (conn, handshake)| handler.open(conn, handshake)),
         message: own(|handler: &'static H, (conn, message)| handler.message(conn, message)),
@@ -163,6 +175,7 @@ pub(crate) fn lacks(
     use crate::Protocol;
     let (missing, what) = match protocol {
         Protocol::Tcp if !implements.receive => ("receive", "TCP"),
+        Protocol::Udp if !implements.packet => ("packet", "UDP"),
         Protocol::Http if !implements.request => ("request", "HTTP"),
         Protocol::Websocket if !implements.message => ("message", "WebSocket"),
         _ => return None,

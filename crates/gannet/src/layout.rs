@@ -70,6 +70,15 @@ pub(crate) enum ReactorCounter {
     Parked,
     /// Loop turns.
     Turns,
+    /// Datagrams received, and sent.
+    PacketsIn,
+    PacketsOut,
+    /// Datagrams dropped: no room in the ring, or `max_packets` unfinished.
+    PacketsDropped,
+    /// Datagrams dropped: larger than `max_message_size`, or than there is room for.
+    PacketsTooLarge,
+    /// Datagrams that the kernel did not take from us.
+    PacketsUnsent,
     /// First of [`CLOSE_REASONS`] counters, by `CloseReason` number.
     Closed,
 }
@@ -77,6 +86,8 @@ pub(crate) enum ReactorCounter {
 /// Room for the counters by close reason.
 pub(crate) const CLOSE_REASONS: usize = 24;
 const REACTOR_COUNTERS: usize = 64;
+// The last word is that of `slots_used`.
+const _: () = assert!(ReactorCounter::Closed as usize + CLOSE_REASONS < REACTOR_COUNTERS);
 
 /// Counters of a worker, as words from [`Dimensions::worker_counters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -84,6 +84,7 @@ pub use crate::{
     id::{ConnId, TaskId, WorkerId},
     message::{Accept, Handshake, Message},
     objects::{ObjectKind, Shared, SharedError},
+    packet::{PacketAddress, PacketSource},
     peer::{Credentials, Peer},
     pool::{Child, Pool, PoolEvent, PoolOptions, PoolSender},
     process::{Output, Process, ProcessMessage, ProcessOptions, Restart},
@@ -116,6 +117,7 @@ mod manager;
 mod master;
 mod message;
 mod objects;
+mod packet;
 mod peer;
 mod pool;
 mod process;

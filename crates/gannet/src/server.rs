@@ -81,7 +81,7 @@ pub(crate) type ReadyFn = Arc<dyn Fn(&Settings)>;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct DispatchRequest<'a> {
-    /// The connection.
+    /// The connection; 0 for a datagram, which has none.
     pub conn: ConnId,
     /// Index of the listener that it came from.
     pub listener: usize,
@@ -99,6 +99,11 @@ impl Server {
     /// A server for plain TCP on `address`: `127.0.0.1:9501`, `[::]:80` or `host:port`.
     pub fn tcp(address: impl Into<String>) -> Self {
         Server::with_listener(Listener::tcp(address))
+    }
+
+    /// A server for datagrams: UDP on `host:port`, or Unix datagrams on `unixgram:/path`.
+    pub fn udp(address: impl Into<String>) -> Self {
+        Server::with_listener(Listener::udp(address))
     }
 
     /// A server for HTTP/1.1.

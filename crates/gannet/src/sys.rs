@@ -1,8 +1,11 @@
 //! The few system calls that neither std nor rustix offers as safe functions.
 #![allow(
     unsafe_code,
-    reason = "signals, fork, the environment and peer credentials have no safe interface"
+    reason = "signals, fork, the environment, peer credentials and batches of datagrams have no safe \
+              interface"
 )]
+
+pub(crate) mod packets;
 
 use std::{
     ffi::c_int,

@@ -155,6 +155,8 @@ impl Behave {
                 "sent".to_owned()
             }
 
+            "packet" => self.send_packet(rest).await?,
+
             "close" => {
                 conn.close().await?;
                 return Ok(None);

@@ -3,7 +3,8 @@
 //! On every listener a message is a word and its arguments, answered with text: `echo X`,
 //! `sleep-async 50 X`, `abort`, `sub TOPIC`, `task sleep 50 X`. TCP has one command a line (every
 //! test sends its line in one write), WebSocket one a message; HTTP has routes (see `http`).
-//! Messages that begin with `#` are echoed as they are.
+//! Messages that begin with `#` are echoed as they are. Datagrams have commands of their own (see
+//! `packets`).
 //!
 //! Environment: `BEHAVE_TCP=raw` makes TCP a plain echo, `BEHAVE_TCP=framed` takes one command a
 //! framed message, `BEHAVE_TCP=describe` answers a line that shows what one `receive` got;
@@ -17,6 +18,7 @@ mod framing;
 mod http;
 mod processes;
 mod shared;
+mod packets;
 mod tasks;
 mod timers;
 
@@ -29,8 +31,9 @@ use std::{
 
 use bytes::Bytes;
 use gannet::{
-    Accept, CloseReason, Conn, Dispatch, Handler, Handshake, Listener, Message, Request, Response,
-    Result, Server, Settings, Task, TaskError, TaskId, Worker, WorkerId, http::StatusCode,
+    Accept, CloseReason, Conn, Dispatch, Handler, Handshake, Listener, Message, PacketSource,
+    Request, Response, Result, Server, Settings, Task, TaskError, TaskId, Worker, WorkerId,
+    http::StatusCode,
 };
 
 /// What a build of the program is to do differently.
@@ -156,6 +159,10 @@ impl Handler for Behave {
             }
         }
         Ok(())
+    }
+
+    async fn packet(&self, from: PacketSource, data: Bytes) -> Result {
+        self.take_packet(from, data).await
     }
 
     async fn request(&self, conn: Conn, request: Request) -> Result<Response> {

@@ -4,7 +4,7 @@
 
 use std::{
     env,
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     os::{
         fd::OwnedFd,
         unix::{net::UnixListener, process::CommandExt},
@@ -24,6 +24,7 @@ fn main() -> std::io::Result<()> {
         let fd: OwnedFd = match address.strip_prefix("unix:") {
             _ if name.starts_with('!') => std::fs::File::open("/dev/null")?.into(),
             Some(path) => UnixListener::bind(path)?.into(),
+            None if address.starts_with("udp:") => UdpSocket::bind(&address[4..])?.into(),
             None => TcpListener::bind(address)?.into(),
         };
         // Nothing else was opened, so they have the numbers from 3.

@@ -75,6 +75,7 @@ fn a_server_without_listeners_is_refused() {
 fn a_handler_that_lacks_what_a_listener_needs_is_refused() {
     let lacking = Spec::new(env!("CARGO_BIN_EXE_lacks_everything"));
     refused(&lacking.clone().tcp().run(&["start"]), 2, &["receive"]);
+    refused(&lacking.clone().udp().run(&["start"]), 2, &["packet"]);
     refused(&lacking.clone().http().run(&["start"]), 2, &["request"]);
     refused(
         &lacking.clone().websocket().run(&["start"]),

@@ -24,6 +24,7 @@ mod limits;
 mod master;
 mod pool;
 mod processes;
+mod packets;
 mod redelivery;
 mod reload;
 mod shared;

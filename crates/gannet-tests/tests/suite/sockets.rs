@@ -262,6 +262,9 @@ fn passed_sockets_that_fit_no_listener_are_refused() {
         &format!("echo={address}"),
         "the same kind of address",
     );
+    refused(named(), "echo=udp:127.0.0.1:0", "wants a stream socket");
+    let packets = behave().udp().with("fd_name", "echo");
+    refused(packets, "echo=127.0.0.1:0", "wants datagrams");
 }
 
 #[test]

@@ -164,6 +164,16 @@ pub struct Totals {
     pub tasks_queued: u64,
     /// Bytes of unfinished events kept outside the rings now.
     pub parked: u64,
+    /// Datagrams received.
+    pub packets_in: u64,
+    /// Datagrams sent.
+    pub packets_out: u64,
+    /// Datagrams dropped, because a worker was behind.
+    pub packets_dropped: u64,
+    /// Datagrams dropped, because they were larger than `max_message_size`.
+    pub packets_too_large: u64,
+    /// Datagrams to others that the kernel did not take.
+    pub packets_unsent: u64,
     /// Loop turns of the reactors.
     pub turns: u64,
 }
@@ -323,6 +333,17 @@ impl fmt::Display for Totals {
             "pressure    {} stalls, {} bytes parked, {} publishes dropped",
             self.stalls, self.parked, self.publish_dropped
         )?;
+        if self.packets_in + self.packets_out + self.packets_unsent > 0 {
+            writeln!(
+                f,
+                "packets     {} in, {} out, {} dropped, {} too large, {} unsent",
+                self.packets_in,
+                self.packets_out,
+                self.packets_dropped,
+                self.packets_too_large,
+                self.packets_unsent
+            )?;
+        }
         writeln!(
             f,
             "tasks       {} submitted, {} finished, {} failed, {} rejected, {} queued",

@@ -17,7 +17,7 @@ use rustix::{
 };
 
 use crate::{
-    Error, Listener, Result, Settings, inherit,
+    Error, Listener, Protocol, Result, Settings, inherit,
     settings::{Endpoint, UnixName},
     sys,
 };
@@ -64,7 +64,7 @@ impl Passed {
         let by_name = !listener.fd_name.is_empty();
         let place = self.sockets.iter().position(|socket| match by_name {
             true => socket.name == listener.fd_name,
-            false => socket.endpoint == *endpoint && socket.kind == SocketType::STREAM,
+            false => socket.endpoint == *endpoint && socket.kind == kind_for(listener),
         });
         let Some(place) = place else {
             if by_name && self.any {
@@ -78,7 +78,7 @@ impl Passed {
             return Ok(None);
         };
         let socket = self.sockets.remove(place);
-        socket.check(endpoint)?;
+        socket.check(listener, endpoint)?;
         Ok(Some(socket.fd))
     }
 
@@ -171,12 +171,16 @@ impl Socket {
     }
 
     /// Whether it can be what the listener says.
-    fn check(&self, wanted: &Endpoint) -> Result {
+    fn check(&self, listener: &Listener, wanted: &Endpoint) -> Result {
         let wrong = |why: String| Err(Error::usage(format!("{}: {why}", self.describe())));
-        if self.kind != SocketType::STREAM {
-            return wrong("the listener wants a stream socket (ListenStream=)".to_owned());
+        let kind = kind_for(listener);
+        if self.kind != kind {
+            return wrong(match kind {
+                SocketType::DGRAM => "the listener wants datagrams (ListenDatagram=)".to_owned(),
+                _ => "the listener wants a stream socket (ListenStream=)".to_owned(),
+            });
         }
-        if !sockopt::socket_acceptconn(&self.fd)? {
+        if kind == SocketType::STREAM && !sockopt::socket_acceptconn(&self.fd)? {
             return wrong("it does not listen: pass the listening socket (Accept=no)".to_owned());
         }
         let same_kind = matches!(
@@ -199,6 +203,13 @@ impl Socket {
         };
         let (number, name, endpoint) = (self.number, &self.name, &self.endpoint);
         format!("descriptor {number} ({kind} {endpoint}, name {name:?})")
+    }
+}
+
+fn kind_for(listener: &Listener) -> SocketType {
+    match listener.protocol {
+        Protocol::Udp => SocketType::DGRAM,
+        _ => SocketType::STREAM,
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::{
 
 use super::{activation::Passed, unix_socket};
 use crate::{
-    Error, Listener, Result, Settings,
+    Error, Listener, Protocol, Result, Settings,
     settings::{Endpoint, UnixName},
 };
 
@@ -52,7 +52,7 @@ impl Listeners {
                 Endpoint::Ip(_) => {
                     SocketAddr::try_from(rustix::net::getsockname(&socket)?)?.to_string()
                 }
-                Endpoint::Unix(_) => endpoint.to_string(),
+                Endpoint::Unix(_) => endpoint.text(listener.protocol),
             };
             listeners.sockets.push(socket);
         }
@@ -75,6 +75,11 @@ impl Listeners {
         listener: &Listener,
         endpoint: &Endpoint,
     ) -> rustix::io::Result<OwnedFd> {
+        let is_udp = listener.protocol == Protocol::Udp;
+        let kind = match is_udp {
+            true => SocketType::DGRAM,
+            false => SocketType::STREAM,
+        };
         let backlog = i32::try_from(listener.backlog).unwrap_or(i32::MAX);
         let family = match endpoint {
             Endpoint::Ip(SocketAddr::V4(_)) => AddressFamily::INET,
@@ -82,10 +87,15 @@ impl Listeners {
             Endpoint::Unix(_) => AddressFamily::UNIX,
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        let socket = rustix::net::socket_with(family, kind, flags, None)?;
+        let listen = || match is_udp {
+            true => Ok(()),
+            false => rustix::net::listen(&socket, backlog),
+        };
         match endpoint {
             Endpoint::Ip(address) => {
-                sockopt::set_socket_reuseaddr(&socket, true)?;
+                // Of datagrams it would let anybody take the address over.
+                sockopt::set_socket_reuseaddr(&socket, !is_udp)?;
                 if listener.reuse_port {
                     sockopt::set_socket_reuseport(&socket, true)?;
                 }
@@ -93,15 +103,14 @@ impl Listeners {
                     sockopt::set_ipv6_v6only(&socket, listener.v6only)?;
                 }
                 rustix::net::bind(&socket, address)?;
-                rustix::net::listen(&socket, backlog)?;
+                listen()?;
             }
             Endpoint::Unix(UnixName::Abstract(name)) => {
                 rustix::net::bind(&socket, &unix_socket::abstract_address(name)?)?;
-                rustix::net::listen(&socket, backlog)?;
+                listen()?;
             }
             Endpoint::Unix(UnixName::Path(path)) => {
-                let bind = || rustix::net::listen(&socket, backlog);
-                let file = unix_socket::File::bind(&socket, path, listener.unix_mode, bind)?;
+                let file = unix_socket::File::bind(&socket, path, listener.unix_mode, listen)?;
                 self.files.push(file);
             }
         }
@@ -127,7 +136,7 @@ fn advice(error: Errno, endpoint: &Endpoint) -> String {
     let port = address.port();
     match error {
         Errno::ADDRINUSE => format!(
-            "{reason}: stop the program that listens there (`ss -ltnp 'sport = :{port}'` shows \
+            "{reason}: stop the program that listens there (`ss -lntup 'sport = :{port}'` shows \
              it), or choose another address with --listen"
         ),
         Errno::ACCESS => format!(

@@ -45,6 +45,8 @@ struct Listening {
     /// `None`: a Unix socket.
     local: Option<SocketAddr>,
     framing: Option<Arc<tcp::Framing>>,
+    /// Not for datagrams, which `packets` reads.
+    accepts: bool,
 }
 
 impl Accepting {
@@ -60,6 +62,7 @@ impl Accepting {
                     socket,
                     local,
                     framing: framing.map(Arc::new),
+                    accepts: listener.protocol != Protocol::Udp,
                 })
             })
             .collect::<io::Result<_>>()?;
@@ -81,7 +84,8 @@ impl Reactor {
             if self.connections.load(Relaxed) >= self.settings.max_connections {
                 return self.pause_accepting("max_connections is reached");
             }
-            let Some(listening) = self.accepting.listeners.get(listener) else {
+            let listening = self.accepting.listeners.get(listener);
+            let Some(listening) = listening.filter(|listening| listening.accepts) else {
                 return;
             };
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -107,6 +111,9 @@ impl Reactor {
         }
         self.accepting.active = true;
         for (index, listening) in self.accepting.listeners.iter().enumerate() {
+            if !listening.accepts {
+                continue;
+            }
             let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
             if let Err(error) = register(
                 &self.epoll,
@@ -186,7 +193,7 @@ impl Reactor {
         }
         let settings = &self.settings.listeners[listener];
         let speaks = match settings.protocol {
-            Protocol::Tcp => match &self.accepting.listeners[listener].framing {
+            Protocol::Tcp | Protocol::Udp => match &self.accepting.listeners[listener].framing {
                 Some(framing) => {
                     let largest = settings.max_message_size;
                     Speaks::Framed(Box::new(tcp::Decoder::new(framing.clone(), largest)))

@@ -256,6 +256,7 @@ impl Reactor {
         }
         // Who has connected, and what they have sent by now, is still taken.
         self.accept_backlog();
+        self.stop_packets();
         for slot in self.conns.slots() {
             let Some(conn) = self.conns.get(slot) else {
                 continue;

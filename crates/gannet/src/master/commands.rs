@@ -87,6 +87,7 @@ impl Reactor {
                 self.desk_done(index, command.aux, command.has(FAILED), payload);
             }
             CommandKind::TaskCancel => self.desk_cancel(index, command.aux),
+            CommandKind::Datagram => self.send_packet(usize::from(command.code), payload),
             CommandKind::Pipe => self.pipe(index, command.code, payload),
             CommandKind::Response
             | CommandKind::ResponseBody

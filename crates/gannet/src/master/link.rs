@@ -10,7 +10,7 @@
 //! unfinished events go to the place's backlog.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering},
 };
@@ -49,6 +49,8 @@ pub(super) struct Link {
     dimensions: Dimensions,
     reactor: usize,
     ledger: Ledger,
+    /// Numbers of the datagrams among its events.
+    packets: HashSet<u64>,
     /// Events that belong to no socket and found the ring full.
     outbox: VecDeque<(EventHeader, Vec<u8>)>,
     outbox_bytes: usize,
@@ -129,6 +131,7 @@ impl Link {
             region,
             dimensions,
             reactor,
+            packets: HashSet::new(),
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             max_parked,
@@ -147,6 +150,9 @@ impl Link {
         header.seq = self.ledger.next_seq();
         let (at, block) = self.write(header, payload)?;
         self.ledger.enter(header.conn, at, block);
+        if header.kind == EventKind::Packet {
+            self.packets.insert(header.seq);
+        }
         if self.ledger.oldest() == Some(at) {
             self.events.hold_from(Some(at));
         }
@@ -199,6 +205,9 @@ impl Link {
     /// The worker says that an event is done.
     pub(super) fn finish(&mut self, seq: u64) -> Option<Finished> {
         let mut finished = self.ledger.finish(seq)?;
+        if !self.packets.is_empty() {
+            self.packets.remove(&seq);
+        }
         if let Some(block) = finished.block.take() {
             self.arena.free(block);
         }
@@ -224,6 +233,11 @@ impl Link {
     /// Events without outcome.
     pub(super) fn owed(&self) -> usize {
         self.ledger.len() + self.outbox.len()
+    }
+
+    /// Datagrams without outcome.
+    pub(super) fn packets(&self) -> usize {
+        self.packets.len()
     }
 
     pub(super) fn parked_bytes(&self) -> usize {

@@ -12,6 +12,7 @@
 //! | `input`                 | reading, and what was read                                  |
 //! | `framed`, `http`,       | the protocols                                               |
 //! | `websocket`             |                                                             |
+//! | `packets`               | datagrams                                                   |
 //! | `sending`, `output`     | what goes to clients                                        |
 //! | `closing`               | how connections end; deadlines; stop                        |
 //! | `places`                | which worker gets an event; redelivery                      |
@@ -32,6 +33,7 @@ mod input;
 mod ledger;
 mod link;
 mod output;
+mod packets;
 mod places;
 mod reactor;
 mod sending;

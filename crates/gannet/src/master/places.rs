@@ -11,7 +11,7 @@
 //! |-------------------------------|-----------------|------------------------------------------------|
 //! | HTTP request                  | to successor    | to successor if idempotent and nothing is sent |
 //! |                               |                 | and its body is still whole, otherwise 502     |
-//! | receive, message              | to successor    | to successor if the listener redelivers,       |
+//! | receive, message, packet      | to successor    | to successor if the listener redelivers,       |
 //! |                               |                 | otherwise the connection is closed             |
 //! | task                          | to the queue    | to the front of the queue                      |
 //! | connect, open, close, finish, | to successor    | to successor                                   |
@@ -444,7 +444,7 @@ impl Reactor {
         }
     }
 
-    fn custom(
+    pub(super) fn custom(
         &self,
         conn: ConnId,
         listener: usize,
@@ -484,7 +484,7 @@ impl Reactor {
     }
 
     /// The worker with the fewest events in flight.
-    fn idlest(&self) -> usize {
+    pub(super) fn idlest(&self) -> usize {
         (0..self.settings.workers)
             .min_by_key(|&place| {
                 let link = self.places[place]
@@ -516,7 +516,7 @@ impl Reactor {
                 .backlog
                 .iter()
                 .any(|(before, _)| before.kind == EventKind::Request && before.conn == header.conn),
-            EventKind::Receive | EventKind::Message if orphan.read => self
+            EventKind::Receive | EventKind::Message | EventKind::Packet if orphan.read => self
                 .settings
                 .listeners
                 .get(usize::from(header.origin))
@@ -578,7 +578,7 @@ impl Reactor {
 }
 
 /// Clients of one address go to one worker; on a Unix socket, those of one process.
-fn by_address(peer: Peer, workers: usize) -> usize {
+pub(super) fn by_address(peer: Peer, workers: usize) -> usize {
     match peer {
         Peer::Ip(addr) => hashed(addr.ip(), workers),
         Peer::Unix(credentials) => hashed(credentials.pid, workers),

@@ -33,6 +33,7 @@ use super::{
     framed::Refusals,
     link::{Attachment, Link},
     output::Pool,
+    packets::Packets,
     places::Place,
     topics::Topics,
     wheel::{TICK, Wheel},
@@ -91,6 +92,9 @@ pub(super) struct Reactor {
     pub(super) table: ConnTable,
     pub(super) reports: Reports,
     pub(super) accepting: Accepting,
+    pub(super) packets: Packets,
+    /// The place that got the last datagram, where they go round.
+    pub(super) next_place: usize,
     /// Connections of all reactors.
     pub(super) connections: Arc<AtomicUsize>,
     /// How many reactors have something left to do, when the server stops; and whether this one has.
@@ -182,6 +186,8 @@ impl Reactor {
             epoll,
             table: ConnTable::attach(control.clone(), dimensions),
             reports: parts.reports,
+            packets: Packets::new(&parts.listeners, &settings, id)?,
+            next_place: 0,
             accepting: Accepting::new(parts.listeners, &settings)?,
             connections: parts.connections,
             working: parts.working,
@@ -213,6 +219,7 @@ impl Reactor {
         };
         reactor.forget_lost_connections();
         reactor.resume_accepting();
+        reactor.watch_packets()?;
         Ok(reactor)
     }
 
@@ -239,6 +246,7 @@ impl Reactor {
                 let (key, flags) = (event.data.u64(), event.flags);
                 match key {
                     BELL => {}
+                    _ if key & PACKETS != 0 => self.packets_ready((key & !PACKETS) as usize),
                     _ if key & LISTENER != 0 => self.accept((key & !LISTENER) as usize),
                     _ => self.socket_ready(ConnId::from_u64(key), flags),
                 }
@@ -249,6 +257,7 @@ impl Reactor {
             self.resume_stalled();
             self.look_at_deadlines();
             self.flush_dirty();
+            self.flush_packets();
             self.publish();
             self.store_counters();
             if self.stopped && !told {
@@ -429,6 +438,8 @@ fn monotonic() -> u64 {
 const BELL: u64 = 1 << 63;
 /// Keys of the listeners, with their index.
 pub(super) const LISTENER: u64 = 1 << 62;
+/// Keys of the listeners for datagrams, with their index.
+pub(super) const PACKETS: u64 = 1 << 61;
 /// Events taken in one turn.
 const EVENTS: usize = 512;
 /// Commands taken from one worker in one turn.

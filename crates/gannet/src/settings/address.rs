@@ -26,6 +26,14 @@ pub(crate) enum UnixName {
 }
 
 impl Endpoint {
+    /// As it stands in the settings.
+    pub(crate) fn text(&self, protocol: Protocol) -> String {
+        match (self, protocol) {
+            (Endpoint::Unix(_), Protocol::Udp) => self.to_string().replacen(UNIX, UNIXGRAM, 1),
+            _ => self.to_string(),
+        }
+    }
+
     /// The address on a network.
     pub(crate) fn ip(&self) -> Option<SocketAddr> {
         match self {
@@ -63,7 +71,7 @@ pub(super) fn listen(settings: &mut Settings, index: usize, text: &str) -> Resul
 /// The address meant; names are looked up, and the first address counts.
 pub(crate) fn resolve(address: &str) -> Result<Endpoint> {
     check_form(address)?;
-    if let Some(name) = address.strip_prefix(UNIX) {
+    if let Some(name) = unix_part(address) {
         return Ok(Endpoint::Unix(match name.strip_prefix('@') {
             Some(name) => UnixName::Abstract(name.to_owned()),
             None => UnixName::Path(std::path::absolute(name)?),
@@ -86,14 +94,19 @@ fn split_scheme(text: &str) -> Result<(Option<Protocol>, &str)> {
     let Some((scheme, address)) = text.split_once("://") else {
         return Ok((None, text));
     };
-    let known = [Protocol::Tcp, Protocol::Http, Protocol::Websocket];
+    let known = [
+        Protocol::Tcp,
+        Protocol::Udp,
+        Protocol::Http,
+        Protocol::Websocket,
+    ];
     match known
         .into_iter()
         .find(|protocol| protocol.scheme() == scheme)
     {
         Some(protocol) => Ok((Some(protocol), address.trim_end_matches('/'))),
         None => Err(Error::usage(format!(
-            "{text:?} is no address to listen on: the scheme must be tcp://, http:// or ws://"
+            "{text:?} is no address to listen on: the scheme must be tcp://, udp://, http:// or ws://"
         ))),
     }
 }
@@ -108,7 +121,7 @@ fn check_form(address: &str) -> Result {
              localhost:80 or unix:/run/name.sock)"
         )))
     };
-    if let Some(name) = address.strip_prefix(UNIX) {
+    if let Some(name) = unix_part(address) {
         let name = name.strip_prefix('@').unwrap_or(name);
         return match name.len() {
             0 => wrong("there is no path"),
@@ -132,7 +145,16 @@ fn check_form(address: &str) -> Result {
     Ok(())
 }
 
+/// What stands behind `unix:` or `unixgram:`.
+fn unix_part(address: &str) -> Option<&str> {
+    address
+        .strip_prefix(UNIX)
+        .or_else(|| address.strip_prefix(UNIXGRAM))
+}
+
 const UNIX: &str = "unix:";
+/// For datagrams.
+pub(super) const UNIXGRAM: &str = "unixgram:";
 /// Bytes of a socket's path, or of an abstract name: `sun_path` without the byte at its end.
 const MAX_UNIX: usize = 107;
 
@@ -174,7 +196,7 @@ mod tests {
             ("127.0.0.1:65536", "port must be"),
             (":80", "no host"),
             ("::1:80", "no host"),
-            ("udp://a:1", "scheme"),
+            ("quic://a:1", "scheme"),
             ("http://a:1/path", "port must be"),
             ("unix:", "no path"),
             ("tcp://unix:@", "no path"),

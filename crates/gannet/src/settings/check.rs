@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
     Listener, Protocol, Settings,
-    address::{Endpoint, resolve},
+    address::{Endpoint, UNIXGRAM, resolve},
     fields::{of_listener, of_server},
 };
 use crate::{ConnId, Error, Result, channel::Implements, handler, layout::Dimensions};
@@ -198,7 +198,12 @@ fn check_socket(index: usize, listener: &Listener, address: &Endpoint) -> Result
             "listener {index} ({address}): {what}"
         )))
     };
+    let is_udp = listener.protocol == Protocol::Udp;
     match address {
+        Endpoint::Unix(_) if is_udp != listener.address.starts_with(UNIXGRAM) => wrong(
+            "Unix datagrams have protocol = \"udp\" and an address that begins with unixgram:, \
+             all others one that begins with unix:",
+        ),
         Endpoint::Unix(_) if listener.reuse_port => {
             wrong("`reuse_port` is for network addresses: remove it")
         }
@@ -215,7 +220,8 @@ fn overlap(one: (&Endpoint, &Listener), other: (&Endpoint, &Listener)) -> bool {
     let (Some(a), Some(b)) = (one.0.ip(), other.0.ip()) else {
         return one.0 == other.0;
     };
-    if a.port() != b.port() || a.port() == 0 {
+    let is_udp = |listener: &Listener| listener.protocol == Protocol::Udp;
+    if a.port() != b.port() || a.port() == 0 || is_udp(one.1) != is_udp(other.1) {
         return false;
     }
     let covers = |wide: std::net::SocketAddr, listener: &Listener, narrow: std::net::SocketAddr| {
@@ -309,6 +315,8 @@ mod tests {
         let clash = both(Listener::tcp("127.0.0.1:80"), Listener::tcp("[::]:80")).unwrap_err();
         assert!(clash.contains("same port"), "[::] takes IPv4 too: {clash}");
         assert!(both(Listener::tcp("unix:/a"), Listener::tcp("unix:@/a")).is_ok());
+        assert!(both(Listener::tcp("127.0.0.1:80"), Listener::udp("127.0.0.1:80")).is_ok());
+        assert!(both(Listener::udp("127.0.0.1:80"), Listener::udp("0.0.0.0:80")).is_err());
         let clash = both(Listener::tcp("unix:/a"), Listener::http("unix:/a")).unwrap_err();
         assert!(clash.contains("same socket"), "{clash}");
     }
@@ -323,6 +331,8 @@ mod tests {
         };
         assert!(one("127.0.0.1:0", |listener| listener.v6only = true).contains("IPv6"));
         assert!(one("unix:/a", |listener| listener.v6only = true).contains("IPv6"));
+        assert!(one("unix:/a", |listener| listener.protocol = Protocol::Udp).contains("unixgram:"));
+        assert!(one("unixgram:/a", |_| {}).contains("unixgram:"));
         assert!(one("unix:/a", |listener| listener.reuse_port = true).contains("network"));
         assert!(one("unix:/a", |listener| listener.unix_mode = 0o1777).contains("unix_mode"));
     }

@@ -97,6 +97,7 @@ pub(super) fn of_server(settings: &mut Settings) -> Vec<Field<'_>> {
         number("arena_size", &mut settings.arena_size, 4 * MIB..=16 * GIB),
         number("max_in_flight", &mut settings.max_in_flight, 1..=65_536),
         number("max_parked", &mut settings.max_parked, 64 * KIB..=64 * GIB),
+        number("max_packets", &mut settings.max_packets, 1..=1_000_000),
         number("task_queue", &mut settings.task_queue, 1..=100_000_000),
         number(
             "task_queue_bytes",

@@ -107,6 +107,12 @@ pub struct Settings {
     /// handlers do not hold the ring for the others. Default 16 MiB, for each worker and reactor.
     pub max_parked: usize,
 
+    /// Datagrams that a worker may have unfinished, from each reactor. Default 4096. 1 to 1,000,000.
+    ///
+    /// Further ones are dropped (`packets_dropped`), and so are those that find the ring full, or
+    /// connections waiting for room in it. Worst-case memory is in the ring and in `max_parked`.
+    pub max_packets: usize,
+
     /// Tasks waiting for a task worker. Default 10,000. At the limit a task is refused
     /// ([`TaskError::QueueFull`](crate::TaskError)).
     pub task_queue: usize,
@@ -130,7 +136,8 @@ pub struct Settings {
 pub struct Listener {
     /// `127.0.0.1:9501`, `[::]:80`, or `host:port`; port 0 takes a free one. Or a Unix socket:
     /// `unix:/run/echo.sock`, or `unix:@echo` for one without a file (its name is in the abstract
-    /// namespace, where file permissions do not hold).
+    /// namespace, where file permissions do not hold). For Unix datagrams (`protocol` UDP)
+    /// `unixgram:` in place of `unix:`.
     ///
     /// A socket file that nobody listens on is replaced at the start; the server's own is removed at
     /// the stop.
@@ -182,7 +189,8 @@ pub struct Listener {
     ///
     /// Worst-case memory is this times the connections that are mid-message. A larger WebSocket
     /// message closes the connection (1009), and so does one of a TCP listener with a framing; a
-    /// header or marker counts if the handler gets it. At most a quarter of `arena_size`.
+    /// header or marker counts if the handler gets it. A larger datagram is dropped. At most a
+    /// quarter of `arena_size`.
     pub max_message_size: usize,
 
     /// Largest request body, in bytes. Default 64 MiB. A larger one is answered with 413.
@@ -213,6 +221,8 @@ pub struct Listener {
 pub enum Protocol {
     /// Bytes as they come.
     Tcp,
+    /// Datagrams: UDP, or Unix datagrams.
+    Udp,
     /// HTTP/1.1.
     Http,
     /// HTTP/1.1 and WebSocket (RFC 6455) on the same port.
@@ -258,6 +268,7 @@ impl Default for Settings {
             arena_size: 64 << 20,
             max_in_flight: 64,
             max_parked: 16 << 20,
+            max_packets: 4096,
             task_queue: 10_000,
             task_queue_bytes: 256 << 20,
             log_level: "info".to_owned(),
@@ -298,6 +309,15 @@ impl Listener {
         }
     }
 
+    /// A listener for datagrams: UDP on `host:port`, or Unix datagrams on `unixgram:/path`.
+    pub fn udp(address: impl Into<String>) -> Self {
+        Listener {
+            address: address.into(),
+            protocol: Protocol::Udp,
+            ..Self::default()
+        }
+    }
+
     /// Cuts the stream into messages: see [`Framing`].
     #[must_use]
     pub fn framing(mut self, framing: Framing) -> Self {
@@ -329,6 +349,7 @@ impl Protocol {
     pub fn scheme(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
             Protocol::Http => "http",
             Protocol::Websocket => "ws",
         }

@@ -82,6 +82,8 @@ pub(crate) enum CommandKind {
     Continue = 17,
     /// The submitter gave up on the task with token aux (its future was dropped). Reactor 0 only.
     TaskCancel = 18,
+    /// A datagram from the socket of listener `code`: a `route::Route`, then the data.
+    Datagram = 19,
 }
 
 /// Questions to a reactor and the form of the answers.
@@ -124,6 +126,7 @@ impl CommandKind {
             16 => Pipe,
             17 => Continue,
             18 => TaskCancel,
+            19 => Datagram,
             _ => return None,
         })
     }

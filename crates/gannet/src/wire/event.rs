@@ -85,6 +85,8 @@ pub(crate) enum EventKind {
     /// A task was accepted: aux is the submitter's token, the payload the task id (u64).
     /// Not sequenced.
     TaskAccepted = 16,
+    /// A datagram that came to listener `origin`: a `route::Route`, then the data. Sequenced.
+    Packet = 17,
 }
 
 impl EventKind {
@@ -107,6 +109,7 @@ impl EventKind {
             14 => Retire,
             15 => Reset,
             16 => TaskAccepted,
+            17 => Packet,
             _ => return None,
         })
     }

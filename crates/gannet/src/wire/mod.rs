@@ -7,6 +7,7 @@
 //! - [`event`]: reactor to worker.
 //! - [`command`]: worker to reactor.
 //! - [`head`]: an HTTP request head as a payload.
+//! - [`route`]: whom a datagram came from and goes to, as the front of a payload.
 //!
 //! **Sequence numbers.** An event that needs an outcome has a sequence number > 0, counted
 //! per ring. The worker answers with a command whose `done` field is that number, written
@@ -21,6 +22,7 @@
 pub(crate) mod command;
 pub(crate) mod event;
 pub(crate) mod head;
+pub(crate) mod route;
 
 /// Version of everything in this module and of `layout`.
 pub(crate) const ABI: u32 = 3;

@@ -14,14 +14,15 @@ use super::{
     upload::Upload,
 };
 use crate::{
-    Body, CloseReason, Conn, ConnId, Error, Handler, Handshake, Message, Response, Result, Task,
-    TaskError, TaskId, Text, WorkerId,
+    Body, CloseReason, Conn, ConnId, Error, Handler, Handshake, Message, PacketSource, Response,
+    Result, Task, TaskError, TaskId, Text, WorkerId,
     layout::WorkerCounter,
     message::Answer,
     wire::{
         TEXT,
         command::{self, CommandHeader, CommandKind},
         event::{EventHeader, EventKind, FAILED, REDELIVERED},
+        route::Route,
     },
 };
 
@@ -50,6 +51,14 @@ pub(crate) async fn handle<H: Handler>(core: Rc<Core<H>>, job: Job) -> Result {
     match header.kind {
         EventKind::Connect => handler.connect(conn()).await,
         EventKind::Receive => handler.receive(conn(), job.payload).await,
+        EventKind::Packet => {
+            let Some((route, len)) = Route::decode(&job.payload) else {
+                return Err(Error::new("a datagram came without its route"));
+            };
+            let (worker, redelivered) = (core.worker.clone(), header.has(REDELIVERED));
+            let from = PacketSource::new(worker, job.reactor, header.origin, route, redelivered);
+            handler.packet(from, job.payload.slice(len..)).await
+        }
         EventKind::Message => {
             let message = if header.has(TEXT) {
                 Message::Text(Text::try_from(job.payload)?)
