@@ -41,6 +41,7 @@
 //! - [`Worker`]: the process that the handler runs in: publish, tasks, all connections.
 //! - HTTP: [`Request`], [`Response`], [`Body`]; [`serve_service`] for an axum router. WebSocket:
 //!   [`Handshake`], [`Accept`], [`Message`].
+//! - Datagrams: [`PacketSource`] answers, [`PacketAddress`] is for later. [`Peer`]: who a client is.
 //! - [`Task`], [`TaskOptions`], [`TaskError`]: work for task workers.
 //! - [`Counter`], [`Lock`], [`Table`]: memory that all processes share, found by name. The rows of a
 //!   table are structs with `#[derive(Row)]`; the rest of it is in [`table`].
@@ -61,7 +62,7 @@
 //! | `pool` | child processes without a server |
 //! | `bootstrap`, `channel` | what the manager tells a process at its start, and later |
 //! | `wire`, `layout`, `conn_table` | what reactors and workers tell each other in shared memory |
-//! | `handler`, `conn`, `message`, `body`, `task` and others | what handlers see |
+//! | `handler`, `conn`, `packet`, `message`, `body`, `task` and others | what handlers see |
 //! | `objects` | counters, locks and tables by name |
 //! | `table` | tables, and the derive of their rows |
 //! | `settings`, `control`, `logging` | settings, control socket, log |

@@ -149,7 +149,7 @@ impl Worker {
                 "listener {listener} is no UDP listener: datagrams leave from the socket of one"
             )));
         };
-        let is_unix = settings.address.starts_with("unix");
+        let is_unix = settings.address.starts_with("unixgram:");
         match &route.peer {
             Some(PacketAddress::Ip(to)) if is_unix => {
                 return Err(Error::new(format!(

@@ -16,9 +16,9 @@
 mod commands;
 mod framing;
 mod http;
+mod packets;
 mod processes;
 mod shared;
-mod packets;
 mod tasks;
 mod timers;
 

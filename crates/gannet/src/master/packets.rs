@@ -40,6 +40,8 @@ pub(super) struct Packets {
     /// What leaves at the end of the turn.
     outbox: Vec<Outgoing>,
     bytes: Vec<u8>,
+    /// The route of the datagram that is being handed over.
+    route: Vec<u8>,
 }
 
 struct Socket {
@@ -80,6 +82,7 @@ impl Packets {
             inbox: reads.then(Inbox::new),
             outbox: Vec::new(),
             bytes: Vec::new(),
+            route: Vec::new(),
         })
     }
 }
@@ -268,11 +271,14 @@ impl Reactor {
             origin: listener as u16,
             ..EventHeader::new(EventKind::Packet, ConnId::from_u64(0))
         };
-        if self.offer_packet(place, header, &route.encode(), data) {
-            self.count(ReactorCounter::Events);
-        } else {
-            self.count(ReactorCounter::PacketsDropped);
-        }
+        let mut bytes = std::mem::take(&mut self.packets.route);
+        route.encode_into(&mut bytes);
+        let given = self.offer_packet(place, header, &bytes, data);
+        self.packets.route = bytes;
+        self.count(match given {
+            true => ReactorCounter::Events,
+            false => ReactorCounter::PacketsDropped,
+        });
     }
 
     /// `false`: there is no room.

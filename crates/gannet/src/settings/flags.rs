@@ -12,7 +12,8 @@ use crate::{Error, Result};
 /// The flags that set something.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Flags {
-    /// Address of the first listener (again: of the next): 127.0.0.1:9501, ws://[::]:80
+    /// Address of the first listener (again: of the next): 127.0.0.1:9501, ws://[::]:80,
+    /// unix:/run/echo.sock, udp://127.0.0.1:9501
     #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Vec<String>,
 

@@ -33,7 +33,15 @@ pub(crate) struct Route {
 
 impl Route {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0; FIXED];
+        let mut bytes = Vec::with_capacity(FIXED);
+        self.encode_into(&mut bytes);
+        bytes
+    }
+
+    /// The same in place of what `bytes` holds.
+    pub(crate) fn encode_into(&self, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        bytes.resize(FIXED, 0);
         match &self.peer {
             None => {}
             Some(PacketAddress::Ip(addr)) => {
@@ -62,7 +70,6 @@ impl Route {
                 bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
             }
         }
-        bytes
     }
 
     /// The route, and how many bytes it takes.
