@@ -8,6 +8,8 @@
 use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use rustix::{
@@ -41,7 +43,7 @@ impl File {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = fs::open(directory, flags, Mode::empty())?;
         // It ends with the descriptor.
-        fs::flock(&directory, FlockOperation::LockExclusive)?;
+        lock(&directory)?;
         let address = SocketAddrUnix::new(path)?;
         let mode = Mode::from_raw_mode(mode);
         // The file is never more open than it is to be, not even for a moment.
@@ -77,6 +79,18 @@ impl Drop for File {
     }
 }
 
+/// Locks a directory against other servers that start. Whoever else can read it could hold the lock
+/// for ever, and is not waited for that long.
+fn lock(directory: &OwnedFd) -> Result<()> {
+    for _ in 0..PATIENCE {
+        match fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => thread::sleep(Duration::from_millis(10)),
+            other => return other,
+        }
+    }
+    Ok(())
+}
+
 /// The address of a socket without a file.
 pub(super) fn abstract_address(name: &str) -> Result<SocketAddrUnix> {
     SocketAddrUnix::new_abstract_name(name.as_bytes())
@@ -96,6 +110,9 @@ fn remove_if_stale(socket: &OwnedFd, path: &Path, address: &SocketAddrUnix) -> R
         _ => Err(Errno::ADDRINUSE),
     }
 }
+
+/// Hundredths of a second.
+const PATIENCE: u32 = 100;
 
 #[cfg(test)]
 mod tests {
@@ -157,6 +174,14 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert_eq!(bind(&path, 0o600).unwrap_err(), Errno::EXIST);
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_directory_that_somebody_keeps_locked_stops_nobody() {
+        let directory = Directory::new("socket-locked");
+        let held = std::fs::File::open(&directory.0).unwrap();
+        fs::flock(&held, FlockOperation::LockExclusive).unwrap();
+        assert!(bind(&directory.0.join("a.sock"), 0o600).is_ok());
     }
 
     #[test]

@@ -240,7 +240,7 @@ pub enum Dispatch {
     RoundRobin,
     /// Each event that meets an idle connection goes to the worker with the fewest events in flight.
     LeastBusy,
-    /// By the client's IP address.
+    /// By the client's IP address; on a Unix socket by its process.
     PeerAddress,
     /// By the uid bound to the connection ([`Conn::bind`](crate::Conn::bind)); until then as `Connection`.
     Uid,
