@@ -218,6 +218,30 @@ mod tests {
     }
 
     #[test]
+    fn schemes_stand_in_front_of_every_kind_of_address() {
+        for (text, protocol, address) in [
+            (
+                "http://unix:/run/a.sock",
+                Protocol::Http,
+                "unix:/run/a.sock",
+            ),
+            ("unix:@a", Protocol::Tcp, "unix:@a"),
+            ("udp://[::1]:9", Protocol::Udp, "[::1]:9"),
+            ("udp://unixgram:/a", Protocol::Udp, "unixgram:/a"),
+        ] {
+            let mut settings = Settings::default();
+            listen(&mut settings, 0, text).unwrap();
+            let listener = &settings.listeners[0];
+            assert_eq!(
+                (listener.protocol, listener.address.as_str()),
+                (protocol, address)
+            );
+            let endpoint = resolve(address).unwrap();
+            assert_eq!(endpoint.text(protocol), address);
+        }
+    }
+
+    #[test]
     fn unix_sockets_have_paths_or_names() {
         for (address, text) in [
             ("unix:/run/a.sock", "unix:/run/a.sock".to_owned()),
