@@ -93,6 +93,7 @@ fn is_exception(error: ProtocolError) -> bool {
 fn the_decoder_and_tungstenite_agree() {
     let limits = Limits {
         max_message_size: 400,
+        ..Limits::default()
     };
     let mut agreed_to_fail = 0;
     let mut exceptions = 0;

@@ -39,20 +39,31 @@ fn cuts_mean_nothing_to_http1() {
 fn cuts_mean_nothing_to_websocket() {
     let mut accepted = 0;
     let mut refused = 0;
+    let mut inflated = 0;
     for seed in 0..6000 {
         let mut random = Random::new(seed);
-        let input = websocket::random_input(&mut random);
+        let input = match seed % 2 {
+            0 => websocket::random_input(&mut random),
+            _ => websocket::random_compressed_input(&mut random),
+        };
         let limits = Limits {
             max_message_size: random.pick(&[16, 400, 1 << 20]),
+            ..Limits::default()
         };
-        match websocket::assert_cuts_mean_nothing(limits, &input, &mut random).error {
+        let transcript = websocket::assert_cuts_mean_nothing(limits, &input, &mut random);
+        inflated += transcript
+            .events
+            .iter()
+            .filter(|event| is_long(event))
+            .count();
+        match transcript.error {
             None => accepted += 1,
             Some(_) => refused += 1,
         }
     }
     assert!(
-        accepted > 1000 && refused > 1000,
-        "{accepted} accepted, {refused} refused"
+        accepted > 1000 && refused > 1000 && inflated > 100,
+        "{accepted} accepted, {refused} refused, {inflated} inflated"
     );
 }
 
@@ -75,6 +86,15 @@ fn cuts_mean_nothing_to_framed_tcp() {
         accepted > 4000 && refused > 4000,
         "{accepted} accepted, {refused} refused"
     );
+}
+
+/// Longer than the generator makes what it does not compress.
+fn is_long(event: &websocket::Seen) -> bool {
+    match event {
+        websocket::Seen::Text(text) => text.len() > 1000,
+        websocket::Seen::Binary(data) => data.len() > 1000,
+        _ => false,
+    }
 }
 
 /// A message with the places where it is cut into frames.

@@ -64,6 +64,7 @@ impl Client {
     fn transcript(&self) -> Transcript {
         let limits = Limits {
             max_message_size: 1 << 20,
+            ..Limits::default()
         };
         let read = |cuts: &[usize]| read(Decoder::new(limits), limits, &self.sent, cuts);
         let whole = read(&[]);
@@ -463,6 +464,7 @@ fn an_announced_length_is_judged_before_the_payload_comes() {
 fn an_announced_length_allocates_nothing() {
     let mut decoder = Decoder::new(Limits {
         max_message_size: 1 << 30,
+        ..Limits::default()
     });
     let mut input = [&[0x82, 0xff][..], &u64::to_be_bytes(1 << 30), &KEY, b"abc"].concat();
     let decoded = decoder.decode(&mut input).unwrap();

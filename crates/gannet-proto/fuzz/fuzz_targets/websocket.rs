@@ -14,6 +14,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let limits = Limits {
         max_message_size: [16, 400, 4096, 1 << 20][usize::from(choice & 3)],
+        ..Limits::default()
     };
     assert_cuts_mean_nothing(limits, input, &mut Random::new(u64::from(*seed)));
 });

@@ -7,7 +7,7 @@
 use super::{
     close::CloseCode,
     encode::{ClosePayload, FrameHeader, MessageKind, cut_control},
-    frame::Opcode,
+    frame::{Opcode, RSV1},
     handshake,
     mask::Mask,
 };
@@ -21,6 +21,19 @@ pub fn encode_frame(out: &mut Vec<u8>, opcode: Opcode, fin: bool, payload: &[u8]
     let start = out.len();
     out.extend_from_slice(payload);
     Mask::new(key).apply(&mut out[start..]);
+}
+
+/// As [`encode_frame`], with the bit that says that a compressed message begins.
+pub fn encode_compressed_frame(
+    out: &mut Vec<u8>,
+    opcode: Opcode,
+    fin: bool,
+    payload: &[u8],
+    key: [u8; 4],
+) {
+    let start = out.len();
+    encode_frame(out, opcode, fin, payload, key);
+    out[start] |= RSV1;
 }
 
 /// Appends a whole message as one masked frame.

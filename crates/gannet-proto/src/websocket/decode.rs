@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{
     close::CloseCode,
+    deflate::Inflater,
     encode::MessageKind,
     error::ProtocolError,
     frame::{Header, Opcode, Role},
@@ -13,18 +14,25 @@ use super::{
 /// What a peer may make the decoder hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest message, all fragments together, in bytes. Default 2 MiB.
+    /// Largest message, all fragments together, inflated, in bytes. Default 2 MiB.
     ///
     /// Worst-case memory is this times the connections that are mid-message. A larger
-    /// message is refused with close code 1009 as soon as a frame header announces it.
-    /// Values above 4 GiB - 1 count as 4 GiB - 1.
+    /// message is refused with close code 1009 as soon as a frame header announces it; one
+    /// that is compressed, as soon as so much has come out. Values above 4 GiB - 1 count as
+    /// 4 GiB - 1.
     pub max_message_size: usize,
+    /// Most frames that a message may have. Default 65,536.
+    ///
+    /// Frames cost work even when they are empty. A message in more of them is refused with
+    /// close code 1008.
+    pub max_fragments: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_message_size: 2 << 20,
+            max_fragments: 1 << 16,
         }
     }
 }
@@ -45,14 +53,22 @@ impl Default for Limits {
 /// ```
 #[derive(Debug)]
 pub struct Decoder {
-    /// What has arrived of the unfinished message, unmasked.
+    /// What has arrived of the unfinished message, unmasked and inflated.
     message: Vec<u8>,
+    /// There while a compressed message arrives; with takeover also between messages.
+    inflater: Option<Box<Inflater>>,
     state: State,
     max_message_size: u32,
+    max_fragments: u32,
+    /// Frames of the unfinished message, this one included.
+    fragments: u32,
     /// How many bytes of `message` are known to be whole UTF-8 characters.
     checked: u32,
     /// The kind of the unfinished message; `None` between messages.
     kind: Option<MessageKind>,
+    /// The unfinished message is compressed.
+    compressed: bool,
+    deflate: Compression,
     role: Role,
 }
 
@@ -83,6 +99,17 @@ pub enum Event<'a> {
     /// The peer closes, with its code and reason if it gave them: answer with a close
     /// frame, then close the connection. Whatever follows is ignored.
     Close(Option<(u16, &'a str)>),
+}
+
+/// Whether messages may come compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compression {
+    /// No: it was not negotiated.
+    None,
+    /// Each message for itself.
+    Alone,
+    /// A message may refer to those before it.
+    Takeover,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +143,17 @@ impl Decoder {
         Self::with_role(Role::Client, limits)
     }
 
+    /// Lets messages come compressed, as negotiated; with `takeover` the peer keeps its window
+    /// from message to message, and so does the decoder (47 KiB, from the first such message on).
+    #[must_use]
+    pub fn with_deflate(mut self, takeover: bool) -> Self {
+        self.deflate = match takeover {
+            true => Compression::Takeover,
+            false => Compression::Alone,
+        };
+        self
+    }
+
     /// Takes one event from the front of `input`.
     ///
     /// Call it again with the rest of the input until [`Decoded::event`] is `None`: that
@@ -125,12 +163,12 @@ impl Decoder {
     /// payload is presented twice.
     ///
     /// `input` is unmasked in place. A message that is whole in `input` is borrowed from
-    /// it; only one that arrives in pieces is copied.
+    /// it; only one that arrives in pieces is copied, and a compressed one inflated.
     ///
     /// # Errors
     ///
     /// The peer broke the protocol or a limit. Invalid text fails at its first invalid
-    /// byte, not at the end of the message. The decoder then holds no memory and returns
+    /// byte, not at the end of the message, compressed or not. The decoder then holds no memory and returns
     /// the same error for ever.
     pub fn decode<'a>(&'a mut self, input: &'a mut [u8]) -> Result<Decoded<'a>, ProtocolError> {
         let (used, found) = self.advance(input).inspect_err(|&error| self.fail(error))?;
@@ -146,7 +184,7 @@ impl Decoder {
             }
             Some(Found::InMessage(MessageKind::Binary)) => Some(Event::Binary(&self.message)),
             Some(Found::InMessage(MessageKind::Text)) => {
-                // `append` has checked it piece by piece, to fail early. This second look
+                // `check_text` has looked at it piece by piece, to fail early. This second look
                 // costs some 50 µs per MiB and buys a `str` without unsafe code.
                 let text = simdutf8::basic::from_utf8(&self.message);
                 Some(Event::Text(text.map_err(|_| ProtocolError::InvalidText)?))
@@ -160,7 +198,7 @@ impl Decoder {
         self.kind.is_none()
     }
 
-    /// Bytes of memory held beside the decoder itself.
+    /// Bytes of memory held for the unfinished message, beside what inflating takes.
     pub fn buffered(&self) -> usize {
         self.message.capacity()
     }
@@ -168,10 +206,15 @@ impl Decoder {
     fn with_role(role: Role, limits: Limits) -> Self {
         Self {
             message: Vec::new(),
+            inflater: None,
             state: State::Header,
             max_message_size: u32::try_from(limits.max_message_size).unwrap_or(u32::MAX),
+            max_fragments: limits.max_fragments,
+            fragments: 0,
             checked: 0,
             kind: None,
+            compressed: false,
+            deflate: Compression::None,
             role,
         }
     }
@@ -182,7 +225,9 @@ impl Decoder {
         loop {
             match self.state {
                 State::Header => {
-                    let Some(header) = Header::parse(&input[used..], self.role)? else {
+                    let deflate = self.deflate != Compression::None;
+                    let header = Header::parse(&input[used..], self.role, deflate)?;
+                    let Some(header) = header else {
                         return Ok((used, None));
                     };
                     let len = self.admit(&header)?;
@@ -190,7 +235,8 @@ impl Decoder {
                     let is_whole = input.len() - start >= len as usize;
 
                     let is_control = header.opcode.is_control();
-                    if is_whole && (is_control || (header.fin && self.kind.is_none())) {
+                    let is_plain = header.fin && self.kind.is_none() && !header.compressed;
+                    if is_whole && (is_control || is_plain) {
                         let range = start..start + len as usize;
                         let mut mask = header.mask;
                         mask.apply(&mut input[range.clone()]);
@@ -201,7 +247,7 @@ impl Decoder {
                     }
 
                     used = start;
-                    self.kind = self.kind.or(header.opcode.message_kind());
+                    self.begin_frame(&header)?;
                     self.state = State::Payload {
                         left: len,
                         mask: header.mask,
@@ -226,6 +272,9 @@ impl Decoder {
                         return Ok((used, None));
                     }
                     self.state = State::Header;
+                    if fin && self.compressed {
+                        self.inflate(None)?;
+                    }
                     if let Some(kind) = self.kind.take_if(|_| fin) {
                         self.state = State::Lent;
                         if kind == MessageKind::Text && (self.checked as usize) < self.message.len()
@@ -253,11 +302,15 @@ impl Decoder {
             }
             _ => {}
         }
-        // The header has bounded the payload of a control frame; it counts for no message.
         let limit = self.max_message_size;
-        let room = match header.opcode.is_control() {
-            true => u64::from(u32::MAX),
-            false => u64::from(limit) - self.message.len() as u64,
+        let room = if header.opcode.is_control() {
+            // The header has bounded its payload, which counts for no message.
+            u64::from(u32::MAX)
+        } else if self.compressed || header.compressed {
+            // What comes out is what counts. Even what cannot be compressed grows by less.
+            u64::from(limit.saturating_add(limit / 4).saturating_add(64))
+        } else {
+            u64::from(limit) - self.message.len() as u64
         };
         if header.payload_len > room {
             return Err(ProtocolError::MessageTooBig { limit });
@@ -265,8 +318,41 @@ impl Decoder {
         Ok(header.payload_len as u32)
     }
 
+    /// A data frame begins whose payload is to be kept.
+    fn begin_frame(&mut self, header: &Header) -> Result<(), ProtocolError> {
+        if self.kind.is_none() {
+            self.kind = header.opcode.message_kind();
+            self.compressed = header.compressed;
+        }
+        self.fragments += 1;
+        match self.fragments > self.max_fragments {
+            true => Err(ProtocolError::TooManyFragments {
+                limit: self.max_fragments,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Inflates the next bytes of the message; `None` is the end of it.
+    fn inflate(&mut self, payload: Option<&[u8]>) -> Result<(), ProtocolError> {
+        let inflater = self
+            .inflater
+            .get_or_insert_with(|| Box::new(Inflater::new()));
+        let limit = self.max_message_size;
+        let result = match payload {
+            Some(payload) => inflater.inflate(payload, &mut self.message, limit),
+            None => inflater.finish(&mut self.message, limit),
+        };
+        // What came out before it failed counts: the error must not depend on the cuts.
+        self.check_text()?;
+        result
+    }
+
     /// Adds the next bytes of a frame that still has `left` of them, these included.
     fn append(&mut self, payload: &[u8], left: usize) -> Result<(), ProtocolError> {
+        if self.compressed {
+            return self.inflate(Some(payload));
+        }
         let needed = self.message.len() + payload.len();
         if needed > self.message.capacity() {
             // Doubles as bytes arrive, up to what the frame announces: the announcement
@@ -276,7 +362,11 @@ impl Decoder {
             self.message.reserve_exact(capacity - self.message.len());
         }
         self.message.extend_from_slice(payload);
+        self.check_text()
+    }
 
+    /// Checks what is new in a text message, so that it fails early.
+    fn check_text(&mut self) -> Result<(), ProtocolError> {
         if self.kind == Some(MessageKind::Text) {
             let new = &self.message[self.checked as usize..];
             self.checked += match simdutf8::compat::from_utf8(new) {
@@ -299,7 +389,13 @@ impl Decoder {
     fn finish(&mut self, state: State) {
         self.message = Vec::new();
         self.checked = 0;
+        self.fragments = 0;
         self.kind = None;
+        self.compressed = false;
+        let goes_on = matches!(state, State::Header);
+        if self.deflate != Compression::Takeover || !goes_on {
+            self.inflater = None;
+        }
         self.state = state;
     }
 }

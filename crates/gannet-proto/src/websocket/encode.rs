@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use super::{
     close::CloseCode,
-    frame::{MAX_CONTROL_PAYLOAD, Opcode},
+    frame::{MAX_CONTROL_PAYLOAD, Opcode, RSV1},
 };
 
 /// Whether a message is text or binary.
@@ -51,6 +51,12 @@ impl FrameHeader {
             }
         }
         header
+    }
+
+    /// Says that the payload is compressed (RSV1).
+    pub(super) fn compressed(mut self) -> Self {
+        self.bytes[0] |= RSV1;
+        self
     }
 
     pub(super) fn masked(mut self, key: [u8; 4]) -> Self {

@@ -7,8 +7,8 @@ use super::close::CloseCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// Section 5.2: an extension bit is set, and no extension was negotiated.
-    #[error("reserved bit set in a frame header: no extension was negotiated")]
+    /// Section 5.2: a bit is set that no negotiated extension has given a meaning in this frame.
+    #[error("reserved bit set in a frame header: no negotiated extension uses it there")]
     ReservedBits,
     /// Section 5.2: opcodes 3-7 and 11-15 have no meaning.
     #[error("frame with the reserved opcode {0:#x}")]
@@ -43,6 +43,15 @@ pub enum ProtocolError {
         /// The limit in bytes.
         limit: u32,
     },
+    /// The message has more frames than [`Limits::max_fragments`](super::Limits).
+    #[error("message in more than {limit} frames: send larger fragments")]
+    TooManyFragments {
+        /// The limit.
+        limit: u32,
+    },
+    /// RFC 7692 section 7.2.2: the payload of a compressed message is DEFLATE.
+    #[error("compressed message that cannot be inflated")]
+    InvalidCompression,
     /// Section 8.1: text is UTF-8.
     #[error("text message is not valid UTF-8")]
     InvalidText,
@@ -58,10 +67,13 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The close code to answer with: 1002, 1007 or 1009.
+    /// The close code to answer with: 1002, 1007, 1008 or 1009.
     pub const fn code(&self) -> CloseCode {
         match self {
-            Self::InvalidText | Self::InvalidCloseReason => CloseCode::INVALID_DATA,
+            Self::InvalidText | Self::InvalidCloseReason | Self::InvalidCompression => {
+                CloseCode::INVALID_DATA
+            }
+            Self::TooManyFragments { .. } => CloseCode::POLICY,
             Self::MessageTooBig { .. } => CloseCode::TOO_BIG,
             _ => CloseCode::PROTOCOL_ERROR,
         }

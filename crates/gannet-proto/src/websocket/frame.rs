@@ -57,6 +57,9 @@ pub(super) enum Role {
     Client,
 }
 
+/// The bit that RFC 7692 gives a meaning: the message is compressed.
+pub(super) const RSV1: u8 = 0x40;
+
 /// The largest payload of a control frame, in bytes (RFC 6455 section 5.5).
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
 
@@ -65,6 +68,8 @@ pub const MAX_CONTROL_PAYLOAD: usize = 125;
 pub(super) struct Header {
     pub(super) opcode: Opcode,
     pub(super) fin: bool,
+    /// The frame begins a compressed message.
+    pub(super) compressed: bool,
     pub(super) payload_len: u64,
     pub(super) mask: Mask,
     /// Bytes that the header itself takes.
@@ -76,14 +81,25 @@ impl Header {
     ///
     /// Each byte is judged as soon as it is there, in order: the error never depends
     /// on how the input was cut.
-    pub(super) fn parse(input: &[u8], role: Role) -> Result<Option<Self>, ProtocolError> {
+    ///
+    /// With `deflate` the first frame of a message may say that it is compressed.
+    pub(super) fn parse(
+        input: &[u8],
+        role: Role,
+        deflate: bool,
+    ) -> Result<Option<Self>, ProtocolError> {
         let Some(&first) = input.first() else {
             return Ok(None);
         };
-        if first & 0x70 != 0 {
+        let allowed = if deflate { RSV1 } else { 0 };
+        if first & 0x70 & !allowed != 0 {
             return Err(ProtocolError::ReservedBits);
         }
         let opcode = Opcode::from_bits(first & 0x0f)?;
+        let compressed = first & RSV1 != 0;
+        if compressed && opcode.message_kind().is_none() {
+            return Err(ProtocolError::ReservedBits);
+        }
         let fin = first & 0x80 != 0;
         if opcode.is_control() && !fin {
             return Err(ProtocolError::FragmentedControl);
@@ -111,6 +127,7 @@ impl Header {
             return Ok(Some(Self {
                 opcode,
                 fin,
+                compressed,
                 payload_len,
                 mask,
                 len: len_end,
@@ -122,6 +139,7 @@ impl Header {
         Ok(Some(Self {
             opcode,
             fin,
+            compressed,
             payload_len,
             mask: Mask::new(*key),
             len: len_end + 4,

@@ -3,6 +3,7 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 use sha1::{Digest, Sha1};
 
+use super::extension::Extensions;
 use crate::http1::{BodyLength, Headers, RequestHead, Version, has_token, is_token};
 
 /// What to know about a request that may become a WebSocket.
@@ -12,6 +13,8 @@ pub struct Upgrade<'a> {
     pub accept_key: [u8; 28],
     /// The subprotocols that the client speaks.
     pub subprotocols: Subprotocols<'a>,
+    /// The extensions that it speaks.
+    pub extensions: Extensions<'a>,
 }
 
 /// The subprotocols that a client offers, its favourite first. They are tokens, and
@@ -64,6 +67,9 @@ pub enum HandshakeError {
     /// `Sec-WebSocket-Protocol` is not a list of different tokens.
     #[error("`Sec-WebSocket-Protocol` must be a list of different names")]
     Subprotocols,
+    /// `Sec-WebSocket-Extensions` does not follow the grammar of RFC 6455 section 9.1.
+    #[error("`Sec-WebSocket-Extensions` must be a list of extensions with their parameters")]
+    Extensions,
 }
 
 impl HandshakeError {
@@ -134,9 +140,11 @@ pub fn check<'a>(head: &RequestHead<'a>) -> Result<Upgrade<'a>, HandshakeError> 
         headers: head.headers,
     };
     check_subprotocols(subprotocols)?;
+    let extensions = Extensions::parse(head.headers).ok_or(HandshakeError::Extensions)?;
     Ok(Upgrade {
         accept_key,
         subprotocols,
+        extensions,
     })
 }
 

@@ -6,16 +6,19 @@
 //! - [`client`] is the other end, for load generators and tests;
 //! - [`CloseCode`] lists every close code with its meaning.
 //!
-//! No extension is negotiated.
+//! - [`Extensions`] and [`Compressor`] are `permessage-deflate` (RFC 7692).
 //!
 //! Layout: a file per idea. `frame` (headers), `mask`, `close` (codes) and `error` stand
-//! for themselves; `decode` and `encode` use them; `handshake` and `client` are on top.
+//! for themselves; `encode`, `deflate` (compressed payloads) and `decode` use them; `extension`
+//! (what is negotiated), `handshake` and `client` are on top.
 
 pub mod client;
 mod close;
 mod decode;
+mod deflate;
 mod encode;
 mod error;
+mod extension;
 mod frame;
 pub mod handshake;
 mod mask;
@@ -23,11 +26,13 @@ mod mask;
 pub use self::{
     close::CloseCode,
     decode::{Decoded, Decoder, Event, Limits},
+    deflate::{Compressor, MAX_WINDOW_BITS, MIN_WINDOW_BITS},
     encode::{
         FrameHeader, MessageKind, encode_close, encode_frame_header, encode_message, encode_ping,
         encode_pong,
     },
     error::ProtocolError,
+    extension::{Deflate, DeflatePolicy, Extensions},
     frame::{MAX_CONTROL_PAYLOAD, Opcode},
     mask::Mask,
 };

@@ -1,6 +1,6 @@
 //! Drives the WebSocket decoder.
 
-use gannet_proto::websocket::{Decoder, Event, Limits, Opcode, ProtocolError, client};
+use gannet_proto::websocket::{Compressor, Decoder, Event, Limits, Opcode, ProtocolError, client};
 
 use super::random::Random;
 
@@ -78,7 +78,13 @@ pub fn read(mut decoder: Decoder, limits: Limits, input: &[u8], cuts: &[usize]) 
 /// The property: how the input is cut into reads means nothing.
 pub fn assert_cuts_mean_nothing(limits: Limits, input: &[u8], random: &mut Random) -> Transcript {
     let cuts = random.cuts(input.len());
-    for decoder in [Decoder::client, Decoder::new] {
+    let decoders: [fn(Limits) -> Decoder; 4] = [
+        Decoder::client,
+        Decoder::new,
+        |limits| Decoder::new(limits).with_deflate(false),
+        |limits| Decoder::new(limits).with_deflate(true),
+    ];
+    for decoder in decoders {
         let whole = read(decoder(limits), limits, input, &[]);
         let pieces = read(decoder(limits), limits, input, &cuts);
         assert_eq!(
@@ -88,7 +94,7 @@ pub fn assert_cuts_mean_nothing(limits: Limits, input: &[u8], random: &mut Rando
             input.escape_ascii()
         );
     }
-    read(Decoder::new(limits), limits, input, &[])
+    read(Decoder::new(limits).with_deflate(true), limits, input, &[])
 }
 
 impl From<Event<'_>> for Seen {
@@ -115,6 +121,44 @@ pub fn random_input(random: &mut Random) -> Vec<u8> {
         random.mutate(&mut input, INTERESTING);
     }
     input
+}
+
+/// As [`random_input`], with compressed messages among the frames.
+pub fn random_compressed_input(random: &mut Random) -> Vec<u8> {
+    let mut input = Vec::new();
+    let mut in_message = false;
+    let takeover = random.chance(2);
+    let mut compressor = Compressor::new(6, 15, takeover);
+    for _ in 0..=random.below(8) {
+        if in_message || random.chance(3) {
+            random_frame(random, &mut in_message, &mut input);
+        } else {
+            random_compressed(random, &mut compressor, &mut input);
+        }
+    }
+    if random.chance(3) {
+        random.mutate(&mut input, INTERESTING);
+    }
+    input
+}
+
+/// A compressed message in some frames, the last of which may be missing.
+fn random_compressed(random: &mut Random, compressor: &mut Compressor, out: &mut Vec<u8>) {
+    let repeats = random.pick(&[1, 9, 200]);
+    let text = random.pick(TEXTS).repeat(repeats);
+    let Some(mut payload) = compressor.compress(&text) else {
+        return;
+    };
+    let opcode = random.pick(&[Opcode::Text, Opcode::Binary]);
+    let key = [random.next() as u8; 4];
+    let cut = random.below(payload.len() + 1);
+    if random.chance(2) {
+        client::encode_compressed_frame(out, opcode, true, payload, key);
+        return;
+    }
+    client::encode_compressed_frame(out, opcode, false, &payload[..cut], key);
+    payload = &payload[cut..];
+    client::encode_frame(out, Opcode::Continuation, !random.chance(9), payload, key);
 }
 
 fn random_frame(random: &mut Random, in_message: &mut bool, out: &mut Vec<u8>) {
