@@ -91,6 +91,10 @@ pub(crate) struct Serve {
         value_delimiter = ','
     )]
     origins: Vec<String>,
+
+    /// Compress WebSocket messages of 1 KiB and more for clients that ask (permessage-deflate)
+    #[arg(long, global = true, env = "GANNET_COMPRESSION")]
+    compression: bool,
 }
 
 impl Arguments {
@@ -125,6 +129,7 @@ impl Serve {
                 for listener in &mut settings.listeners {
                     listener.idle_timeout_ms = 60_000;
                     listener.max_message_size = MIB;
+                    listener.compression = self.compression;
                     listener.max_body_size = MIB as u64;
                 }
             });
@@ -136,13 +141,14 @@ impl Serve {
 }
 
 /// The variables above: not for the engine to take.
-const VARIABLES: [&str; 6] = [
+const VARIABLES: [&str; 7] = [
     "GANNET_DATA",
     "GANNET_LISTEN",
     "GANNET_WORKERS",
     "GANNET_PID_FILE",
     "GANNET_HISTORY",
     "GANNET_ALLOW_ORIGIN",
+    "GANNET_COMPRESSION",
 ];
 
 const MIB: usize = 1 << 20;

@@ -5,6 +5,7 @@
 //! - [`process`] reads /proc: who runs, what they use.
 //! - [`tcp`], [`udp`], [`http`], [`websocket`] are scripted clients. They are strict: an answer that breaks
 //!   its protocol fails the test.
+//! - [`deflate`] is what a client of [`websocket`] compresses with.
 //! - [`load`] sends numbered messages over many connections and checks every answer.
 //! - [`wait`] waits for conditions, never for a time.
 //! - [`behave`] is the handler of the test servers (`src/bin`), which does what messages tell it.
@@ -13,6 +14,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod behave;
+pub mod deflate;
 pub mod http;
 pub mod load;
 pub mod process;

@@ -129,6 +129,18 @@ impl TcpClient {
         );
     }
 
+    /// Expects the end of the stream as TCP has it: no byte more, and no reset.
+    pub fn expect_end(&mut self) {
+        let mut rest = Vec::new();
+        let read = self.stream.read_to_end(&mut rest);
+        assert!(read.is_ok(), "no clean end: {read:?}");
+        assert!(
+            rest.is_empty(),
+            "unexpected: {:?}",
+            String::from_utf8_lossy(&rest)
+        );
+    }
+
     /// This end's address.
     pub fn local(&self) -> SocketAddr {
         self.socket().local_addr().expect("an address")

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    deflate::Compression,
     http::{HttpClient, Response},
     tcp::TcpClient,
 };
@@ -15,6 +16,9 @@ use crate::{
 pub struct WebSocket {
     tcp: TcpClient,
     accepted: Response,
+    compression: Option<Compression>,
+    /// Messages that came compressed.
+    compressed: usize,
 }
 
 /// What the server sent.
@@ -73,7 +77,13 @@ impl WebSocket {
     ) -> io::Result<Result<Self, Response>> {
         let mut http = HttpClient::over(tcp);
         http.try_send(handshake(path, headers))?;
-        Self::accepted_over(http)
+        let accepted = Self::accepted_over(http)?;
+        if let Ok(socket) = &accepted {
+            let asked = headers.join("\n").to_ascii_lowercase();
+            let may = asked.contains("sec-websocket-extensions");
+            assert!(may || socket.compression.is_none(), "none was asked for");
+        }
+        Ok(accepted)
     }
 
     /// Opens a WebSocket and sends these frames in one write with the handshake.
@@ -100,13 +110,10 @@ impl WebSocket {
             Some(ACCEPT),
             "{response:?}"
         );
-        assert_eq!(
-            response.header("sec-websocket-extensions"),
-            None,
-            "none was asked for"
-        );
         Ok(Ok(WebSocket {
             tcp: http.into_tcp(),
+            compression: Compression::agreed(&response),
+            compressed: 0,
             accepted: response,
         }))
     }
@@ -129,6 +136,25 @@ impl WebSocket {
     /// Sends one frame.
     pub fn frame(&mut self, fin: bool, opcode: u8, payload: impl AsRef<[u8]>) {
         self.tcp.send(frame(fin, opcode, payload.as_ref()));
+    }
+
+    /// Sends a message compressed, as was agreed, in frames of at most so many bytes.
+    pub fn send_compressed(&mut self, opcode: u8, data: &[u8], fragment: usize) {
+        let compression = self.compression.as_mut().expect("compression was agreed");
+        let payload = compression.compress(data);
+        let mut bytes = fragments(opcode, &payload, fragment);
+        bytes[0] |= RSV1;
+        self.tcp.send(bytes);
+    }
+
+    /// What was agreed about compression.
+    pub fn compression(&self) -> Option<&Compression> {
+        self.compression.as_ref()
+    }
+
+    /// How many messages have come compressed.
+    pub fn compressed(&self) -> usize {
+        self.compressed
     }
 
     /// Sends these bytes as they are.
@@ -190,8 +216,15 @@ impl WebSocket {
     /// The next message or control frame, if the connection lives so long.
     pub fn try_receive(&mut self) -> io::Result<Frame> {
         let mut whole: Option<(u8, Vec<u8>)> = None;
+        let mut is_compressed = false;
         loop {
-            let (fin, code, payload) = self.one_frame()?;
+            let (rsv1, fin, code, payload) = self.one_frame()?;
+            let begins = matches!(code, opcode::TEXT | opcode::BINARY);
+            assert!(
+                !rsv1 || begins && self.compression.is_some(),
+                "RSV1 on {code}"
+            );
+            is_compressed |= rsv1;
             if code >= opcode::CLOSE {
                 assert!(whole.is_none(), "the kit's server never fragments");
                 return Ok(control(code, payload));
@@ -202,6 +235,10 @@ impl WebSocket {
                 (begun, code) => panic!("frame {code} after {begun:?}"),
             };
             bytes.extend(payload);
+            if let Some(compression) = self.compression.as_mut().filter(|_| fin && is_compressed) {
+                self.compressed += 1;
+                bytes = compression.inflate(&bytes);
+            }
             match (fin, first) {
                 (false, _) => whole = Some((first, bytes)),
                 (true, opcode::TEXT) => {
@@ -221,7 +258,7 @@ impl WebSocket {
             other => panic!("not a close frame with {code}: {other:?}"),
         }
         let _ = self.try_raw(frame(true, opcode::CLOSE, &code.to_be_bytes()));
-        self.tcp.expect_closed();
+        self.tcp.expect_end();
     }
 
     /// Closes with this code, as RFC 6455 wants it, and expects the server's answer and the end.
@@ -234,7 +271,7 @@ impl WebSocket {
                 _ => {}
             }
         }
-        self.tcp.expect_closed();
+        self.tcp.expect_end();
     }
 
     /// The connection itself.
@@ -242,11 +279,12 @@ impl WebSocket {
         &mut self.tcp
     }
 
-    fn one_frame(&mut self) -> io::Result<(bool, u8, Vec<u8>)> {
+    /// RSV1, FIN, opcode, payload.
+    fn one_frame(&mut self) -> io::Result<(bool, bool, u8, Vec<u8>)> {
         let reader = self.tcp.reader();
         let mut head = [0; 2];
         reader.read_exact(&mut head)?;
-        assert_eq!(head[0] & 0x70, 0, "reserved bits: {head:x?}");
+        assert_eq!(head[0] & 0x30, 0, "reserved bits: {head:x?}");
         assert_eq!(head[1] & 0x80, 0, "a masked frame from a server");
         let (fin, code) = (head[0] & 0x80 != 0, head[0] & 0x0f);
         let length = match head[1] {
@@ -274,7 +312,7 @@ impl WebSocket {
         }
         let mut payload = vec![0; usize::try_from(length).expect("a length")];
         reader.read_exact(&mut payload)?;
-        Ok((fin, code, payload))
+        Ok((head[0] & RSV1 != 0, fin, code, payload))
     }
 }
 
@@ -324,6 +362,24 @@ pub fn frame(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
     );
     frame
 }
+
+/// A message in masked frames of at most so many bytes; one, if it is empty.
+pub fn fragments(opcode: u8, payload: &[u8], size: usize) -> Vec<u8> {
+    let mut frames = Vec::new();
+    let mut code = opcode;
+    let mut rest = payload;
+    loop {
+        let (piece, after) = rest.split_at(size.min(rest.len()));
+        frames.extend(frame(after.is_empty(), code, piece));
+        if after.is_empty() {
+            return frames;
+        }
+        (code, rest) = (opcode::CONTINUATION, after);
+    }
+}
+
+/// The bit that says that a compressed message begins.
+pub const RSV1: u8 = 0x40;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";

@@ -37,11 +37,13 @@ pub enum CloseReason {
     Kicked = 14,
     /// The handler refused the WebSocket handshake.
     Refused = 15,
+    /// It sent too many control frames in a second, or a message in too many fragments.
+    Flood = 16,
 }
 
 impl CloseReason {
     /// Every reason, by its number.
-    pub(crate) const ALL: [CloseReason; 15] = [
+    pub(crate) const ALL: [CloseReason; 16] = [
         CloseReason::Client,
         CloseReason::Reset,
         CloseReason::Handler,
@@ -57,6 +59,7 @@ impl CloseReason {
         CloseReason::Complete,
         CloseReason::Kicked,
         CloseReason::Refused,
+        CloseReason::Flood,
     ];
 
     /// The name in counters and logs: `slow_reader`.
@@ -77,6 +80,7 @@ impl CloseReason {
             CloseReason::Complete => "complete",
             CloseReason::Kicked => "kicked",
             CloseReason::Refused => "refused",
+            CloseReason::Flood => "flood",
         }
     }
 

@@ -79,6 +79,10 @@ pub(crate) enum ReactorCounter {
     PacketsTooLarge,
     /// Datagrams that the kernel did not take from us.
     PacketsUnsent,
+    /// Messages compressed: once each, however many get it.
+    Compressed,
+    /// Bytes that compressing has saved, each message counted once.
+    CompressionSaved,
     /// First of [`CLOSE_REASONS`] counters, by `CloseReason` number.
     Closed,
 }

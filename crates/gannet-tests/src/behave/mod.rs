@@ -10,8 +10,9 @@
 //! framed message, `BEHAVE_TCP=describe` answers a line that shows what one `receive` got;
 //! `BEHAVE_FRAMING=custom` gives the first listener the framing of `framing`; `BEHAVE_RUNS=FILE` notes there every
 //! handler that starts a `#` message, `mark` or `/mark/`, so that a test can count runs;
-//! `BEHAVE_CONNECT=greet` greets TCP clients; `BEHAVE_PROCESSES` adds user processes, `BEHAVE_SHARED`
-//! shared memory, `BEHAVE_TIMER` timers: see `processes`, `shared`, `timers`.
+//! `BEHAVE_WEBSOCKET=echo` echoes every WebSocket message; `BEHAVE_CONNECT=greet` greets TCP clients;
+//! `BEHAVE_PROCESSES` adds user processes, `BEHAVE_SHARED` shared memory, `BEHAVE_TIMER` timers: see
+//! `processes`, `shared`, `timers`.
 
 mod commands;
 mod framing;
@@ -88,6 +89,7 @@ pub(crate) struct Behave {
     worker: Worker,
     variant: Variant,
     tcp: Tcp,
+    echoes: bool,
     greets: bool,
     runs: Option<File>,
     /// Who is told of the end of a detached task.
@@ -116,6 +118,7 @@ impl Handler for Behave {
                 Ok("describe") => Tcp::Describe,
                 _ => Tcp::Lines,
             },
+            echoes: std::env::var("BEHAVE_WEBSOCKET").is_ok_and(|mode| mode == "echo"),
             greets: std::env::var("BEHAVE_CONNECT").is_ok_and(|mode| mode == "greet"),
             runs,
             detached: RefCell::default(),
@@ -192,6 +195,9 @@ impl Handler for Behave {
     }
 
     async fn message(&self, conn: Conn, message: Message) -> Result {
+        if self.echoes {
+            return conn.send(message).await;
+        }
         let text = match message.as_text() {
             Some(text) if !text.starts_with('#') => text.to_owned(),
             _ => {

@@ -12,6 +12,7 @@
 mod bad_input;
 mod bounds;
 mod change_code;
+mod compression;
 mod connection;
 mod control;
 mod crash;

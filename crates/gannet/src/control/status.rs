@@ -176,6 +176,10 @@ pub struct Totals {
     pub packets_unsent: u64,
     /// Loop turns of the reactors.
     pub turns: u64,
+    /// Messages compressed: once each, however many clients got it.
+    pub compressed: u64,
+    /// Bytes that compressing has saved, each message counted once.
+    pub compression_saved: u64,
 }
 
 /// A connection, as `clients` shows it.
@@ -352,7 +356,15 @@ impl fmt::Display for Totals {
             self.tasks_failed,
             self.tasks_rejected,
             self.tasks_queued
-        )
+        )?;
+        if self.compressed > 0 {
+            writeln!(
+                f,
+                "compression {} messages, {} bytes saved",
+                self.compressed, self.compression_saved
+            )?;
+        }
+        Ok(())
     }
 }
 

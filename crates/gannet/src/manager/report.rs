@@ -146,6 +146,8 @@ impl Report<'_> {
             tasks_queued: sum(ReactorCounter::TasksQueued),
             parked: sum(ReactorCounter::Parked),
             turns: sum(ReactorCounter::Turns),
+            compressed: sum(ReactorCounter::Compressed),
+            compression_saved: sum(ReactorCounter::CompressionSaved),
         }
     }
 

@@ -402,11 +402,17 @@ impl Reactor {
             // It is not the client that is silent: nothing is read from it.
             if let Some(conn) = self.conns.get_mut(slot) {
                 conn.last_seen = now;
+                conn.forgive_slowness(now);
             }
             return self.watch(slot);
         }
-        let idle = self.settings.listeners[usize::from(conn.listener)].idle_timeout_ms;
+        let listener = &self.settings.listeners[usize::from(conn.listener)];
+        let idle = listener.idle_timeout_ms;
         match &conn.speaks {
+            Speaks::WebSocket(websocket) if websocket.is_late(now, listener) => {
+                let closed = Closed::of(CloseReason::Timeout);
+                self.begin_close(slot, closed, "the message came too slowly");
+            }
             Speaks::Http(http) if http.exchange.is_receiving() => {
                 if http.exchange.is_streaming() && conn.held.is_none() {
                     self.offer_or_hold(slot, EventKind::RequestBody, BODY_ABORT, 0, &[]);
@@ -440,11 +446,20 @@ impl Reactor {
         match &conn.speaks {
             Speaks::Http(http) if http.exchange.is_answering() => None,
             Speaks::Http(http) if listener.request_timeout_ms > 0 => {
-                Some(http.exchange.since(conn.last_seen) + listener.request_timeout_ms)
+                let timeout = http.exchange.since(conn.last_seen) + listener.request_timeout_ms;
+                let slow = http.exchange.progress.and_then(|it| it.deadline(listener));
+                Some(slow.map_or(timeout, |slow| slow.min(timeout)))
             }
             Speaks::Http(_) => None,
+            Speaks::WebSocket(websocket) => {
+                let idle = (idle > 0).then(|| match conn.pinged {
+                    true => conn.last_seen + idle,
+                    false => conn.last_seen + idle / 2,
+                });
+                let slow = websocket.progress.and_then(|it| it.deadline(listener));
+                [idle, slow].into_iter().flatten().min()
+            }
             _ if idle == 0 => None,
-            _ if conn.websocket && !conn.pinged => Some(conn.last_seen + idle / 2),
             _ => Some(conn.last_seen + idle),
         }
     }
@@ -471,9 +486,12 @@ fn conn_ends(conn: Option<&Conn>) -> bool {
 /// The WebSocket close code that says this to the client (RFC 6455 section 7.4, IANA registry).
 fn close_code(reason: CloseReason) -> u16 {
     match reason {
-        CloseReason::Idle | CloseReason::Timeout | CloseReason::Stopping => 1001,
+        CloseReason::Idle | CloseReason::Stopping => 1001,
         CloseReason::Protocol => 1002,
-        CloseReason::SlowReader | CloseReason::Kicked => 1008,
+        CloseReason::SlowReader
+        | CloseReason::Kicked
+        | CloseReason::Timeout
+        | CloseReason::Flood => 1008,
         CloseReason::TooLarge => 1009,
         CloseReason::HandlerFailed => 1011,
         CloseReason::WorkerDied => 1012,

@@ -11,9 +11,9 @@
 
 use std::os::fd::OwnedFd;
 
-use gannet_proto::{tcp, websocket};
+use gannet_proto::tcp;
 
-use super::{http::Http, output::Output};
+use super::{http::Http, output::Output, pace::Progress, websocket::WebSocket};
 use crate::{close::CloseReason, id::ConnId, peer::Peer, wire::event::EventKind};
 
 pub(super) struct Conn {
@@ -98,7 +98,7 @@ pub(super) enum Speaks {
     Tcp,
     Framed(Box<tcp::Decoder>),
     Http(Box<Http>),
-    WebSocket(Box<websocket::Decoder>),
+    WebSocket(Box<WebSocket>),
     /// Being worked on: the value is on the stack of the function that parses.
     Taken,
 }
@@ -139,6 +139,18 @@ impl Conn {
     pub(super) fn forget_message(&mut self) {
         if let Speaks::Framed(decoder) = &mut self.speaks {
             decoder.abandon();
+        }
+    }
+
+    /// Nothing was read from the client for a while: what it is in the middle of counts anew.
+    pub(super) fn forgive_slowness(&mut self, now: u64) {
+        let progress = match &mut self.speaks {
+            Speaks::Http(http) => &mut http.exchange.progress,
+            Speaks::WebSocket(websocket) => &mut websocket.progress,
+            Speaks::Tcp | Speaks::Framed(_) | Speaks::Taken => return,
+        };
+        if progress.is_some() {
+            *progress = Some(Progress::begin(now));
         }
     }
 

@@ -14,11 +14,12 @@
 
 use gannet_proto::{
     http1::{self, BodyLength, Decoder, Event, Framing, RequestError, ResponseHead, Version},
-    websocket::handshake,
+    websocket::{Deflate, handshake},
 };
 
 use super::{
     conn::{Closed, Speaks, Stall},
+    pace::Progress,
     reactor::Reactor,
 };
 use crate::{
@@ -54,10 +55,19 @@ pub(super) struct Exchange {
     expects_continue: bool,
     /// Pieces of the body that were given to the worker.
     pieces: u32,
-    /// For a handshake: the key to accept it with, and what is sent right behind the acceptance.
-    upgrade: Option<([u8; 28], Vec<u8>)>,
+    upgrade: Option<Box<Upgrade>>,
     /// When the current request began, ms; 0: it has not.
     began: u64,
+    /// How the body that is passed on as it arrives comes on.
+    pub(super) progress: Option<Progress>,
+}
+
+/// A handshake that is with a worker.
+pub(super) struct Upgrade {
+    pub(super) accept_key: [u8; 28],
+    /// What is sent right behind the acceptance.
+    pub(super) early: Vec<u8>,
+    pub(super) deflate: Option<Deflate>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +119,7 @@ impl Exchange {
             pieces: 0,
             upgrade: None,
             began: 0,
+            progress: None,
         }
     }
 
@@ -163,7 +174,7 @@ impl Exchange {
     }
 
     /// The handshake that is being accepted.
-    pub(super) fn take_handshake(&mut self) -> Option<([u8; 28], Vec<u8>)> {
+    pub(super) fn take_handshake(&mut self) -> Option<Box<Upgrade>> {
         self.upgrade
             .take()
             .filter(|_| self.state == State::Upgrading)
@@ -171,7 +182,7 @@ impl Exchange {
 
     /// Where frames go that are sent before the handshake is accepted.
     pub(super) fn before_accept(&mut self) -> Option<&mut Vec<u8>> {
-        self.upgrade.as_mut().map(|(_, early)| early)
+        self.upgrade.as_mut().map(|upgrade| &mut upgrade.early)
     }
 }
 
@@ -409,7 +420,8 @@ impl Reactor {
         let Some(conn) = self.conns.get(slot) else {
             return false;
         };
-        let protocol = self.settings.listeners[usize::from(conn.listener)].protocol;
+        let listener = conn.listener;
+        let protocol = self.settings.listeners[usize::from(listener)].protocol;
         exchange.response = Response::None;
         exchange.pieces = 0;
         exchange.version = request.version;
@@ -441,7 +453,13 @@ impl Reactor {
         if protocol == Protocol::Websocket && handshake::is_requested(request) {
             match handshake::check(request) {
                 Ok(upgrade) => {
-                    exchange.upgrade = Some((upgrade.accept_key, Vec::new()));
+                    let listener = &self.settings.listeners[usize::from(listener)];
+                    let policy = listener.deflate_policy();
+                    exchange.upgrade = Some(Box::new(Upgrade {
+                        accept_key: upgrade.accept_key,
+                        early: Vec::new(),
+                        deflate: policy.and_then(|policy| upgrade.extensions.deflate(policy)),
+                    }));
                     exchange.state = State::Upgrading;
                     exchange.began = 0;
                     self.offer_or_hold(slot, EventKind::Open, 0, 0, &[&exchange.request]);
@@ -474,6 +492,7 @@ impl Reactor {
             State::Collecting => exchange.request.extend_from_slice(data),
             State::Streaming => {
                 exchange.pieces += 1;
+                exchange.progress = exchange.progress.map(|it| it.and(data.len()));
                 self.offer_or_hold(slot, EventKind::RequestBody, 0, 0, &[data]);
             }
             State::Idle | State::Answering | State::Upgrading => {}
@@ -482,6 +501,7 @@ impl Reactor {
 
     fn request_ends(&mut self, slot: usize, exchange: &mut Exchange, trailers: &[u8]) {
         exchange.began = 0;
+        exchange.progress = None;
         match exchange.state {
             State::Collecting => {
                 exchange.state = State::Answering;
@@ -507,6 +527,7 @@ impl Reactor {
     /// Gives the head (and what has come of the body) to the worker; the rest follows.
     fn stream_request(&mut self, slot: usize, exchange: &mut Exchange) {
         exchange.state = State::Streaming;
+        exchange.progress = Some(Progress::begin(self.clock.now));
         let flags = if exchange.expects_continue {
             EXPECT_CONTINUE
         } else {
@@ -593,6 +614,7 @@ impl Reactor {
         }
         exchange.state = State::Idle;
         exchange.began = 0;
+        exchange.progress = None;
         self.watch(slot);
         self.wake(slot);
     }

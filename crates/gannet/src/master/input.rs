@@ -97,6 +97,7 @@ impl Reactor {
         if std::mem::replace(&mut conn.stall, Stall::No) != Stall::No {
             // Its silence counts from here: nothing was read before.
             conn.last_seen = self.clock.now;
+            conn.forgive_slowness(self.clock.now);
         }
         if let Some(held) = conn.held.take()
             && !self.offer(slot, held.kind, held.flags, held.aux, &[&held.payload])
@@ -190,9 +191,10 @@ impl Reactor {
                 self.put_back(slot, Speaks::Http(http));
                 used
             }
-            Speaks::WebSocket(mut decoder) => {
-                let used = self.take_websocket(slot, &mut decoder, &mut buffer[..len]);
-                self.put_back(slot, Speaks::WebSocket(decoder));
+            Speaks::WebSocket(mut websocket) => {
+                let used = self.take_websocket(slot, &mut websocket, &mut buffer[..len]);
+                self.put_back(slot, Speaks::WebSocket(websocket));
+                self.watch(slot);
                 used
             }
             Speaks::Taken => 0,

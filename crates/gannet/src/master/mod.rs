@@ -14,6 +14,8 @@
 //! | `websocket`             |                                                             |
 //! | `packets`               | datagrams                                                   |
 //! | `sending`, `output`     | what goes to clients                                        |
+//! | `compress`              | compressing WebSocket messages                              |
+//! | `pace`                  | clients that are too slow, or send too much of something    |
 //! | `closing`               | how connections end; deadlines; stop                        |
 //! | `places`                | which worker gets an event; redelivery                      |
 //! | `link`, `ledger`        | the rings to a worker; what it owes                         |
@@ -24,6 +26,7 @@
 mod accept;
 mod closing;
 mod commands;
+mod compress;
 mod conn;
 mod conns;
 mod desk;
@@ -33,6 +36,7 @@ mod input;
 mod ledger;
 mod link;
 mod output;
+mod pace;
 mod packets;
 mod places;
 mod reactor;

@@ -28,6 +28,7 @@ use rustix::{
 use super::{
     Report, Reports,
     accept::Accepting,
+    compress::Compressors,
     conns::Conns,
     desk::Desk,
     framed::Refusals,
@@ -115,6 +116,7 @@ pub(super) struct Reactor {
     /// Where payloads of commands are copied to.
     pub(super) payload: Vec<u8>,
     pub(super) pool: Pool,
+    pub(super) compressors: Compressors,
     /// Connections with output of this turn.
     pub(super) dirty: Vec<ConnId>,
     /// Connections whose stall may be over.
@@ -202,6 +204,7 @@ impl Reactor {
             piece: Link::inline_limit_of(dimensions.ring),
             payload: Vec::new(),
             pool: Pool::default(),
+            compressors: Compressors::default(),
             dirty: Vec::new(),
             resume: Vec::new(),
             wheel: Wheel::new(clock.now),
@@ -380,6 +383,9 @@ impl Reactor {
     fn store_counters(&mut self) {
         self.set(ReactorCounter::Connections, self.conns.len());
         self.count(ReactorCounter::Turns);
+        let (runs, saved) = self.compressors.take_counts();
+        self.add(ReactorCounter::Compressed, runs);
+        self.add(ReactorCounter::CompressionSaved, saved);
         for (index, counter) in self.counters.iter().enumerate() {
             self.control
                 .word(self.counters_at + index * 8)

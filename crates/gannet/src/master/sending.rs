@@ -16,6 +16,7 @@ use gannet_proto::{
 
 use super::{
     closing::LINGER,
+    compress::{Compressors, Shared},
     conn::{Closed, Conn, Phase, Speaks, Stall},
     output::{Output, Pool},
     reactor::Reactor,
@@ -26,6 +27,7 @@ use crate::{
     conn_table::Cell,
     id::ConnId,
     layout::ReactorCounter,
+    settings::Listener,
     wire::event::{EventHeader, EventKind},
 };
 
@@ -37,6 +39,7 @@ pub(super) struct Broadcast<'a> {
     frame: Option<Rc<[u8]>>,
     /// By listener; `None`: its framing cannot carry it.
     framed: Vec<(u16, Option<Rc<[u8]>>)>,
+    compressed: Shared,
 }
 
 impl Reactor {
@@ -65,7 +68,9 @@ impl Reactor {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
-        if conn.is_open() && queue_message(conn, &mut self.pool, text, data) {
+        let listener = &self.settings.listeners[usize::from(conn.listener)];
+        let (pool, compressors) = (&mut self.pool, &mut self.compressors);
+        if conn.is_open() && queue_message(conn, pool, compressors, listener, text, data) {
             mark(conn, &mut self.dirty);
             count_message(&self.table, id);
         }
@@ -84,8 +89,8 @@ impl Reactor {
         if !conn.is_open() {
             return;
         }
-        let limit = self.settings.listeners[usize::from(conn.listener)].max_queued;
-        if conn.queued() + message.data.len() > limit {
+        let listener = &self.settings.listeners[usize::from(conn.listener)];
+        if conn.queued() + message.data.len() > listener.max_queued {
             if droppable {
                 self.count(ReactorCounter::PublishDropped);
             } else {
@@ -93,7 +98,7 @@ impl Reactor {
             }
             return;
         }
-        if !message.queue(conn, &mut self.pool) {
+        if !message.queue(conn, &mut self.pool, &mut self.compressors, listener) {
             return self.count(ReactorCounter::PublishDropped);
         }
         mark(conn, &mut self.dirty);
@@ -242,13 +247,24 @@ impl<'a> Broadcast<'a> {
             raw: None,
             frame: None,
             framed: Vec::new(),
+            compressed: Shared::default(),
         }
     }
 
     /// `false`: the framing of the connection cannot carry it.
-    fn queue(&mut self, conn: &mut Conn, pool: &mut Pool) -> bool {
+    fn queue(
+        &mut self,
+        conn: &mut Conn,
+        pool: &mut Pool,
+        compressors: &mut Compressors,
+        listener: &Listener,
+    ) -> bool {
+        let kind = match self.text {
+            true => MessageKind::Text,
+            false => MessageKind::Binary,
+        };
         if matches!(conn.speaks, Speaks::Http(_)) {
-            queue_message(conn, pool, self.text, self.data);
+            queue_message(conn, pool, compressors, listener, self.text, self.data);
             return true;
         }
         if let Speaks::Framed(decoder) = &conn.speaks {
@@ -258,18 +274,21 @@ impl<'a> Broadcast<'a> {
             share(conn, pool, &bytes);
             return true;
         }
-        let bytes = match conn.websocket {
-            true => self.frame.get_or_insert_with(|| {
-                let kind = if self.text {
-                    MessageKind::Text
-                } else {
-                    MessageKind::Binary
-                };
+        let compressed = match &mut conn.speaks {
+            Speaks::WebSocket(websocket) => {
+                let sending = &mut websocket.sending;
+                compressors.encode_shared(sending, listener, &mut self.compressed, kind, self.data)
+            }
+            _ => None,
+        };
+        let bytes = match &compressed {
+            Some(frame) => frame,
+            None if conn.websocket => self.frame.get_or_insert_with(|| {
                 let mut frame = Vec::with_capacity(self.data.len() + 10);
                 websocket::encode_message(&mut frame, kind, self.data);
                 frame.into()
             }),
-            false => self.raw.get_or_insert_with(|| self.data.into()),
+            None => self.raw.get_or_insert_with(|| self.data.into()),
         };
         share(conn, pool, bytes);
         true

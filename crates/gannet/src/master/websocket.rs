@@ -3,21 +3,33 @@
 use gannet_proto::websocket::{self, Decoder, Event, MessageKind};
 
 use super::{
+    compress::{Compressors, Sending},
     conn::{Closed, Conn, Speaks, Stall},
     output::Pool,
+    pace::{ControlRate, Progress},
     reactor::Reactor,
 };
 use crate::{
     close::CloseReason,
+    settings::Listener,
     wire::{TEXT, event::EventKind},
 };
+
+/// What a connection has that speaks frames.
+pub(super) struct WebSocket {
+    decoder: Decoder,
+    pub(super) sending: Sending,
+    /// How the unfinished message comes on; `None` between messages.
+    pub(super) progress: Option<Progress>,
+    control_rate: ControlRate,
+}
 
 impl Reactor {
     /// Takes frames from `input`; returns how many bytes are done with.
     pub(super) fn take_websocket(
         &mut self,
         slot: usize,
-        decoder: &mut Decoder,
+        websocket: &mut WebSocket,
         input: &mut [u8],
     ) -> usize {
         let mut used = 0;
@@ -25,6 +37,7 @@ impl Reactor {
             let Some(conn) = self.conns.get(slot) else {
                 return used;
             };
+            let listener = usize::from(conn.listener);
             if conn.client_closed.is_some() {
                 // Nothing counts behind a close frame (RFC 6455, 1.4): it is read and not kept.
                 return input.len();
@@ -32,12 +45,13 @@ impl Reactor {
             if conn.stall != Stall::No || !conn.is_open() {
                 return used;
             }
-            let decoded = match decoder.decode(&mut input[used..]) {
+            let decoded = match websocket.decoder.decode(&mut input[used..]) {
                 Ok(decoded) => decoded,
                 Err(error) => {
                     let code = error.code().0;
                     let reason = match code {
                         1009 => CloseReason::TooLarge,
+                        1008 => CloseReason::Flood,
                         _ => CloseReason::Protocol,
                     };
                     self.begin_close(slot, Closed { reason, code }, &error.to_string());
@@ -45,13 +59,27 @@ impl Reactor {
                 }
             };
             used += decoded.used;
+            let is_control = matches!(decoded.event, Some(Event::Ping(_) | Event::Pong(_)));
+            let most = self.settings.listeners[listener].max_control_rate;
+            if is_control && !websocket.control_rate.admits(self.clock.now, most) {
+                let why = format!("more than {most} pings and pongs in a second");
+                self.begin_close(slot, Closed::of(CloseReason::Flood), &why);
+                return used;
+            }
             match decoded.event {
-                None => return used,
+                None => {
+                    let got = decoded.used;
+                    let waits = used < input.len() || !websocket.decoder.is_idle();
+                    websocket.note_progress(self.clock.now, got, waits);
+                    return used;
+                }
                 Some(Event::Text(text)) => {
+                    websocket.progress = None;
                     self.message_in(slot);
                     self.offer_or_hold(slot, EventKind::Message, TEXT, 0, &[text.as_bytes()]);
                 }
                 Some(Event::Binary(data)) => {
+                    websocket.progress = None;
                     self.message_in(slot);
                     self.offer_or_hold(slot, EventKind::Message, 0, 0, &[data]);
                 }
@@ -82,19 +110,32 @@ impl Reactor {
         let Speaks::Http(http) = &mut conn.speaks else {
             return;
         };
-        let Some((key, early)) = http.exchange.take_handshake() else {
+        let Some(upgrade) = http.exchange.take_handshake() else {
             return;
         };
         let listener = &self.settings.listeners[usize::from(conn.listener)];
         let limits = websocket::Limits {
             max_message_size: listener.max_message_size,
+            max_fragments: listener.max_fragments,
         };
+        let mut decoder = Decoder::new(limits);
+        let mut lines = Vec::new();
+        if let Some(agreed) = &upgrade.deflate {
+            decoder = decoder.with_deflate(agreed.client_takeover);
+            agreed.write_header(&mut lines);
+        }
+        lines.extend_from_slice(header_lines);
         conn.websocket = true;
-        conn.speaks = Speaks::WebSocket(Box::new(Decoder::new(limits)));
+        conn.speaks = Speaks::WebSocket(Box::new(WebSocket {
+            decoder,
+            sending: Sending::new(upgrade.deflate),
+            progress: None,
+            control_rate: ControlRate::default(),
+        }));
         let id = conn.id;
         self.write(slot, |out| {
-            websocket::handshake::write_response(out, &key, None, header_lines);
-            out.extend_from_slice(&early);
+            websocket::handshake::write_response(out, &upgrade.accept_key, None, &lines);
+            out.extend_from_slice(&upgrade.early);
         });
         if let Some(row) = self.table.row_of(id) {
             self.table.set_websocket(row);
@@ -118,8 +159,31 @@ impl Reactor {
     }
 }
 
+impl WebSocket {
+    /// Whether more of an unfinished message should have come by now.
+    pub(super) fn is_late(&self, now: u64, listener: &Listener) -> bool {
+        let deadline = self.progress.and_then(|it| it.deadline(listener));
+        deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    /// Notes that `got` bytes of a message have come; `waits`: more of it has to.
+    fn note_progress(&mut self, now: u64, got: usize, waits: bool) {
+        self.progress = waits.then(|| match self.progress {
+            Some(progress) => progress.and(got),
+            None => Progress::begin(now),
+        });
+    }
+}
+
 /// Queues one message the way the connection speaks. `false`: it speaks nothing that has messages.
-pub(super) fn queue_message(conn: &mut Conn, pool: &mut Pool, text: bool, data: &[u8]) -> bool {
+pub(super) fn queue_message(
+    conn: &mut Conn,
+    pool: &mut Pool,
+    compressors: &mut Compressors,
+    listener: &Listener,
+    text: bool,
+    data: &[u8],
+) -> bool {
     let kind = if text {
         MessageKind::Text
     } else {
@@ -135,10 +199,12 @@ pub(super) fn queue_message(conn: &mut Conn, pool: &mut Pool, text: bool, data: 
             .output
             .get_or_insert_default()
             .append(pool, |out| out.extend_from_slice(data)),
-        Speaks::WebSocket(_) => conn
-            .output
-            .get_or_insert_default()
-            .append(pool, |out| websocket::encode_message(out, kind, data)),
+        Speaks::WebSocket(websocket) => {
+            let output = conn.output.get_or_insert_default();
+            output.append(pool, |out| {
+                compressors.encode(&mut websocket.sending, listener, out, kind, data);
+            });
+        }
     }
     true
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, ops::RangeInclusive, path::PathBuf};
 
-use gannet_proto::tcp::{MAX_HEADER, Width};
+use gannet_proto::{
+    tcp::{MAX_HEADER, Width},
+    websocket::{MAX_WINDOW_BITS, MIN_WINDOW_BITS},
+};
 use serde::{
     Deserialize,
     de::{IntoDeserializer, value::Error as ChoiceError},
@@ -155,6 +158,40 @@ pub(super) fn of_listener(listener: &mut Listener) -> Vec<Field<'_>> {
             &mut listener.max_message_size,
             1..=4 * GIB,
         ),
+        number("max_fragments", &mut listener.max_fragments, 1..=1 << 30),
+        number(
+            "max_control_rate",
+            &mut listener.max_control_rate,
+            0..=1_000_000_000,
+        ),
+        number(
+            "min_receive_rate",
+            &mut listener.min_receive_rate,
+            0..=1_000_000_000,
+        ),
+        Field {
+            name: "compression",
+            slot: Slot::Switch(&mut listener.compression),
+        },
+        number("compression_level", &mut listener.compression_level, 1..=9),
+        number(
+            "compression_threshold",
+            &mut listener.compression_threshold,
+            0..=GIB,
+        ),
+        number(
+            "compression_window_bits",
+            &mut listener.compression_window_bits,
+            MIN_WINDOW_BITS.into()..=MAX_WINDOW_BITS.into(),
+        ),
+        Field {
+            name: "compression_server_takeover",
+            slot: Slot::Switch(&mut listener.compression_server_takeover),
+        },
+        Field {
+            name: "compression_client_takeover",
+            slot: Slot::Switch(&mut listener.compression_client_takeover),
+        },
         number("max_body_size", &mut listener.max_body_size, 0..=COUNT),
         number("max_head_size", &mut listener.max_head_size, KIB..=MIB),
         number("max_queued", &mut listener.max_queued, 4 * KIB..=64 * GIB),

@@ -17,6 +17,7 @@ pub(crate) use self::{
     flags::Flags,
 };
 
+use gannet_proto::websocket::DeflatePolicy;
 use serde::{Deserialize, Serialize};
 
 use self::framing::Framing;
@@ -185,13 +186,70 @@ pub struct Listener {
     /// A head that takes longer is answered with 408.
     pub request_timeout_ms: u64,
 
-    /// Largest message a client may send, after reassembly, in bytes. Default 2 MiB.
+    /// Largest message a client may send, after reassembly and inflating, in bytes. Default 2 MiB.
     ///
-    /// Worst-case memory is this times the connections that are mid-message. A larger WebSocket
-    /// message closes the connection (1009), and so does one of a TCP listener with a framing; a
-    /// header or marker counts if the handler gets it. A larger datagram is dropped. At most a
-    /// quarter of `arena_size`.
+    /// Worst-case memory is this times the connections that are mid-message. A compressed message
+    /// counts as what it inflates to. A larger WebSocket message closes the connection (1009), and so
+    /// does one of a TCP listener with a framing; a header or marker counts if the handler gets it. A
+    /// larger datagram is dropped. At most a quarter of `arena_size`.
     pub max_message_size: usize,
+
+    /// Frames that a message of a client may come in. Default 65,536. WebSocket only.
+    ///
+    /// Even empty ones cost work. A message in more of them closes the connection (1008).
+    pub max_fragments: u32,
+
+    /// Pings and pongs that a client may send in a second. Default 1,000; 0: any number. WebSocket
+    /// only.
+    ///
+    /// Every ping is answered. More of them close the connection (1008).
+    pub max_control_rate: u32,
+
+    /// Bytes a second that a client must send, on average, while a request body or a WebSocket
+    /// message of it is on its way. Default 240; 0: any number.
+    ///
+    /// It counts from the beginning of the body or message, with `request_timeout_ms` on top. Who
+    /// is slower is answered with 408, a WebSocket is closed (1008): otherwise one byte a minute
+    /// would hold a connection, and what has come of the message, for ever. Time in which the server
+    /// does not read is not counted.
+    pub min_receive_rate: u32,
+
+    /// Whether WebSocket messages are compressed (permessage-deflate, RFC 7692) for clients that
+    /// ask for it. Default false.
+    ///
+    /// It saves bandwidth (JSON shrinks to a third or less) and costs time in the reactor, 7 µs for
+    /// 1 KiB, on top of the 6 µs that a message takes in all; browsers then compress every message
+    /// that they send, which costs 2 µs each to inflate. A published message is compressed once.
+    /// Do not turn it on where one message mixes secrets with text that an attacker chooses: the
+    /// length of the result tells about the secret.
+    pub compression: bool,
+
+    /// How hard it is tried, 1 (fast) to 9 (small). Default 5.
+    ///
+    /// 4 KiB of JSON: level 1 takes 4 µs and leaves 25 %, level 5 takes 14 µs and leaves 15 %,
+    /// level 9 takes 19 µs for the same.
+    pub compression_level: u32,
+
+    /// Messages shorter than this many bytes are sent uncompressed. Default 1 KiB.
+    pub compression_threshold: usize,
+
+    /// Window of the compressors, as a power of two, 9 to 15. Default 15.
+    ///
+    /// A compressor takes 370 KiB with 15, 260 KiB with 12, 245 KiB with 9. Each reactor has one,
+    /// and one more for each smaller window that clients ask for, at most 7 for each level.
+    pub compression_window_bits: u32,
+
+    /// Whether messages to a client may refer to those before, if the client lets them. Default false.
+    ///
+    /// Small messages that are alike shrink much better, but each connection then has a compressor
+    /// of its own, 245 KiB to 370 KiB, from its first compressed message on.
+    pub compression_server_takeover: bool,
+
+    /// Whether messages from a client may refer to those before. Default false.
+    ///
+    /// The same from the other end: 47 KiB stay with each connection, from its first compressed
+    /// message on. Without it they are there only while a compressed message arrives.
+    pub compression_client_takeover: bool,
 
     /// Largest request body, in bytes. Default 64 MiB. A larger one is answered with 413.
     ///
@@ -291,6 +349,15 @@ impl Default for Listener {
             idle_timeout_ms: 0,
             request_timeout_ms: 60_000,
             max_message_size: 2 << 20,
+            max_fragments: 1 << 16,
+            max_control_rate: 1_000,
+            min_receive_rate: 240,
+            compression: false,
+            compression_level: 5,
+            compression_threshold: 1 << 10,
+            compression_window_bits: 15,
+            compression_server_takeover: false,
+            compression_client_takeover: false,
             max_body_size: 64 << 20,
             max_head_size: 16 << 10,
             max_queued: 4 << 20,
@@ -341,6 +408,17 @@ impl Listener {
             protocol: Protocol::Websocket,
             ..Self::default()
         }
+    }
+}
+
+impl Listener {
+    /// What to agree on with clients that want compression; `None`: nothing.
+    pub(crate) fn deflate_policy(&self) -> Option<DeflatePolicy> {
+        self.compression.then_some(DeflatePolicy {
+            window_bits: self.compression_window_bits as u8,
+            server_takeover: self.compression_server_takeover,
+            client_takeover: self.compression_client_takeover,
+        })
     }
 }
 

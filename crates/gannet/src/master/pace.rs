@@ -1,0 +1,95 @@
+//! Clients that are too slow in the middle of something, and those that send too much of it.
+//!
+//! What has begun to arrive (a streamed request body, a WebSocket message) holds memory or a
+//! handler until it is whole. It has to come on with `min_receive_rate` bytes a second on average,
+//! with `request_timeout_ms` on top. The count begins anew when the server itself has not read for
+//! a while, so that nobody is late through no fault of its own.
+
+use crate::settings::Listener;
+
+/// How far something that arrives in pieces has come, and since when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// When it began, ms.
+    since: u64,
+    bytes: u64,
+}
+
+/// Control frames in the current second.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ControlRate {
+    /// When the second began, ms.
+    since: u64,
+    count: u32,
+}
+
+impl Progress {
+    pub(super) fn begin(now: u64) -> Self {
+        Progress {
+            since: now,
+            bytes: 0,
+        }
+    }
+
+    /// With so many bytes more.
+    pub(super) fn and(self, bytes: usize) -> Self {
+        Progress {
+            bytes: self.bytes + bytes as u64,
+            ..self
+        }
+    }
+
+    /// When it is too late for the next byte; `None`: never.
+    pub(super) fn deadline(self, listener: &Listener) -> Option<u64> {
+        let rate = u64::from(listener.min_receive_rate);
+        let earned = self.bytes.saturating_mul(1_000).checked_div(rate)?;
+        Some((self.since + listener.request_timeout_ms).saturating_add(earned))
+    }
+}
+
+impl ControlRate {
+    /// Counts one; whether it is within `most` in a second (0: any number).
+    pub(super) fn admits(&mut self, now: u64, most: u32) -> bool {
+        if now >= self.since + 1_000 {
+            *self = ControlRate {
+                since: now,
+                count: 0,
+            };
+        }
+        self.count = self.count.saturating_add(1);
+        most == 0 || self.count <= most
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_in_pieces_has_its_timeout_and_what_its_bytes_have_earned() {
+        let listener = Listener {
+            request_timeout_ms: 5_000,
+            min_receive_rate: 100,
+            ..Listener::default()
+        };
+        let progress = Progress::begin(1_000);
+        assert_eq!(progress.deadline(&listener), Some(6_000));
+        assert_eq!(progress.and(50).and(50).deadline(&listener), Some(7_000));
+        let any = Listener {
+            min_receive_rate: 0,
+            ..listener
+        };
+        assert_eq!(progress.deadline(&any), None);
+    }
+
+    #[test]
+    fn control_frames_count_by_the_second() {
+        let mut rate = ControlRate::default();
+        for now in [5_000, 5_999] {
+            assert!(rate.admits(now, 2));
+        }
+        assert!(!rate.admits(5_999, 2));
+        assert!(rate.admits(6_000, 2));
+        assert!((0..1_000).all(|_| rate.admits(6_001, 0)));
+    }
+}
