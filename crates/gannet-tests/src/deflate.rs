@@ -53,6 +53,10 @@ impl Compression {
         if !self.client_takeover {
             self.deflate.reset();
         }
+        if data.is_empty() {
+            // A flush of nothing says nothing (RFC 7692 section 7.2.3.6).
+            return vec![0];
+        }
         let before = self.deflate.total_out();
         let mut out = vec![0; data.len() + data.len() / 8 + 100];
         self.deflate

@@ -6,6 +6,7 @@
 //! - [`tcp`], [`udp`], [`http`], [`websocket`] are scripted clients. They are strict: an answer that breaks
 //!   its protocol fails the test.
 //! - [`deflate`] is what a client of [`websocket`] compresses with.
+//! - [`script`] plays conversations frame by frame.
 //! - [`load`] sends numbered messages over many connections and checks every answer.
 //! - [`wait`] waits for conditions, never for a time.
 //! - [`behave`] is the handler of the test servers (`src/bin`), which does what messages tell it.
@@ -18,6 +19,7 @@ pub mod deflate;
 pub mod http;
 pub mod load;
 pub mod process;
+pub mod script;
 pub mod server;
 pub mod tcp;
 pub mod udp;

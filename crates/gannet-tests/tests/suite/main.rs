@@ -13,6 +13,8 @@ mod bad_input;
 mod bounds;
 mod change_code;
 mod compression;
+mod conformance;
+mod conformance_large;
 mod connection;
 mod control;
 mod crash;

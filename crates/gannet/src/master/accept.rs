@@ -246,7 +246,7 @@ impl Reactor {
             dirty: false,
             resuming: false,
             eof: false,
-            client_closed: None,
+            ending: None,
             websocket: false,
             hup: false,
             close_due: false,

@@ -57,13 +57,7 @@ impl Reactor {
         // A reason that was set when the closing began is the true one.
         let closed = match conn.phase {
             Phase::Closing(first) | Phase::Lingering(first) => first,
-            _ => match conn.client_closed {
-                Some(code) => Closed {
-                    reason: CloseReason::Client,
-                    code,
-                },
-                None => closed,
-            },
+            _ => conn.ending.as_ref().map_or(closed, |ending| ending.closed),
         };
         conn.phase = Phase::Gone(closed);
         conn.socket = None;
@@ -179,16 +173,12 @@ impl Reactor {
         if !conn.is_open() || busy || conn.in_flight > 0 || conn.held.is_some() {
             return;
         }
-        if let Some(code) = conn.client_closed {
-            return self.begin_close(
-                slot,
-                Closed {
-                    reason: CloseReason::Client,
-                    code,
-                },
-                "",
-            );
+        if let Some(ending) = self.conns.get_mut(slot).and_then(|conn| conn.ending.take()) {
+            return self.begin_close(slot, ending.closed, &ending.text);
         }
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
         // An idle HTTP connection is stalled while its client does not read; a stop does not wait.
         let unread = self.stopping.is_some() && matches!(conn.speaks, Speaks::Http(_));
         if conn.stall != Stall::No && !unread || conn.resuming {
@@ -480,7 +470,7 @@ impl Reactor {
 }
 
 fn conn_ends(conn: Option<&Conn>) -> bool {
-    conn.is_some_and(|conn| conn.eof || conn.client_closed.is_some())
+    conn.is_some_and(|conn| conn.eof || conn.ending.is_some())
 }
 
 /// The WebSocket close code that says this to the client (RFC 6455 section 7.4, IANA registry).

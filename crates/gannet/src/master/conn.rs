@@ -9,7 +9,7 @@
 //! A connection is **stalled** while an event of it cannot be handed over. Then nothing is parsed;
 //! its socket is taken out of the poll set lazily, when it has more to say.
 
-use std::os::fd::OwnedFd;
+use std::{borrow::Cow, os::fd::OwnedFd};
 
 use gannet_proto::tcp;
 
@@ -38,8 +38,8 @@ pub(super) struct Conn {
     pub(super) resuming: bool,
     /// The client will send no more.
     pub(super) eof: bool,
-    /// The close code with which the client ended its WebSocket (0: none was given).
-    pub(super) client_closed: Option<u16>,
+    /// Nothing more is taken from this WebSocket; it is closed so when its events are done.
+    pub(super) ending: Option<Box<Ending>>,
     /// Frames are spoken.
     pub(super) websocket: bool,
     /// Both directions are shut; the socket is out of the poll set.
@@ -92,6 +92,12 @@ pub(super) struct Closed {
     pub(super) reason: CloseReason,
     /// WebSocket close code, 0 for none.
     pub(super) code: u16,
+}
+
+/// How a WebSocket is to be closed: its client has sent a close frame, or what is no frame.
+pub(super) struct Ending {
+    pub(super) closed: Closed,
+    pub(super) text: Cow<'static, str>,
 }
 
 pub(super) enum Speaks {

@@ -259,7 +259,7 @@ impl Reactor {
         let writing = conn.writing;
         match &conn.speaks {
             // Behind a close frame the end is in order, and answers may still be on their way.
-            Speaks::WebSocket(_) if conn.client_closed.is_none() => {
+            Speaks::WebSocket(_) if conn.ending.is_none() => {
                 self.leave(slot, Closed::of(CloseReason::Reset));
             }
             Speaks::Http(http) if http.exchange.is_receiving() => {

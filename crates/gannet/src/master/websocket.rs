@@ -1,10 +1,12 @@
 //! WebSocket connections in the reactor.
 
+use std::borrow::Cow;
+
 use gannet_proto::websocket::{self, Decoder, Event, MessageKind};
 
 use super::{
     compress::{Compressors, Sending},
-    conn::{Closed, Conn, Speaks, Stall},
+    conn::{Closed, Conn, Ending, Speaks, Stall},
     output::Pool,
     pace::{ControlRate, Progress},
     reactor::Reactor,
@@ -38,7 +40,7 @@ impl Reactor {
                 return used;
             };
             let listener = usize::from(conn.listener);
-            if conn.client_closed.is_some() {
+            if conn.ending.is_some() {
                 // Nothing counts behind a close frame (RFC 6455, 1.4): it is read and not kept.
                 return input.len();
             }
@@ -54,8 +56,8 @@ impl Reactor {
                         1008 => CloseReason::Flood,
                         _ => CloseReason::Protocol,
                     };
-                    self.begin_close(slot, Closed { reason, code }, &error.to_string());
-                    return used;
+                    self.end_websocket(slot, websocket, Closed { reason, code }, error.to_string());
+                    return input.len();
                 }
             };
             used += decoded.used;
@@ -63,8 +65,8 @@ impl Reactor {
             let most = self.settings.listeners[listener].max_control_rate;
             if is_control && !websocket.control_rate.admits(self.clock.now, most) {
                 let why = format!("more than {most} pings and pongs in a second");
-                self.begin_close(slot, Closed::of(CloseReason::Flood), &why);
-                return used;
+                self.end_websocket(slot, websocket, Closed::of(CloseReason::Flood), why);
+                return input.len();
             }
             match decoded.event {
                 None => {
@@ -90,9 +92,12 @@ impl Reactor {
                 }
                 Some(Event::Pong(_)) => {}
                 Some(Event::Close(close)) => {
-                    let code = close.map_or(0, |(code, _)| code);
                     // The answer to a close frame is a close frame with the same code (5.5.1).
-                    self.client_closes(slot, code);
+                    let closed = Closed {
+                        reason: CloseReason::Client,
+                        code: close.map_or(0, |(code, _)| code),
+                    };
+                    self.end_websocket(slot, websocket, closed, "");
                     return input.len();
                 }
             }
@@ -149,12 +154,21 @@ impl Reactor {
         self.write(slot, |out| websocket::encode_ping(out, b""));
     }
 
-    fn client_closes(&mut self, slot: usize, code: u16) {
+    /// Takes nothing more from the client. The messages before were taken in full: their answers
+    /// leave before our close frame.
+    fn end_websocket(
+        &mut self,
+        slot: usize,
+        websocket: &mut WebSocket,
+        closed: Closed,
+        text: impl Into<Cow<'static, str>>,
+    ) {
+        websocket.progress = None;
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
-        // The messages before it were taken in full; their answers leave before our close frame.
-        conn.client_closed = Some(code);
+        let text = text.into();
+        conn.ending = Some(Box::new(Ending { closed, text }));
         self.settle(slot);
     }
 }
