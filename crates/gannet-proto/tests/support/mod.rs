@@ -4,5 +4,6 @@
 
 pub mod http1;
 pub mod random;
+pub mod requests;
 pub mod tcp;
 pub mod websocket;

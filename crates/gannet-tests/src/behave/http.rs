@@ -12,6 +12,11 @@ use super::{Behave, commands::number};
 
 impl Behave {
     pub(super) async fn route(&self, conn: Conn, request: Request) -> Result<Response> {
+        if self.reports {
+            let seen = format!("{} {}\n", request.method(), request.uri());
+            let body = request.into_body().collect(64 << 20).await?;
+            return Ok(text([seen.as_bytes(), &body].concat()));
+        }
         let path = request.uri().path().to_owned();
         let query = parse_query(request.uri().query().unwrap_or(""));
         let of = |name: &str| query.get(name).map_or("0", String::as_str);

@@ -10,9 +10,10 @@
 //! framed message, `BEHAVE_TCP=describe` answers a line that shows what one `receive` got;
 //! `BEHAVE_FRAMING=custom` gives the first listener the framing of `framing`; `BEHAVE_RUNS=FILE` notes there every
 //! handler that starts a `#` message, `mark` or `/mark/`, so that a test can count runs;
-//! `BEHAVE_WEBSOCKET=echo` echoes every WebSocket message; `BEHAVE_CONNECT=greet` greets TCP clients;
-//! `BEHAVE_PROCESSES` adds user processes, `BEHAVE_SHARED` shared memory, `BEHAVE_TIMER` timers: see
-//! `processes`, `shared`, `timers`.
+//! `BEHAVE_WEBSOCKET=echo` echoes every WebSocket message; `BEHAVE_HTTP=report` answers every request
+//! with its method, target and body; `BEHAVE_CONNECT=greet` greets TCP clients; `BEHAVE_PROCESSES`
+//! adds user processes, `BEHAVE_SHARED` shared memory, `BEHAVE_TIMER` timers: see `processes`,
+//! `shared`, `timers`.
 
 mod commands;
 mod framing;
@@ -90,6 +91,7 @@ pub(crate) struct Behave {
     variant: Variant,
     tcp: Tcp,
     echoes: bool,
+    reports: bool,
     greets: bool,
     runs: Option<File>,
     /// Who is told of the end of a detached task.
@@ -119,6 +121,7 @@ impl Handler for Behave {
                 _ => Tcp::Lines,
             },
             echoes: std::env::var("BEHAVE_WEBSOCKET").is_ok_and(|mode| mode == "echo"),
+            reports: std::env::var("BEHAVE_HTTP").is_ok_and(|mode| mode == "report"),
             greets: std::env::var("BEHAVE_CONNECT").is_ok_and(|mode| mode == "greet"),
             runs,
             detached: RefCell::default(),

@@ -22,6 +22,7 @@ mod dispatch;
 mod failure;
 mod framing;
 mod http;
+mod http_table;
 mod idle;
 mod limits;
 mod master;
