@@ -21,6 +21,7 @@ mod crash;
 mod dispatch;
 mod failure;
 mod framing;
+mod hostile;
 mod http;
 mod http_table;
 mod idle;
