@@ -4,7 +4,7 @@
 use divan::{Bencher, black_box, counter::BytesCount};
 use gannet_proto::{
     http1::{self, Framing, ResponseHead, Version, encode_response_head},
-    websocket::{self, MessageKind, client, encode_message},
+    websocket::{self, MessageKind, Opcode, client, encode_message},
 };
 
 fn main() {
@@ -40,6 +40,51 @@ fn websocket_encode(bencher: Bencher<'_, '_>, len: usize) {
         out.clear();
         encode_message(&mut out, MessageKind::Binary, black_box(&payload));
         black_box(out.len())
+    });
+}
+
+/// Messages of a chat, as JSON.
+fn json(len: usize) -> Vec<u8> {
+    let mut text = String::new();
+    let mut n = 0_u64;
+    while text.len() < len {
+        n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let user = n % 1000;
+        text.push_str(&format!(
+            "{{\"op\":\"msg\",\"id\":\"{n:016x}\",\"channel\":\"room-{}\",\"event\":\"chat\",\"data\":\
+             {{\"from\":\"user-{user}\",\"text\":\"hello there, how are you doing today\"}}}}\n",
+            n % 10
+        ));
+    }
+    text.truncate(len);
+    text.into_bytes()
+}
+
+/// A whole message at level and length.
+#[divan::bench(args = [(1, 1024), (5, 1024), (9, 1024), (1, 4096), (5, 4096), (9, 4096)])]
+fn websocket_compress(bencher: Bencher<'_, '_>, (level, len): (u8, usize)) {
+    let payload = json(len);
+    let mut compressor = websocket::Compressor::new(level, 15, false);
+    let mut out = Vec::new();
+    bencher.counter(BytesCount::new(len)).bench_local(|| {
+        out.clear();
+        black_box(compressor.encode_message(&mut out, MessageKind::Text, black_box(&payload)))
+    });
+}
+
+/// A whole compressed message. The copy of the masked input is part of the cost.
+#[divan::bench(args = [1024, 4096, 65_536])]
+fn websocket_inflate(bencher: Bencher<'_, '_>, len: usize) {
+    let mut compressor = websocket::Compressor::new(5, 15, false);
+    let payload = json(len);
+    let payload = compressor.compress(&payload).unwrap_or_default();
+    let mut masked = Vec::new();
+    client::encode_compressed_frame(&mut masked, Opcode::Text, true, payload, [1, 2, 3, 4]);
+    let mut decoder = websocket::Decoder::new(websocket::Limits::default()).with_deflate(false);
+    let mut input = masked.clone();
+    bencher.counter(BytesCount::new(len)).bench_local(|| {
+        input.copy_from_slice(&masked);
+        black_box(decoder.decode(black_box(&mut input)).is_ok())
     });
 }
 

@@ -28,13 +28,18 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
-        Server::launch(tempfile::tempdir().unwrap(), "127.0.0.1:0")
+        Server::start_with(&[])
+    }
+
+    /// With these arguments as well.
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        Server::launch(tempfile::tempdir().unwrap(), "127.0.0.1:0", arguments)
     }
 
     /// Stops it and starts it anew, with the same data on the same port.
     pub(crate) fn restart(self) -> Self {
         let (dir, address) = self.stop();
-        Server::launch(dir, &address)
+        Server::launch(dir, &address, &[])
     }
 
     /// Stops it as `gannet stop` does, which must end well.
@@ -49,9 +54,10 @@ impl Server {
         (dir, std::mem::take(&mut self.address))
     }
 
-    fn launch(dir: TempDir, listen: &str) -> Self {
+    fn launch(dir: TempDir, listen: &str, arguments: &[&str]) -> Self {
         let mut child = program(&data(dir.path()))
             .args(["--listen", listen, "--workers", "2"])
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -173,7 +179,7 @@ impl Server {
         client
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream

@@ -8,6 +8,7 @@
 mod kit;
 
 mod chat;
+mod compression;
 mod push;
 mod start;
 mod survive;

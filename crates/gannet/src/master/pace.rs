@@ -5,28 +5,30 @@
 //! with `request_timeout_ms` on top. The count begins anew when the server itself has not read for
 //! a while, so that nobody is late through no fault of its own.
 
+use std::num::NonZeroU64;
+
 use crate::settings::Listener;
 
 /// How far something that arrives in pieces has come, and since when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
-    /// When it began, ms.
-    since: u64,
+    /// When it began, ms. Never 0, so that an `Option` of this takes no more room.
+    since: NonZeroU64,
     bytes: u64,
 }
 
 /// Control frames in the current second.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ControlRate {
-    /// When the second began, ms.
-    since: u64,
+    /// The second, by the reactor's clock.
+    second: u32,
     count: u32,
 }
 
 impl Progress {
     pub(super) fn begin(now: u64) -> Self {
         Progress {
-            since: now,
+            since: NonZeroU64::new(now).unwrap_or(NonZeroU64::MIN),
             bytes: 0,
         }
     }
@@ -43,18 +45,17 @@ impl Progress {
     pub(super) fn deadline(self, listener: &Listener) -> Option<u64> {
         let rate = u64::from(listener.min_receive_rate);
         let earned = self.bytes.saturating_mul(1_000).checked_div(rate)?;
-        Some((self.since + listener.request_timeout_ms).saturating_add(earned))
+        let timeout = self.since.get() + listener.request_timeout_ms;
+        Some(timeout.saturating_add(earned))
     }
 }
 
 impl ControlRate {
     /// Counts one; whether it is within `most` in a second (0: any number).
     pub(super) fn admits(&mut self, now: u64, most: u32) -> bool {
-        if now >= self.since + 1_000 {
-            *self = ControlRate {
-                since: now,
-                count: 0,
-            };
+        let second = (now / 1_000) as u32;
+        if second != self.second {
+            *self = ControlRate { second, count: 0 };
         }
         self.count = self.count.saturating_add(1);
         most == 0 || self.count <= most
