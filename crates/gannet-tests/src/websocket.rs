@@ -363,6 +363,13 @@ pub fn frame(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// One masked frame that says that a compressed message begins.
+pub fn compressed_frame(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = frame(fin, opcode, payload);
+    frame[0] |= RSV1;
+    frame
+}
+
 /// A message in masked frames of at most so many bytes; one, if it is empty.
 pub fn fragments(opcode: u8, payload: &[u8], size: usize) -> Vec<u8> {
     let mut frames = Vec::new();
@@ -379,7 +386,7 @@ pub fn fragments(opcode: u8, payload: &[u8], size: usize) -> Vec<u8> {
 }
 
 /// The bit that says that a compressed message begins.
-pub const RSV1: u8 = 0x40;
+const RSV1: u8 = 0x40;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";

@@ -5,7 +5,7 @@ use gannet_tests::{
     process::Memory,
     server::{Server, Spec},
     wait::wait_until,
-    websocket::{RSV1, WebSocket, frame, opcode},
+    websocket::{WebSocket, compressed_frame, frame, opcode},
 };
 
 use crate::behave;
@@ -18,8 +18,7 @@ fn compression_is_off_unless_it_is_turned_on() {
     let mut client = offering(&server, OFFER);
     assert!(client.compression().is_none());
     assert_eq!(client.ask("echo plain"), "plain");
-    let mut bytes = frame(true, opcode::TEXT, b"#x");
-    bytes[0] |= RSV1;
+    let bytes = compressed_frame(true, opcode::TEXT, b"#x");
     client.raw(bytes);
     client.expect_close(1002);
     server.stop();
@@ -31,8 +30,7 @@ fn a_client_that_does_not_ask_gets_none() {
     let mut client = server.websocket();
     assert_eq!(client.ask("big 5000").len(), 5000);
     assert_eq!(client.compressed(), 0);
-    let mut bytes = frame(true, opcode::TEXT, b"#x");
-    bytes[0] |= RSV1;
+    let bytes = compressed_frame(true, opcode::TEXT, b"#x");
     client.raw(bytes);
     client.expect_close(1002);
     server.stop();
@@ -171,8 +169,7 @@ fn text_is_checked_after_inflating() {
     probe.send_compressed(opcode::BINARY, &text, usize::MAX);
     assert_eq!(probe.binary(), text);
     let payload = stored(&text);
-    let mut first = frame(false, opcode::TEXT, &payload[..payload.len() / 2]);
-    first[0] |= RSV1;
+    let first = compressed_frame(false, opcode::TEXT, &payload[..payload.len() / 2]);
     client.raw(first);
     client.expect_close(1007);
     server.stop();
@@ -182,9 +179,7 @@ fn text_is_checked_after_inflating() {
 fn what_cannot_be_inflated_is_closed_with_1007() {
     let server = compressing().start();
     let mut client = offering(&server, OFFER);
-    let mut bytes = frame(true, opcode::BINARY, &[0xff; 20]);
-    bytes[0] |= RSV1;
-    client.raw(bytes);
+    client.raw(compressed_frame(true, opcode::BINARY, &[0xff; 20]));
     client.expect_close(1007);
     server.stop();
 }
@@ -198,9 +193,8 @@ fn a_bomb_is_closed_with_1009_and_costs_what_the_limit_allows() {
     let mut client = offering(&server, OFFER);
     let mut zeros = zeros_of_two_mebibytes();
     zeros.extend([0, 0, 0xff, 0xff]);
-    let mut first = frame(false, opcode::BINARY, &zeros);
+    let first = compressed_frame(false, opcode::BINARY, &zeros);
     assert!(first.len() < 4 << 10);
-    first[0] |= RSV1;
     client.raw(first);
     for _ in 1..512 {
         // It is closed in the middle of this.

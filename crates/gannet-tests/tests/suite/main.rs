@@ -21,6 +21,7 @@ mod crash;
 mod dispatch;
 mod failure;
 mod framing;
+mod handshake;
 mod hostile;
 mod http;
 mod http_table;

@@ -169,10 +169,7 @@ pub(super) fn of_listener(listener: &mut Listener) -> Vec<Field<'_>> {
             &mut listener.min_receive_rate,
             0..=1_000_000_000,
         ),
-        Field {
-            name: "compression",
-            slot: Slot::Switch(&mut listener.compression),
-        },
+        switch("compression", &mut listener.compression),
         number("compression_level", &mut listener.compression_level, 1..=9),
         number(
             "compression_threshold",
@@ -184,14 +181,14 @@ pub(super) fn of_listener(listener: &mut Listener) -> Vec<Field<'_>> {
             &mut listener.compression_window_bits,
             MIN_WINDOW_BITS.into()..=MAX_WINDOW_BITS.into(),
         ),
-        Field {
-            name: "compression_server_takeover",
-            slot: Slot::Switch(&mut listener.compression_server_takeover),
-        },
-        Field {
-            name: "compression_client_takeover",
-            slot: Slot::Switch(&mut listener.compression_client_takeover),
-        },
+        switch(
+            "compression_server_takeover",
+            &mut listener.compression_server_takeover,
+        ),
+        switch(
+            "compression_client_takeover",
+            &mut listener.compression_client_takeover,
+        ),
         number("max_body_size", &mut listener.max_body_size, 0..=COUNT),
         number("max_head_size", &mut listener.max_head_size, KIB..=MIB),
         number("max_queued", &mut listener.max_queued, 4 * KIB..=64 * GIB),
@@ -374,6 +371,13 @@ fn number<'a>(
     Field {
         name,
         slot: Slot::Number(number, range),
+    }
+}
+
+fn switch<'a>(name: &'static str, switch: &'a mut bool) -> Field<'a> {
+    Field {
+        name,
+        slot: Slot::Switch(switch),
     }
 }
 
