@@ -313,3 +313,17 @@ fn a_compressor_that_forgets_refers_to_nothing() {
     compressor.forget();
     assert_eq!(compressor.compress(text.as_bytes()).unwrap(), first);
 }
+
+#[test]
+fn a_message_that_was_lent_can_be_given_back_at_once() {
+    let mut decoder = Decoder::new(Limits::default()).with_deflate(false);
+    let mut sent = send().compressed(Opcode::Text, true, &HELLO).sent;
+    let decoded = decoder.decode(&mut sent).unwrap();
+    assert_eq!(decoded.event, Some(Event::Text("Hello")));
+    assert!(decoder.buffered() > 0);
+    decoder.release();
+    assert_eq!(decoder.buffered(), 0);
+    let mut sent = send().compressed(Opcode::Text, true, &HELLO).sent;
+    let again = decoder.decode(&mut sent).unwrap();
+    assert_eq!(again.event, Some(Event::Text("Hello")));
+}

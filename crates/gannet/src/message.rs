@@ -225,11 +225,17 @@ impl Accept {
         self.header("sec-websocket-protocol", protocol)
     }
 
-    /// Adds a header to the answer. One that cannot stand in HTTP fails the handshake with 500.
+    /// Adds a header to the answer. One that cannot stand in HTTP fails the handshake with 500, and so
+    /// does one that the engine writes itself, such as `Sec-WebSocket-Extensions`.
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let (name, value) = (name.as_ref(), value.as_ref());
         if let Answer::Accept(headers) = &mut self.answer {
             match (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+                (Ok(name), Ok(_)) if ENGINES.contains(&name) => {
+                    self.answer = Answer::Invalid(format!(
+                        "`{name}` of a handshake is written by the engine: leave it out"
+                    ));
+                }
                 (Ok(name), Ok(value)) => {
                     headers.append(name, value);
                 }
@@ -269,6 +275,16 @@ impl Default for Accept {
         Accept::new()
     }
 }
+
+/// The headers of an accepted handshake that are not the handler's.
+const ENGINES: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::SEC_WEBSOCKET_ACCEPT,
+    header::SEC_WEBSOCKET_EXTENSIONS,
+];
 
 /// Decodes `%XX` and `+`. What is no UTF-8 becomes replacement characters.
 fn decode(text: &str) -> Cow<'_, str> {
@@ -318,6 +334,16 @@ mod tests {
         assert_eq!(handshake.query("x").as_deref(), Some("\u{20ac} 1"));
         assert_eq!(handshake.query("bad").as_deref(), Some("%4"));
         assert_eq!(handshake.query("none"), None);
+    }
+
+    #[test]
+    fn headers_that_the_engine_writes_are_refused() {
+        for name in ["Connection", "Sec-WebSocket-Extensions", "content-length"] {
+            let accept = Accept::new().header(name, "x");
+            assert!(matches!(accept.answer, Answer::Invalid(_)), "{name}");
+        }
+        let accept = Accept::new().header("x-a", "b");
+        assert!(matches!(accept.answer, Answer::Accept(_)));
     }
 
     #[test]

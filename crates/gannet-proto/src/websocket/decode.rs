@@ -193,6 +193,13 @@ impl Decoder {
         Ok(Decoded { used, event })
     }
 
+    /// Gives back the memory of a message that the last event lent, if `decode` is not called soon.
+    pub fn release(&mut self) {
+        if let State::Lent = self.state {
+            self.finish(State::Header);
+        }
+    }
+
     /// Whether no part of a message is held.
     pub fn is_idle(&self) -> bool {
         self.kind.is_none()

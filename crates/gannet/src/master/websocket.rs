@@ -45,6 +45,7 @@ impl Reactor {
                 return input.len();
             }
             if conn.stall != Stall::No || !conn.is_open() {
+                websocket.decoder.release();
                 return used;
             }
             let decoded = match websocket.decoder.decode(&mut input[used..]) {
