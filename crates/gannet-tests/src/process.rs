@@ -52,7 +52,8 @@ pub fn with_environment(name: &str, value: &str) -> Vec<u32> {
 pub struct Memory {
     /// Everything resident, shared pages included.
     pub resident: u64,
-    /// Its share of everything resident: shared pages count in parts.
+    /// Its share of what is resident: shared pages count in parts. Those of files do not count at
+    /// all: the share of the program's text grows when another that runs it ends.
     pub proportional: u64,
 }
 
@@ -75,7 +76,7 @@ impl Memory {
         };
         Memory {
             resident: kib("Rss:") << 10,
-            proportional: kib("Pss:") << 10,
+            proportional: kib("Pss:").saturating_sub(kib("Pss_File:")) << 10,
         }
     }
 }
