@@ -147,6 +147,8 @@ impl Inflater {
         limit: u32,
     ) -> Result<(), ProtocolError> {
         let most = limit as usize;
+        // Room is filled with zeros first: a byte of input must not cost as much as many do.
+        let mut step = (8 * input.len()).clamp(256, STEP);
         loop {
             let start = out.len();
             let mut probe = [0];
@@ -155,7 +157,8 @@ impl Inflater {
                 let wanted = (2 * start).max(start + (4 * input.len()).clamp(64, STEP));
                 out.reserve_exact(wanted.min(most) - start);
             }
-            let room = out.capacity().min(most).saturating_sub(start).min(STEP);
+            let room = out.capacity().min(most).saturating_sub(start).min(step);
+            step = (2 * step).min(STEP);
             out.resize(start + room, 0);
             let before = (self.0.total_in(), self.0.total_out());
             let output = match room {
