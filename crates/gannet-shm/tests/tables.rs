@@ -89,7 +89,12 @@ fn a_stopped_holder_is_waited_for_and_never_robbed() {
     for key in keys.clone() {
         table.set(&key, &Agreeing::of(key)).unwrap();
     }
-    let held = 7;
+    // One of two keys of one stripe: which those are is random.
+    let shares = |key: &u64| {
+        let mut later = key + 1..keys.end;
+        later.any(|other| table.share_lock(key, &other).unwrap())
+    };
+    let held = keys.clone().find(shares).unwrap();
     let holder = shared.spawn("hold", held);
     wait("the holder is inside", || {
         shared.word(INSIDE).load(Acquire) == 1
