@@ -62,8 +62,9 @@ pub enum LockError {
 }
 
 impl RobustMutex {
-    /// Bytes that it takes in the region.
-    pub const BYTES: usize = 64;
+    /// Bytes that it takes in the region. What is behind them in its cache line is for words that
+    /// its holders need: who takes the lock has that line.
+    pub const BYTES: usize = 48;
     /// Alignment of its offset.
     pub const ALIGN: usize = 64;
 

@@ -62,27 +62,30 @@ pub(super) enum RowWord {
     Key = 3,
 }
 
-/// Words of a stripe, each group on a cache line of its own.
+/// Words of a stripe. In front of them is the lock.
 #[derive(Clone, Copy)]
 pub(super) enum StripeWord {
-    /// Odd: links of the stripe are being changed.
-    Version = 8,
-    /// Number of buckets.
-    Buckets = 9,
-
-    // What follows belongs to the holder of the lock; others may look.
-    /// Number of rows.
-    Live = 16,
+    // Behind the lock, in its cache line: every holder looks at them, and has that line already.
     /// What is being done: see `recover`.
-    Intent = 17,
+    Intent = 6,
+    /// Number of rows.
+    Live = 7,
+
+    // A line of the holder of the lock, for rows that come and go. Others may look.
     /// The number that `Live` or `Buckets` has when the intent is carried out.
-    After = 18,
+    After = 8,
     /// Where to look for a free slot.
-    Cursor = 19,
+    Cursor = 9,
     /// Holders that died.
-    Deaths = 20,
+    Deaths = 10,
     /// How often somebody had to wait for the lock.
-    Waits = 21,
+    Waits = 11,
+
+    // A line, and the other half of the stripe, of the readers.
+    /// Odd: links of the stripe are being changed.
+    Version = 16,
+    /// Number of buckets.
+    Buckets = 17,
 }
 
 impl Plan {
@@ -208,7 +211,7 @@ pub(super) const LANES: usize = 4;
 /// Two pairs of cache lines: processors fetch them in pairs, and readers shall not wait for the
 /// lines that the lock moves to and fro.
 pub(in crate::table) const STRIPE_BYTES: usize = 256;
-const _: () = assert!(RobustMutex::BYTES <= 64);
+const _: () = assert!(RobustMutex::BYTES <= StripeWord::Intent as usize * 8);
 /// With many stripes writers seldom meet; each takes 256 bytes.
 const MAX_STRIPES: usize = 1024;
 const ROWS_PER_STRIPE: usize = 64;
