@@ -42,6 +42,12 @@ pub unsafe trait Memory {
     }
 }
 
+/// Memory of which many words can be had at once: where they are is checked once for all.
+pub(crate) trait Contiguous: Memory {
+    /// The `count` words from `offset`, a multiple of 8, on.
+    fn words(&self, offset: usize, count: usize) -> &[Self::Word];
+}
+
 /// The operations on a word that the algorithms use.
 pub trait Word {
     /// Atomic load.

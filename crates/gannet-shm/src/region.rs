@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
-use crate::memory::Memory;
+use crate::memory::{Contiguous, Memory};
 
 /// A sealed memfd, mapped shared. Offsets start at 0, behind the stamp; all bytes are zero at
 /// first.
@@ -218,7 +218,7 @@ impl Region {
 
     /// The `count` words from `offset` on, which callers have checked.
     #[inline]
-    fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
+    fn raw_words(&self, offset: usize, count: usize) -> &[AtomicU64] {
         debug_assert!(offset.is_multiple_of(8) && offset + count * 8 <= self.len);
         // SAFETY: every caller has checked that the words are inside the mapping, which lives
         // as long as `self`, and aligned. Atomics may be shared and changed by others (rule 1).
@@ -248,7 +248,7 @@ unsafe impl Memory for Region {
         }
         let offset = offset + lead.len();
         let (words, tail) = rest.as_chunks::<8>();
-        for (word, bytes) in self.words(offset, words.len()).iter().zip(words) {
+        for (word, bytes) in self.raw_words(offset, words.len()).iter().zip(words) {
             word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
         }
         if !tail.is_empty() {
@@ -273,7 +273,7 @@ unsafe impl Memory for Region {
         }
         let offset = offset + lead.len();
         let (words, tail) = rest.as_chunks_mut::<8>();
-        for (word, bytes) in self.words(offset, words.len()).iter().zip(&mut *words) {
+        for (word, bytes) in self.raw_words(offset, words.len()).iter().zip(&mut *words) {
             bytes.write_copy_of_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
         }
         if !tail.is_empty() {
@@ -302,6 +302,14 @@ unsafe impl Memory for Region {
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = offset;
+    }
+}
+
+impl Contiguous for Region {
+    #[inline]
+    fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        self.check(offset, count.saturating_mul(8), 8);
+        self.raw_words(offset, count)
     }
 }
 

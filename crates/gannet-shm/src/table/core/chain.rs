@@ -6,7 +6,7 @@ use super::hash::{Hash, origin};
 use super::plan::{Plan, RowWord, StripeWord};
 use super::recover::Intent;
 use super::{Locks, Stripe};
-use crate::memory::{Memory, Word};
+use crate::memory::{Contiguous, Word};
 
 /// What leads to a row: its slot, and some bits of its key's hash. 0 leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Link {
     }
 }
 
-impl<M: Memory, L: Locks> Stripe<'_, M, L> {
+impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
     /// Offset of the bucket of a key.
     #[inline]
     pub(super) fn bucket_of(&self, hash: Hash) -> usize {

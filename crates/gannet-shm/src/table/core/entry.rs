@@ -6,11 +6,11 @@ use super::hash::Hash;
 use super::plan::{RowWord, StripeWord};
 use super::recover::Intent;
 use super::{COPY, Full, Locks, PRESENT, Stripe, VERSION, Words};
-use crate::memory::{Memory, Word};
+use crate::memory::{Contiguous, Word};
 use crate::table::key::RawKey;
 
 /// A key's row or the lack of it. While this exists nobody else changes either.
-pub(in crate::table) struct Entry<'e, 'a, M: Memory, L: Locks> {
+pub(in crate::table) struct Entry<'e, 'a, M: Contiguous, L: Locks> {
     stripe: &'e mut Stripe<'a, M, L>,
     hash: Hash,
     key: RawKey<'e>,
@@ -24,14 +24,14 @@ struct Spot {
     link: usize,
 }
 
-impl<'e, 'a, M: Memory, L: Locks> Entry<'e, 'a, M, L> {
+impl<'e, 'a, M: Contiguous, L: Locks> Entry<'e, 'a, M, L> {
     #[inline]
     pub(super) fn find(stripe: &'e mut Stripe<'a, M, L>, hash: Hash, key: RawKey<'e>) -> Self {
         let core = stripe.core;
         let is_it = |link: super::Link, slot| {
             link.tag() == hash.tag && {
                 core.fetch(slot);
-                core.key_is(slot, key)
+                core.row(slot).key_is(key)
             }
         };
         let link = stripe.link_to(stripe.bucket_of(hash), is_it);
@@ -55,12 +55,8 @@ impl<'e, 'a, M: Memory, L: Locks> Entry<'e, 'a, M, L> {
     /// The values of the row.
     #[inline]
     pub(in crate::table) fn values(&self) -> Option<Words<'_, M>> {
-        let core = self.stripe.core;
-        let spot = self.spot?;
-        Some(core.values(
-            spot.slot,
-            core.row_word(spot.slot, RowWord::Seq).load(Relaxed),
-        ))
+        let row = self.stripe.core.row(self.spot?.slot);
+        Some(row.values(row.word(RowWord::Seq).load(Relaxed)))
     }
 
     /// Gives the row other values, or makes a row. If `store` fails, or panics, nothing has changed.
@@ -79,22 +75,20 @@ impl<'e, 'a, M: Memory, L: Locks> Entry<'e, 'a, M, L> {
     #[inline]
     pub(in crate::table) fn put_word(&mut self, word: usize, value: u64) {
         let Some(spot) = self.spot else { return };
-        let core = self.stripe.core;
-        let seq_word = core.row_word(spot.slot, RowWord::Seq);
+        let row = self.stripe.core.row(spot.slot);
+        let seq_word = row.word(RowWord::Seq);
         let seq = seq_word.load(Relaxed);
         seq_word.store(seq.wrapping_add(VERSION), Release);
         M::fence(Release);
-        core.values(spot.slot, seq).store(word, value);
+        row.values(seq).store(word, value);
     }
 
     /// Changes some words of the values, all at once.
     pub(in crate::table) fn patch(&mut self, store: impl FnOnce(&mut dyn FnMut(usize, u64))) {
         let Some(spot) = self.spot else { return };
         let core = self.stripe.core;
-        let words = core.values(
-            spot.slot,
-            core.row_word(spot.slot, RowWord::Seq).load(Relaxed),
-        );
+        let row = core.row(spot.slot);
+        let words = row.values(row.word(RowWord::Seq).load(Relaxed));
         let patched: Result<(), std::convert::Infallible> = self.replace(spot.slot, |put| {
             for word in 0..core.plan.values {
                 put(word, words.load(word));
@@ -118,12 +112,11 @@ impl<'e, 'a, M: Memory, L: Locks> Entry<'e, 'a, M, L> {
         slot: usize,
         store: impl FnOnce(&mut dyn FnMut(usize, u64)) -> Result<(), E>,
     ) -> Result<(), E> {
-        let core = self.stripe.core;
-        let seq_word = core.row_word(slot, RowWord::Seq);
-        let seq = seq_word.load(Relaxed);
-        let other = (seq ^ COPY).wrapping_add(VERSION);
+        let row = self.stripe.core.row(slot);
+        let seq_word = row.word(RowWord::Seq);
+        let other = (seq_word.load(Relaxed) ^ COPY).wrapping_add(VERSION);
         M::fence(Release);
-        let values = core.values(slot, other);
+        let values = row.values(other);
         store(&mut |word, value| values.store(word, value))?;
         seq_word.store(other, Release);
         Ok(())
@@ -136,24 +129,13 @@ impl<'e, 'a, M: Memory, L: Locks> Entry<'e, 'a, M, L> {
         let live = self.stripe.word(StripeWord::Live).load(Relaxed) + 1;
         self.stripe.word(StripeWord::After).store(live, Relaxed);
         let slot = self.stripe.claim()?;
-        let core = self.stripe.core;
-        let seq_word = core.row_word(slot, RowWord::Seq);
+        let row = self.stripe.core.row(slot);
+        let seq_word = row.word(RowWord::Seq);
         let seq = seq_word.load(Relaxed);
         M::fence(Release);
-        core.row_word(slot, RowWord::Hash)
-            .store(self.hash.all, Relaxed);
-        match self.key {
-            RawKey::U64(number) => core.row_word(slot, RowWord::Key).store(number, Relaxed),
-            RawKey::Bytes(bytes) => {
-                core.row_word(slot, RowWord::Key)
-                    .store(bytes.len() as u64, Relaxed);
-                let at = core.plan.key_bytes(slot);
-                crate::table::row::store_bytes(bytes, |word, value| {
-                    core.memory.word(at + word * 8).store(value, Relaxed);
-                });
-            }
-        }
-        let values = core.values(slot, seq);
+        row.word(RowWord::Hash).store(self.hash.all, Relaxed);
+        row.store_key(self.key);
+        let values = row.values(seq);
         // If this fails, the intent is still there when the lock is let go: the slot is given back.
         store(&mut |word, value| values.store(word, value))?;
 
@@ -168,7 +150,7 @@ impl<'e, 'a, M: Memory, L: Locks> Entry<'e, 'a, M, L> {
     }
 }
 
-impl<M: Memory, L: Locks> Stripe<'_, M, L> {
+impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
     /// Removes all rows of a bucket.
     pub(super) fn empty(&mut self, bucket: usize) {
         let at = self.core.plan.bucket(self.index, bucket);

@@ -9,7 +9,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::{Core, Locks};
-use crate::memory::Memory;
+use crate::memory::Contiguous;
 use crate::table::key::RawKey;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) struct Hash {
     pub(super) all: u64,
 }
 
-impl<M: Memory, L: Locks> Core<M, L> {
+impl<M: Contiguous, L: Locks> Core<M, L> {
     #[inline]
     pub(super) fn hash(&self, key: RawKey<'_>) -> Hash {
         let mut hasher = SipHasher13::new_with_keys(self.seed[0], self.seed[1]);

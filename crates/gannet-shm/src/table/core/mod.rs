@@ -68,6 +68,7 @@ mod entry;
 mod hash;
 pub(super) mod plan;
 mod recover;
+mod row;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -78,13 +79,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use self::hash::Hash;
-use self::plan::{Plan, RowWord, StripeWord};
-use super::key::{KeyKind, MAX_KEY, RawKey, StoredKey};
-use crate::memory::{Memory, Word};
+use self::plan::{Plan, RowWord, STRIPE_WORDS, StripeWord};
+use self::row::Row;
+use super::key::{RawKey, StoredKey};
+use crate::memory::{Contiguous, Word};
 use crate::robust::LockError;
 
 pub(super) use self::chain::Link;
 pub(super) use self::entry::Entry;
+pub(super) use self::row::Words;
 
 /// The locks of the stripes.
 pub(super) trait Locks {
@@ -104,7 +107,7 @@ pub(super) trait Guard {
 
 /// A table of words. See the module's documentation.
 #[derive(Debug)]
-pub(super) struct Core<M: Memory, L> {
+pub(super) struct Core<M: Contiguous, L> {
     memory: Arc<M>,
     locks: L,
     plan: Plan,
@@ -115,32 +118,11 @@ pub(super) struct Core<M: Memory, L> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// The values of a row, word by word. They may change meanwhile: who loads them is told afterwards.
-pub(super) struct Words<'a, M> {
-    memory: &'a M,
-    at: usize,
-    len: usize,
-}
-
-impl<M: Memory> Words<'_, M> {
-    #[inline]
-    pub(super) fn load(&self, word: usize) -> u64 {
-        assert!(word < self.len, "word {word} of a row of {}", self.len);
-        self.memory.word(self.at + word * 8).load(Relaxed)
-    }
-
-    /// For the holder of the lock.
-    #[inline]
-    fn store(&self, word: usize, value: u64) {
-        assert!(word < self.len, "word {word} of a row of {}", self.len);
-        self.memory.word(self.at + word * 8).store(value, Relaxed);
-    }
-}
-
 /// A stripe whose lock is held.
-pub(super) struct Stripe<'a, M: Memory, L: Locks + 'a> {
+pub(super) struct Stripe<'a, M: Contiguous, L: Locks + 'a> {
     core: &'a Core<M, L>,
     index: usize,
+    words: &'a [M::Word],
     _guard: L::Guard<'a>,
 }
 
@@ -151,7 +133,7 @@ enum Found<T> {
     Unsettled,
 }
 
-impl<M: Memory, L: Locks> Core<M, L> {
+impl<M: Contiguous, L: Locks> Core<M, L> {
     /// A table in memory that [`Core::format`] has prepared.
     pub(super) fn new(memory: Arc<M>, locks: L, plan: Plan, seed: [u64; 2]) -> Self {
         Core {
@@ -165,12 +147,11 @@ impl<M: Memory, L: Locks> Core<M, L> {
     /// Prepares zeroed memory, before anyone else knows it.
     pub(super) fn format(&self) {
         for stripe in 0..self.plan.stripes {
+            let words = self.stripe(stripe);
             let buckets = self.plan.first_buckets as u64;
-            self.stripe_word(stripe, StripeWord::Buckets)
-                .store(buckets, Relaxed);
+            words[StripeWord::Buckets as usize].store(buckets, Relaxed);
             let home = stripe * self.plan.owner_words() / self.plan.stripes;
-            self.stripe_word(stripe, StripeWord::Cursor)
-                .store(home as u64, Relaxed);
+            words[StripeWord::Cursor as usize].store(home as u64, Relaxed);
         }
     }
 
@@ -219,9 +200,10 @@ impl<M: Memory, L: Locks> Core<M, L> {
         let Some(stripe) = owner.checked_sub(1).filter(|&it| it < self.plan.stripes) else {
             return Ok(None);
         };
-        let whole = |seq: u64| (self.stored_key(slot), load(self.values(slot, seq)));
+        let row = self.row(slot);
+        let whole = |seq: u64| (row.key(), load(row.values(seq)));
         for _ in 0..ATTEMPTS {
-            match self.snapshot(slot, whole) {
+            match row.snapshot(whole) {
                 Found::Row(row) => return Ok(Some(row)),
                 Found::Nothing => return Ok(None),
                 Found::Unsettled => spin_loop(),
@@ -229,7 +211,7 @@ impl<M: Memory, L: Locks> Core<M, L> {
         }
         // Whoever has the slot now: it is another row, which need not be seen.
         let _stripe = self.lock(stripe)?;
-        let seq = self.row_word(slot, RowWord::Seq).load(Acquire);
+        let seq = row.word(RowWord::Seq).load(Acquire);
         let same = self.owner(slot) == owner && is_present(seq);
         Ok(same.then(|| whole(seq)))
     }
@@ -304,6 +286,7 @@ impl<M: Memory, L: Locks> Core<M, L> {
         let mut stripe = Stripe {
             core: self,
             index,
+            words: self.stripe(index),
             _guard: guard,
         };
         if died {
@@ -320,20 +303,17 @@ impl<M: Memory, L: Locks> Core<M, L> {
         key: RawKey<'_>,
         load: &impl Fn(Words<'_, M>) -> T,
     ) -> Found<T> {
-        let version_word = self.stripe_word(hash.stripe, StripeWord::Version);
+        let stripe = self.stripe(hash.stripe);
+        let version_word = &stripe[StripeWord::Version as usize];
         let version = version_word.load(Acquire);
-        let buckets = self
-            .stripe_word(hash.stripe, StripeWord::Buckets)
-            .load(Acquire);
+        let buckets = stripe[StripeWord::Buckets as usize].load(Acquire);
         let mut link = self.link(self.plan.bucket(hash.stripe, self.bucket(hash, buckets)));
         let mut steps = 0;
         while let Some(slot) = link.slot(&self.plan) {
             if link.tag() == hash.tag {
                 self.fetch(slot);
-                let row = self.snapshot(slot, |seq| {
-                    self.key_is(slot, key).then(|| load(self.values(slot, seq)))
-                });
-                match row {
+                let row = self.row(slot);
+                match row.snapshot(|seq| row.key_is(key).then(|| load(row.values(seq)))) {
                     Found::Row(Some(row)) => return Found::Row(row),
                     // Another key with these bits in its hash.
                     Found::Row(None) => {}
@@ -357,75 +337,14 @@ impl<M: Memory, L: Locks> Core<M, L> {
         }
     }
 
-    /// What `take` makes of the row in a slot, if the row was the same all the while.
-    #[inline]
-    fn snapshot<T>(&self, slot: usize, take: impl Fn(u64) -> T) -> Found<T> {
-        let seq_word = self.row_word(slot, RowWord::Seq);
-        let seq = seq_word.load(Acquire);
-        if !is_present(seq) {
-            return Found::Nothing;
-        }
-        let taken = take(seq);
-        M::fence(Acquire);
-        if seq_word.load(Relaxed) == seq {
-            Found::Row(taken)
-        } else {
-            Found::Unsettled
-        }
-    }
-
     /// Asks for a row as a whole: where its valid copy is, is known only when its first word is here.
     #[inline]
     fn fetch(&self, slot: usize) {
         let start = self.plan.row(slot, RowWord::Seq);
-        let end = self.plan.copy(slot, 2);
+        let end = start + self.plan.row_words * 8;
         for at in (start..end).step_by(LINE).take(FETCHED) {
             self.memory.prefetch(at);
         }
-    }
-
-    /// The values that are valid by this `seq`.
-    #[inline]
-    fn values(&self, slot: usize, seq: u64) -> Words<'_, M> {
-        self.copy(slot, (seq & COPY) as usize)
-    }
-
-    #[inline]
-    fn copy(&self, slot: usize, copy: usize) -> Words<'_, M> {
-        Words {
-            memory: &*self.memory,
-            at: self.plan.copy(slot, copy),
-            len: self.plan.values,
-        }
-    }
-
-    #[inline]
-    fn key_is(&self, slot: usize, key: RawKey<'_>) -> bool {
-        let number = self.row_word(slot, RowWord::Key).load(Relaxed);
-        match key {
-            RawKey::U64(key) => number == key,
-            RawKey::Bytes(bytes) => {
-                let at = self.plan.key_bytes(slot);
-                let mut same = number == bytes.len() as u64;
-                super::row::store_bytes(bytes, |word, value| {
-                    same &= self.memory.word(at + word * 8).load(Relaxed) == value;
-                });
-                same
-            }
-        }
-    }
-
-    fn stored_key(&self, slot: usize) -> StoredKey {
-        let number = self.row_word(slot, RowWord::Key).load(Relaxed);
-        let mut bytes = [0; MAX_KEY];
-        if self.plan.key != KeyKind::U64 {
-            let at = self.plan.key_bytes(slot);
-            let len = (number as usize).min(MAX_KEY);
-            super::row::load_bytes(&mut bytes[..len], |word| {
-                self.memory.word(at + word * 8).load(Relaxed)
-            });
-        }
-        StoredKey { number, bytes }
     }
 
     #[inline]
@@ -434,26 +353,32 @@ impl<M: Memory, L: Locks> Core<M, L> {
     }
 
     #[inline]
+    fn row(&self, slot: usize) -> Row<'_, M> {
+        Row::new(&*self.memory, &self.plan, slot)
+    }
+
+    #[inline]
     fn row_word(&self, slot: usize, word: RowWord) -> &M::Word {
         self.memory.word(self.plan.row(slot, word))
     }
 
+    /// The words of a stripe, in front the lock.
     #[inline]
-    fn stripe_word(&self, stripe: usize, word: StripeWord) -> &M::Word {
-        self.memory.word(self.plan.stripe(stripe, word))
+    fn stripe(&self, stripe: usize) -> &[M::Word] {
+        self.memory.words(self.plan.stripe(stripe), STRIPE_WORDS)
     }
 
     fn sum(&self, word: StripeWord) -> u64 {
         (0..self.plan.stripes)
-            .map(|stripe| self.stripe_word(stripe, word).load(Relaxed))
+            .map(|stripe| self.stripe(stripe)[word as usize].load(Relaxed))
             .fold(0, u64::wrapping_add)
     }
 }
 
-impl<M: Memory, L: Locks> Stripe<'_, M, L> {
+impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
     #[inline]
     fn word(&self, word: StripeWord) -> &M::Word {
-        self.core.stripe_word(self.index, word)
+        &self.words[word as usize]
     }
 
     fn add(&self, word: StripeWord, by: u64) {
@@ -468,7 +393,7 @@ impl<M: Memory, L: Locks> Stripe<'_, M, L> {
     }
 }
 
-impl<M: Memory, L: Locks> Drop for Stripe<'_, M, L> {
+impl<M: Contiguous, L: Locks> Drop for Stripe<'_, M, L> {
     /// A change that ended early, by an error or a panic in what was called, is taken back.
     #[inline]
     fn drop(&mut self) {

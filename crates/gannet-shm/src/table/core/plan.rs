@@ -1,5 +1,7 @@
 //! Where things lie in a table's region.
 
+use std::ops::Range;
+
 use crate::layout::Layout;
 use crate::robust::RobustMutex;
 use crate::table::key::{KeyKind, MAX_KEY};
@@ -41,11 +43,14 @@ pub(in crate::table) struct Plan {
     pub(super) max_buckets: usize,
     /// Words of a row's values.
     pub(super) values: usize,
+    /// Words of a row in front of its values.
+    head: usize,
     stripes_at: usize,
     owners_at: usize,
     buckets_at: usize,
     rows_at: usize,
-    row_bytes: usize,
+    /// Of one slot, up to whole cache lines.
+    pub(super) row_words: usize,
     pub(in crate::table) total: usize,
 }
 
@@ -107,19 +112,19 @@ impl Plan {
         let first_buckets = rows.first.div_ceil(stripes).max(1);
         // Stripes do not get the same number of rows each; what is reserved costs nothing.
         let max_buckets = (rows.max.div_ceil(stripes) * 2).max(first_buckets);
-        let key_words = match key {
-            KeyKind::U64 => 0,
-            KeyKind::Text | KeyKind::Bytes => MAX_KEY / 8,
-        };
-        let head = RowWord::Key as usize + 1 + key_words;
-        let row_bytes = ((head + 2 * values) * 8).next_multiple_of(LINE);
+        let head = KEY_BYTES
+            + match key {
+                KeyKind::U64 => 0,
+                KeyKind::Text | KeyKind::Bytes => MAX_KEY / 8,
+            };
+        let row_words = (head + 2 * values).next_multiple_of(LINE / 8);
 
         let mut layout = Layout::new();
         layout.take(start, LINE);
-        let stripes_at = layout.take(stripes * STRIPE_BYTES, STRIPE_BYTES);
-        let owners_at = layout.take(rows.max.div_ceil(LANES) * 8, PAGE);
-        let buckets_at = layout.take(stripes * max_buckets * 8, PAGE);
-        let rows_at = layout.take(rows.max * row_bytes, PAGE);
+        let stripes_at = layout.take(stripes * STRIPE_WORDS * 8, STRIPE_WORDS * 8);
+        let owners_at = layout.take(rows.max.div_ceil(LANES) * 8, LINE);
+        let buckets_at = layout.take(stripes * max_buckets * 8, LINE);
+        let rows_at = layout.take(rows.max * row_words * 8, LINE);
         Plan {
             key,
             max_rows: rows.max,
@@ -127,29 +132,26 @@ impl Plan {
             first_buckets,
             max_buckets,
             values,
+            head,
             stripes_at,
             owners_at,
             buckets_at,
             rows_at,
-            row_bytes,
+            row_words,
             total: layout.total(),
         }
     }
 
-    /// The lock of a stripe.
-    pub(super) fn mutex(&self, stripe: usize) -> usize {
-        self.stripes_at + stripe * STRIPE_BYTES
+    /// A stripe, which begins with its lock.
+    #[inline]
+    pub(super) fn stripe(&self, stripe: usize) -> usize {
+        self.stripes_at + stripe * STRIPE_WORDS * 8
     }
 
     /// The locks of all stripes.
     pub(in crate::table) fn mutexes(&self) -> impl Iterator<Item = usize> {
         let plan = *self;
-        (0..plan.stripes).map(move |stripe| plan.mutex(stripe))
-    }
-
-    #[inline]
-    pub(super) fn stripe(&self, stripe: usize, word: StripeWord) -> usize {
-        self.stripes_at + stripe * STRIPE_BYTES + word as usize * 8
+        (0..plan.stripes).map(move |stripe| plan.stripe(stripe))
     }
 
     /// Buckets of one number lie together, so that all stripes grow through the memory at one
@@ -161,23 +163,20 @@ impl Plan {
 
     #[inline]
     pub(super) fn row(&self, slot: usize, word: RowWord) -> usize {
-        self.rows_at + slot * self.row_bytes + word as usize * 8
+        self.rows_at + (slot * self.row_words + word as usize) * 8
     }
 
-    /// First word of the bytes of a key.
+    /// Where in a row the bytes of a key are.
     #[inline]
-    pub(super) fn key_bytes(&self, slot: usize) -> usize {
-        self.row(slot, RowWord::Key) + 8
+    pub(super) fn key_bytes(&self) -> Range<usize> {
+        KEY_BYTES..self.head
     }
 
-    /// First word of a copy, 0 or 1, of the values.
+    /// Where in a row a copy, 0 or 1, of the values is.
     #[inline]
-    pub(super) fn copy(&self, slot: usize, copy: usize) -> usize {
-        let head = match self.key {
-            KeyKind::U64 => 4,
-            KeyKind::Text | KeyKind::Bytes => 4 + MAX_KEY / 8,
-        };
-        self.rows_at + slot * self.row_bytes + (head + copy * self.values) * 8
+    pub(super) fn copy(&self, copy: usize) -> Range<usize> {
+        let start = self.head + copy * self.values;
+        start..start + self.values
     }
 
     /// The word with the owners of the slots `word * LANES ..`.
@@ -190,19 +189,9 @@ impl Plan {
         self.max_rows.div_ceil(LANES)
     }
 
-    /// Whether the word at this offset belongs to something.
-    #[cfg(test)]
-    pub(super) fn uses(&self, at: usize) -> bool {
-        let within = |start: usize, len: usize| (start..start + len).contains(&at);
-        within(self.stripes_at, self.stripes * STRIPE_BYTES)
-            || within(self.owners_at, self.owner_words() * 8)
-            || within(self.buckets_at, self.stripes * self.max_buckets * 8)
-            || within(self.rows_at, self.max_rows * self.row_bytes)
-    }
-
     /// Bytes of a row, with its place in the index.
     pub(in crate::table) fn bytes_per_row(&self) -> usize {
-        self.row_bytes + 8 + 8 / LANES
+        self.row_words * 8 + 8 + 8 / LANES
     }
 }
 
@@ -210,13 +199,14 @@ impl Plan {
 pub(super) const LANES: usize = 4;
 /// Two pairs of cache lines: processors fetch them in pairs, and readers shall not wait for the
 /// lines that the lock moves to and fro.
-pub(in crate::table) const STRIPE_BYTES: usize = 256;
+pub(super) const STRIPE_WORDS: usize = 32;
+/// The first word of a row behind [`RowWord`].
+const KEY_BYTES: usize = RowWord::Key as usize + 1;
 const _: () = assert!(RobustMutex::BYTES <= StripeWord::Intent as usize * 8);
 /// With many stripes writers seldom meet; each takes 256 bytes.
 const MAX_STRIPES: usize = 1024;
 const ROWS_PER_STRIPE: usize = 64;
 const LINE: usize = 64;
-const PAGE: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -230,26 +220,24 @@ mod tests {
             (KeyKind::Bytes, 3, 100_000),
         ] {
             let plan = Plan::new(key, values, Rows::up_to(max), 100);
-            assert!(plan.mutex(0) >= 100);
-            assert!(plan.mutex(plan.stripes - 1) + STRIPE_BYTES <= plan.owners(0));
+            assert!(plan.stripe(0) >= 100);
+            assert!(plan.stripe(plan.stripes) <= plan.owners(0));
             assert!(plan.owners(plan.owner_words() - 1) + 8 <= plan.bucket(0, 0));
             let last = plan.bucket(plan.stripes - 1, plan.max_buckets - 1);
             assert!(last + 8 <= plan.row(0, RowWord::Seq));
-            assert!(plan.key_bytes(0) <= plan.copy(0, 0));
-            assert!(plan.copy(0, 0) + values * 8 == plan.copy(0, 1));
-            let end = plan.copy(max - 1, 1) + values * 8;
-            assert!(end <= plan.total);
-            if max > 1 {
-                assert!(plan.copy(0, 1) + values * 8 <= plan.row(1, RowWord::Seq));
-            }
+            assert!(plan.key_bytes().end <= plan.copy(0).start);
+            assert_eq!((plan.copy(0).len(), plan.copy(1).len()), (values, values));
+            assert_eq!(plan.copy(0).end, plan.copy(1).start);
+            assert!(plan.copy(1).end <= plan.row_words);
+            assert!(plan.row(max, RowWord::Seq) <= plan.total);
         }
     }
 
     #[test]
-    fn a_row_of_two_ints_and_a_text_is_four_cache_lines() {
+    fn a_row_of_two_ints_and_a_text_is_five_cache_lines() {
         let plan = Plan::new(KeyKind::Text, 2 + 9, Rows::up_to(1000), 0);
-        assert_eq!(plan.row_bytes, 320);
+        assert_eq!(plan.row_words * 8, 320);
         let plan = Plan::new(KeyKind::U64, 2, Rows::up_to(1000), 0);
-        assert_eq!(plan.row_bytes, 64);
+        assert_eq!(plan.row_words * 8, 64);
     }
 }

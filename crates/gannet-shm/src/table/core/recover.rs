@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::plan::{RowWord, StripeWord};
 use super::{Locks, Stripe, is_present};
-use crate::memory::{Memory, Word};
+use crate::memory::{Contiguous, Word};
 
 /// What the holder of a stripe's lock is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Intent {
     }
 }
 
-impl<M: Memory, L: Locks> Stripe<'_, M, L> {
+impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
     /// Writes down what is about to be done, in front of doing it.
     #[inline]
     pub(super) fn intend(&self, intent: Intent) {

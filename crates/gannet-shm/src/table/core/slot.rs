@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use super::plan::{LANES, StripeWord};
 use super::recover::Intent;
 use super::{Core, Full, Locks, Stripe};
-use crate::memory::{Memory, Word};
+use crate::memory::{Contiguous, Word};
 
-impl<M: Memory, L: Locks> Core<M, L> {
+impl<M: Contiguous, L: Locks> Core<M, L> {
     /// 0, or one more than the stripe that has the slot.
     #[inline]
     pub(super) fn owner(&self, slot: usize) -> usize {
@@ -35,7 +35,7 @@ impl<M: Memory, L: Locks> Core<M, L> {
     }
 }
 
-pub(super) fn next_owned<M: Memory, L: Locks>(core: &Core<M, L>, from: usize) -> Option<usize> {
+pub(super) fn next_owned<M: Contiguous, L: Locks>(core: &Core<M, L>, from: usize) -> Option<usize> {
     let mut slot = from;
     while slot < core.plan.max_rows {
         let word = core
@@ -53,7 +53,7 @@ pub(super) fn next_owned<M: Memory, L: Locks>(core: &Core<M, L>, from: usize) ->
     None
 }
 
-impl<M: Memory, L: Locks> Stripe<'_, M, L> {
+impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
     /// Takes a free slot, as the intent to insert a row. It stays until the intent is carried out or
     /// given up.
     pub(super) fn claim(&mut self) -> Result<usize, Full> {

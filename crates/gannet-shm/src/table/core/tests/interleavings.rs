@@ -80,17 +80,11 @@ type Modelleds = Core<Cells<Modelled>, ModelledLocks>;
 /// One stripe, so that everybody meets.
 fn modelled(first: usize, max: usize) -> Arc<Modelleds> {
     let plan = Plan::with_stripes(KeyKind::U64, 2, Rows { first, max }, 0, 1);
-    // Only the words that the table uses: every one costs.
-    let used = |at: &usize| plan.uses(*at);
-    let words = (0..plan.total).step_by(8).filter(used);
     let turn = Arc::new(AtomicU64::new(0));
-    let word = |at| {
+    let memory = Cells::new(&plan, || {
         let (word, turn) = (AtomicU64::new(0), turn.clone());
-        (at, Modelled { word, turn })
-    };
-    let memory = Cells {
-        words: words.map(word).collect(),
-    };
+        Modelled { word, turn }
+    });
     let locks = ModelledLocks(vec![loom::sync::Mutex::new(())]);
     let core = Core::new(Arc::new(memory), locks, plan, [1, 2]);
     core.format();
@@ -228,13 +222,9 @@ fn a_row_is_found_behind_one_that_moves() {
         // Without room for a second bucket at first: both are in one chain.
         let chain = [stays, moves];
         table.set(chain[0], stays).unwrap();
-        table
-            .stripe_word(0, StripeWord::Live)
-            .store(0, Ordering::Relaxed);
+        table.stripe(0)[StripeWord::Live as usize].store(0, Ordering::Relaxed);
         table.set(chain[1], moves).unwrap();
-        table
-            .stripe_word(0, StripeWord::Live)
-            .store(2, Ordering::Relaxed);
+        table.stripe(0)[StripeWord::Live as usize].store(2, Ordering::Relaxed);
         let writer = {
             let table = table.clone();
             thread::spawn(move || table.set(comes, comes).unwrap())

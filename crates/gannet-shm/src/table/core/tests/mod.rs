@@ -5,13 +5,14 @@ mod interleavings;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::iter;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::plan::{Plan, Rows};
 use super::{Core, Full, Guard, Locks};
-use crate::memory::{Memory, Word};
+use crate::memory::{Contiguous, Memory, Word};
 use crate::robust::LockError;
 use crate::table::key::{KeyKind, RawKey};
 
@@ -72,10 +73,19 @@ impl Word for Mortal {
     }
 }
 
-/// Memory of words of any kind, those that were asked for at first.
+/// Memory of words of any kind.
 #[derive(Debug)]
 struct Cells<W> {
-    words: BTreeMap<usize, W>,
+    words: Vec<W>,
+}
+
+impl<W> Cells<W> {
+    fn new(plan: &Plan, word: impl FnMut() -> W) -> Cells<W> {
+        let words = iter::repeat_with(word).take(plan.total / 8);
+        Cells {
+            words: words.collect(),
+        }
+    }
 }
 
 // SAFETY: `copy_out` does not return.
@@ -83,7 +93,7 @@ unsafe impl<W: Word + WithFence> Memory for Cells<W> {
     type Word = W;
 
     fn word(&self, offset: usize) -> &W {
-        &self.words[&offset]
+        &self.words[offset / 8]
     }
 
     fn copy_in(&self, _offset: usize, _bytes: &[u8]) {
@@ -96,6 +106,12 @@ unsafe impl<W: Word + WithFence> Memory for Cells<W> {
 
     fn fence(order: Ordering) {
         W::fence(order);
+    }
+}
+
+impl<W: Word + WithFence> Contiguous for Cells<W> {
+    fn words(&self, offset: usize, count: usize) -> &[W] {
+        &self.words[offset / 8..][..count]
     }
 }
 
@@ -156,17 +172,14 @@ type Mortals = Core<Cells<Mortal>, TestLocks>;
 /// A table of rows of two words, under numbers.
 fn table(stripes: usize, first: usize, max: usize) -> Mortals {
     let plan = Plan::with_stripes(KeyKind::U64, 2, Rows { first, max }, 0, stripes);
-    let words = (0..plan.total).step_by(8);
-    let memory = Cells {
-        words: words.map(|at| (at, Mortal(AtomicU64::new(0)))).collect(),
-    };
+    let memory = Cells::new(&plan, || Mortal(AtomicU64::new(0)));
     let locks = TestLocks((0..stripes).map(|_| Default::default()).collect());
     let core = Core::new(Arc::new(memory), locks, plan, [1, 2]);
     core.format();
     core
 }
 
-impl<M: Memory, L: Locks> Core<M, L> {
+impl<M: Contiguous, L: Locks> Core<M, L> {
     fn set(&self, key: u64, value: u64) -> Result<(), Full> {
         self.entry(RawKey::U64(key), |entry| {
             entry.put(|put| {
