@@ -43,7 +43,7 @@ pub struct TableStats {
     pub rows: usize,
     /// Rows that it can have.
     pub max_rows: usize,
-    /// Buckets of its index: as many as it has had rows at most, about.
+    /// Buckets of its index: one for four rows, of as many as it has had at most, about.
     pub buckets: usize,
     /// Memory that a row takes, with its share of the index.
     pub bytes_per_row: usize,
@@ -254,7 +254,7 @@ fn random() -> u64 {
 }
 
 /// "table", and the version of what is written in it.
-const KIND: u32 = 0x7ab1_e001;
+const KIND: u32 = 0x7ab1_e002;
 /// Bytes of the numbers in front of the schema's text.
 const HEADER: usize = 64;
 /// Longest text of a schema: the most columns with the longest names.

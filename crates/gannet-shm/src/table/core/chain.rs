@@ -1,9 +1,14 @@
-//! Buckets, and the chains of rows in them.
+//! Buckets: links to rows, and the chain of those for which there was no link left.
+//!
+//! A bucket is a cache line: [`LINKS`] links, and one more to the first row of a chain. The other
+//! rows of the chain are behind the `next` of the one in front. Whatever leads to a row is a word
+//! that is known by its offset, and a row is taken out by storing its own `next` there: a row that a
+//! link of the bucket leads to has none.
 
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::hash::{Hash, origin};
-use super::plan::{Plan, RowWord, StripeWord};
+use super::plan::{LINKS, Plan, ROWS_PER_BUCKET, RowWord, StripeWord};
 use super::recover::Intent;
 use super::{Locks, Stripe};
 use crate::memory::{Contiguous, Word};
@@ -38,14 +43,23 @@ impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
         self.core.plan.bucket(self.index, bucket)
     }
 
-    /// Offset of the link, in the chain that begins at `bucket`, that leads to what is wanted.
+    /// Offset of the link, of a bucket or in its chain, that leads to what is wanted.
     #[inline]
     pub(super) fn link_to(
         &self,
         bucket: usize,
         wanted: impl Fn(Link, usize) -> bool,
     ) -> Option<usize> {
-        let mut at = bucket;
+        let links = self.core.bucket_words(bucket);
+        for (index, word) in links[..LINKS].iter().enumerate() {
+            let link = Link(word.load(Acquire));
+            if let Some(slot) = link.slot(&self.core.plan)
+                && wanted(link, slot)
+            {
+                return Some(bucket + index * 8);
+            }
+        }
+        let mut at = chain(bucket);
         // A chain that is longer than all rows is one that somebody else wrote into.
         for _ in 0..=self.core.plan.max_rows {
             let link = self.core.link(at);
@@ -58,19 +72,22 @@ impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
         None
     }
 
-    /// Makes a row the first of a chain.
-    pub(super) fn push(&self, bucket: usize, slot: usize, tag: u32) {
-        let first = self.core.link(bucket);
+    /// Puts a row into a bucket; returns the offset of the link that leads to it.
+    pub(super) fn put_into(&self, bucket: usize, slot: usize, tag: u32) -> usize {
+        let links = self.core.bucket_words(bucket);
+        let is_empty = |word: &M::Word| Link(word.load(Relaxed)).slot(&self.core.plan).is_none();
+        let (link, next) = match links[..LINKS].iter().position(is_empty) {
+            Some(free) => (free, NOWHERE),
+            None => (LINKS, Link(links[LINKS].load(Relaxed))),
+        };
         self.core
             .row_word(slot, RowWord::Next)
-            .store(first.0, Release);
-        self.core
-            .memory
-            .word(bucket)
-            .store(Link::to(slot, tag).0, Release);
+            .store(next.0, Release);
+        links[link].store(Link::to(slot, tag).0, Release);
+        bucket + link * 8
     }
 
-    /// Takes the row out of its chain to which the link at `at` leads.
+    /// Takes the row out to which the link at `at` leads.
     pub(super) fn unlink(&self, at: usize, slot: usize) {
         let next = self.core.link(self.core.plan.row(slot, RowWord::Next));
         self.core.memory.word(at).store(next.0, Release);
@@ -87,11 +104,11 @@ impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
         version.store((version.load(Relaxed) | 1).wrapping_add(1), Release);
     }
 
-    /// Adds a bucket if there are more rows than buckets.
+    /// Adds a bucket if there are too many rows for those that there are.
     #[inline]
     pub(super) fn grow(&mut self) {
         let buckets = self.buckets();
-        if self.word(StripeWord::Live).load(Relaxed) > buckets as u64
+        if self.word(StripeWord::Live).load(Relaxed) > (buckets * ROWS_PER_BUCKET) as u64
             && buckets < self.core.plan.max_buckets
         {
             self.word(StripeWord::After)
@@ -113,20 +130,42 @@ impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
             let hash = core.place(core.row_word(slot, RowWord::Hash).load(Relaxed));
             (self.bucket_of(hash) == target).then_some(hash.tag)
         };
-        let mut at = core.plan.bucket(self.index, origin(new));
+        let move_over = |at, slot, tag| {
+            self.intend(Intent::Split(Some(slot)));
+            self.unlink(at, slot);
+            self.put_into(target, slot, tag);
+        };
+        let origin = core.plan.bucket(self.index, origin(new));
+        for at in links(origin) {
+            if let Some(slot) = core.link(at).slot(&core.plan)
+                && let Some(tag) = belongs(slot)
+            {
+                move_over(at, slot, tag);
+            }
+        }
+        let mut at = chain(origin);
         for _ in 0..=core.plan.max_rows {
             let Some(slot) = core.link(at).slot(&core.plan) else {
                 break;
             };
             match belongs(slot) {
-                Some(tag) => {
-                    self.intend(Intent::Split(Some(slot)));
-                    self.unlink(at, slot);
-                    self.push(target, slot, tag);
-                }
+                Some(tag) => move_over(at, slot, tag),
                 None => at = core.plan.row(slot, RowWord::Next),
             }
         }
         self.links_are_whole();
     }
 }
+
+/// Offsets of the links of a bucket.
+pub(super) fn links(bucket: usize) -> impl Iterator<Item = usize> {
+    (0..LINKS).map(move |link| bucket + link * 8)
+}
+
+/// Offset of the link that a bucket's chain begins with.
+#[inline]
+pub(super) fn chain(bucket: usize) -> usize {
+    bucket + LINKS * 8
+}
+
+const NOWHERE: Link = Link(0);

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use super::chain::{chain, links};
 use super::hash::Hash;
 use super::plan::{RowWord, StripeWord};
 use super::recover::Intent;
@@ -141,8 +142,8 @@ impl<'e, 'a, M: Contiguous, L: Locks> Entry<'e, 'a, M, L> {
 
         seq_word.store(seq.wrapping_add(VERSION) | PRESENT, Release);
         let bucket = self.stripe.bucket_of(self.hash);
-        self.stripe.push(bucket, slot, self.hash.tag);
-        self.spot = Some(Spot { slot, link: bucket });
+        let link = self.stripe.put_into(bucket, slot, self.hash.tag);
+        self.spot = Some(Spot { slot, link });
         self.stripe.word(StripeWord::Live).store(live, Relaxed);
         self.stripe.intend(Intent::None);
         self.stripe.grow();
@@ -153,7 +154,13 @@ impl<'e, 'a, M: Contiguous, L: Locks> Entry<'e, 'a, M, L> {
 impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
     /// Removes all rows of a bucket.
     pub(super) fn empty(&mut self, bucket: usize) {
-        let at = self.core.plan.bucket(self.index, bucket);
+        let bucket = self.core.plan.bucket(self.index, bucket);
+        for at in links(bucket) {
+            if let Some(slot) = self.core.link(at).slot(&self.core.plan) {
+                self.remove(slot, at);
+            }
+        }
+        let at = chain(bucket);
         for _ in 0..=self.core.plan.max_rows {
             let Some(slot) = self.core.link(at).slot(&self.core.plan) else {
                 return;

@@ -9,8 +9,10 @@
 //! - *Stripes*: the hash of a key says which stripe it belongs to. A stripe is a hash table by
 //!   itself, with a lock, and buckets that grow by linear hashing. Nothing is ever locked but one
 //!   stripe, and nobody who holds one waits for anything else.
-//! - *Buckets*: each is the link to a first row, which links to the next. A link also has 32 bits of
-//!   the key's hash, so that rows with other keys are seldom looked at.
+//! - *Buckets*: each is a cache line with links to rows, and one link more to a chain of those for
+//!   which there was no room, each of which links to the next (`chain`). A link also has 32 bits of
+//!   the key's hash, so that rows with other keys are seldom looked at. A row that has a link of a
+//!   bucket keeps it, and one in the chain its place, until it is removed or the bucket is split.
 //!
 //! # Who writes what
 //!
@@ -20,7 +22,7 @@
 //! | row: copy that is not valid | holder | Relaxed, behind fence(Release) | the values to be |
 //! | row: one word of the valid copy | holder, behind a new `seq` | Relaxed, behind fence(Release) | a number that is changed in place |
 //! | row: `seq` | holder | Release | bit 0: valid copy; bit 1: present; above: version |
-//! | row: `next`, bucket | holder | Release | link |
+//! | row: `next`; links of a bucket | holder | Release | link, 0: none |
 //! | stripe: `version` | holder | odd: Relaxed; even: Release | odd: links are taken away |
 //! | stripe: `buckets` | holder, while `version` is odd | Release | number of buckets |
 //! | owner of a slot | holder of the stripe that claims or has it | AcqRel | |
@@ -47,8 +49,9 @@
 //! A reader that finds its key is right by the above, by whatever way it came to the row. One that
 //! finds nothing looks whether `version` was even and is the same as before; only then there is
 //! nothing. (Links are stored Release and loaded Acquire: who saw one that was changed sees the odd
-//! `version` that was stored before.) Links are added without changing `version`: who came before them did not need to see
-//! them.
+//! `version` that was stored before.) Links are added without changing `version`: who came before
+//! them did not need to see them. That holds for the `next` of a slot that is another row's now,
+//! too: its new value was stored behind the odd `version` under which the old row went.
 //!
 //! # Why nobody's death does harm
 //!
@@ -79,7 +82,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use self::hash::Hash;
-use self::plan::{Plan, RowWord, STRIPE_WORDS, StripeWord};
+use self::plan::{LINKS, Plan, RowWord, STRIPE_WORDS, StripeWord};
 use self::row::Row;
 use super::key::{RawKey, StoredKey};
 use crate::memory::{Contiguous, Word};
@@ -307,18 +310,24 @@ impl<M: Contiguous, L: Locks> Core<M, L> {
         let version_word = &stripe[StripeWord::Version as usize];
         let version = version_word.load(Acquire);
         let buckets = stripe[StripeWord::Buckets as usize].load(Acquire);
-        let mut link = self.link(self.plan.bucket(hash.stripe, self.bucket(hash, buckets)));
+        let bucket = self.plan.bucket(hash.stripe, self.bucket(hash, buckets));
+        let (links, chain) = self.bucket_words(bucket).split_at(LINKS);
+        for word in links {
+            let link = Link(word.load(Acquire));
+            if link.tag() == hash.tag
+                && let Some(slot) = link.slot(&self.plan)
+                && let Some(found) = self.read_row(slot, key, load)
+            {
+                return found;
+            }
+        }
+        let mut link = Link(chain[0].load(Acquire));
         let mut steps = 0;
         while let Some(slot) = link.slot(&self.plan) {
-            if link.tag() == hash.tag {
-                self.fetch(slot);
-                let row = self.row(slot);
-                match row.snapshot(|seq| row.key_is(key).then(|| load(row.values(seq)))) {
-                    Found::Row(Some(row)) => return Found::Row(row),
-                    // Another key with these bits in its hash.
-                    Found::Row(None) => {}
-                    Found::Nothing | Found::Unsettled => return Found::Unsettled,
-                }
+            if link.tag() == hash.tag
+                && let Some(found) = self.read_row(slot, key, load)
+            {
+                return found;
             }
             link = self.link(self.plan.row(slot, RowWord::Next));
             steps += 1;
@@ -334,6 +343,22 @@ impl<M: Contiguous, L: Locks> Core<M, L> {
             Found::Nothing
         } else {
             Found::Unsettled
+        }
+    }
+
+    /// The row in a slot, to which a link with its key's tag led. `None`: it is that of another key.
+    #[inline]
+    fn read_row<T>(
+        &self,
+        slot: usize,
+        key: RawKey<'_>,
+        load: &impl Fn(Words<'_, M>) -> T,
+    ) -> Option<Found<T>> {
+        self.fetch(slot);
+        let row = self.row(slot);
+        match row.snapshot(|seq| row.key_is(key).then(|| load(row.values(seq)))) {
+            Found::Row(row) => row.map(Found::Row),
+            Found::Nothing | Found::Unsettled => Some(Found::Unsettled),
         }
     }
 
@@ -360,6 +385,12 @@ impl<M: Contiguous, L: Locks> Core<M, L> {
     #[inline]
     fn row_word(&self, slot: usize, word: RowWord) -> &M::Word {
         self.memory.word(self.plan.row(slot, word))
+    }
+
+    /// The words of the bucket at an offset.
+    #[inline]
+    fn bucket_words(&self, bucket: usize) -> &[M::Word] {
+        self.memory.words(bucket, LINKS + 1)
     }
 
     /// The words of a stripe, in front the lock.
@@ -421,5 +452,5 @@ const ATTEMPTS: usize = if cfg!(test) { 2 } else { 100 };
 /// Most cache lines of a row that are asked for in advance.
 const FETCHED: usize = 8;
 const LINE: usize = 64;
-/// After so many rows of one bucket a reader looks whether it is on the right way.
+/// After so many rows of one chain a reader looks whether it is on the right way.
 const CIRCLE: usize = 64;

@@ -109,9 +109,9 @@ impl Plan {
         start: usize,
         stripes: usize,
     ) -> Plan {
-        let first_buckets = rows.first.div_ceil(stripes).max(1);
+        let first_buckets = rows.first.div_ceil(stripes * ROWS_PER_BUCKET);
         // Stripes do not get the same number of rows each; what is reserved costs nothing.
-        let max_buckets = (rows.max.div_ceil(stripes) * 2).max(first_buckets);
+        let max_buckets = (rows.max.div_ceil(stripes) * 2).div_ceil(ROWS_PER_BUCKET);
         let head = KEY_BYTES
             + match key {
                 KeyKind::U64 => 0,
@@ -123,7 +123,7 @@ impl Plan {
         layout.take(start, LINE);
         let stripes_at = layout.take(stripes * STRIPE_WORDS * 8, STRIPE_WORDS * 8);
         let owners_at = layout.take(rows.max.div_ceil(LANES) * 8, LINE);
-        let buckets_at = layout.take(stripes * max_buckets * 8, LINE);
+        let buckets_at = layout.take(stripes * max_buckets * BUCKET_BYTES, LINE);
         let rows_at = layout.take(rows.max * row_words * 8, LINE);
         Plan {
             key,
@@ -158,7 +158,7 @@ impl Plan {
     /// pace.
     #[inline]
     pub(super) fn bucket(&self, stripe: usize, bucket: usize) -> usize {
-        self.buckets_at + (bucket * self.stripes + stripe) * 8
+        self.buckets_at + (bucket * self.stripes + stripe) * BUCKET_BYTES
     }
 
     #[inline]
@@ -191,10 +191,17 @@ impl Plan {
 
     /// Bytes of a row, with its place in the index.
     pub(in crate::table) fn bytes_per_row(&self) -> usize {
-        self.row_words * 8 + 8 + 8 / LANES
+        self.row_words * 8 + BUCKET_BYTES / ROWS_PER_BUCKET + 8 / LANES
     }
 }
 
+/// Links of a bucket, besides the one to its chain. Few for tests: chains in small models.
+pub(super) const LINKS: usize = if cfg!(test) { 2 } else { 7 };
+/// A cache line, but for tests.
+const BUCKET_BYTES: usize = (LINKS + 1).next_power_of_two() * 8;
+/// A bucket is split when there are more rows than this for each. With few of them memory is
+/// wasted; with many, buckets that are due to be split have chains.
+pub(in crate::table) const ROWS_PER_BUCKET: usize = LINKS.div_ceil(2);
 /// Slots whose owners share a word.
 pub(super) const LANES: usize = 4;
 /// Two pairs of cache lines: processors fetch them in pairs, and readers shall not wait for the
@@ -224,7 +231,7 @@ mod tests {
             assert!(plan.stripe(plan.stripes) <= plan.owners(0));
             assert!(plan.owners(plan.owner_words() - 1) + 8 <= plan.bucket(0, 0));
             let last = plan.bucket(plan.stripes - 1, plan.max_buckets - 1);
-            assert!(last + 8 <= plan.row(0, RowWord::Seq));
+            assert!(last + BUCKET_BYTES <= plan.row(0, RowWord::Seq));
             assert!(plan.key_bytes().end <= plan.copy(0).start);
             assert_eq!((plan.copy(0).len(), plan.copy(1).len()), (values, values));
             assert_eq!(plan.copy(0).end, plan.copy(1).start);

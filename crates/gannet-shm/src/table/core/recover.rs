@@ -124,7 +124,7 @@ impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
     fn link_again(&self, slot: usize) {
         let (bucket, tag) = self.own_bucket(slot);
         if self.link_to(bucket, |_, at| at == slot).is_none() {
-            self.push(bucket, slot, tag);
+            self.put_into(bucket, slot, tag);
         }
     }
 

@@ -145,6 +145,71 @@ fn while_it_removes_a_row() {
     }
 }
 
+/// Rows that all belong to one bucket of six: the first have links, the others are in the chain.
+fn crowded() -> (Mortals, Model) {
+    let table = table(1, 6, 12);
+    let keys: [u64; 5] = table.keys(0, 6);
+    table.crowd(&keys);
+    (table, keys.map(|key| (key, key)).into())
+}
+
+#[test]
+fn while_it_removes_a_row_with_a_link_or_in_a_chain() {
+    for key in crowded().1.into_keys() {
+        dies_anywhere(
+            crowded,
+            |table| table.delete(key),
+            |model| assert_eq!(model.remove(&key), Some(key)),
+        );
+    }
+}
+
+#[test]
+fn while_it_adds_a_row_to_a_chain_or_where_a_link_is_free() {
+    for goes in [None, Some(0), Some(4)] {
+        let before = || {
+            let (table, mut model) = crowded();
+            let [.., comes] = table.keys::<6>(0, 6);
+            if let Some(goes) = goes {
+                let key = table.keys::<5>(0, 6)[goes];
+                table.delete(key);
+                model.remove(&key);
+            }
+            (comes, (table, model))
+        };
+        let comes = before().0;
+        dies_anywhere(
+            || before().1,
+            |table| table.set(comes, 7).unwrap(),
+            |model| assert_eq!(model.insert(comes, 7), None),
+        );
+    }
+}
+
+/// Whichever rows move, from links and from the chain, to links and to a chain.
+#[test]
+fn while_it_splits_a_bucket_with_a_chain() {
+    for moving in 0..32_usize {
+        let before = || {
+            let table = table(1, 1, 12);
+            let rows: [[u64; 5]; 2] = [table.keys(0, 2), table.keys(1, 2)];
+            let keys: [u64; 5] = std::array::from_fn(|row| rows[moving >> row & 1][row]);
+            table.crowd(&keys[..4]);
+            let model = keys[..4].iter().map(|key| (*key, *key)).collect();
+            (keys[4], (table, model))
+        };
+        let comes = before().0;
+        dies_anywhere(
+            || before().1,
+            |table| {
+                table.set(comes, 7).unwrap();
+                assert!(is_dead() || table.buckets() == 2);
+            },
+            |model| assert_eq!(model.insert(comes, 7), None),
+        );
+    }
+}
+
 #[test]
 fn while_it_adds_a_row_where_one_was() {
     dies_anywhere(

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use loom::sync::atomic::{AtomicU64, fence};
 use loom::thread;
 
-use super::super::plan::StripeWord;
+use super::super::plan::LINKS;
 use super::*;
 
 /// A word, and one that all share: every access takes part in one order of all accesses (which
@@ -142,21 +142,17 @@ fn words_that_change_in_place_change_in_order() {
     });
 }
 
-/// Keys that belong to this one of two buckets.
-fn keys<const N: usize>(table: &Modelleds, bucket: usize) -> [u64; N] {
-    let mut keys = (1..).filter(|key| table.bucket(table.hash(RawKey::U64(*key)), 2) == bucket);
-    std::array::from_fn(|_| keys.next().unwrap())
-}
-
-/// Two rows in one bucket. The second, which is the first of the chain, goes, and its slot is that of
-/// a row of the other bucket, while somebody stands on it.
-fn one_goes(look: fn(&Modelleds, stays: u64, goes: u64)) {
+/// Two rows in one bucket, in its links or behind them in its chain. The second, which is the first
+/// of the chain, goes, and its slot is that of a row of another bucket, while somebody stands on it.
+fn one_goes(chained: bool, look: fn(&Modelleds, stays: u64, goes: u64)) {
     explore(2, move || {
-        let table = modelled(2, 2);
-        let [stays, goes] = keys(&table, 0);
-        let [comes] = keys(&table, 1);
-        table.set(stays, stays).unwrap();
-        table.set(goes, goes).unwrap();
+        let before = if chained { LINKS } else { 0 };
+        let table = modelled(4, before + 2);
+        let keys: [u64; LINKS + 2] = table.keys(0, 4);
+        let keys = &keys[..before + 2];
+        let [comes] = table.keys(1, 4);
+        table.crowd(keys);
+        let (stays, goes) = (keys[before], keys[before + 1]);
         let writer = {
             let table = table.clone();
             thread::spawn(move || {
@@ -168,72 +164,85 @@ fn one_goes(look: fn(&Modelleds, stays: u64, goes: u64)) {
         writer.join().unwrap();
         let rows = [stays, goes, comes].map(|key| table.get(key));
         assert_eq!(rows, [Some(stays), None, Some(comes)]);
+        assert_eq!(table.buckets(), 4);
+    });
+}
+
+#[test]
+fn a_row_is_found_beside_one_that_goes() {
+    one_goes(false, |table, stays, _| {
+        assert_eq!(table.get(stays), Some(stays))
     });
 }
 
 #[test]
 fn a_row_is_found_behind_one_that_goes() {
-    one_goes(|table, stays, _| assert_eq!(table.get(stays), Some(stays)));
+    one_goes(true, |table, stays, _| {
+        assert_eq!(table.get(stays), Some(stays))
+    });
 }
 
 #[test]
 fn a_row_that_stays_is_iterated_once() {
-    one_goes(|table, stays, _| assert_eq!(table.all().get(&stays), Some(&stays)));
+    one_goes(false, |table, stays, _| {
+        assert_eq!(table.all().get(&stays), Some(&stays))
+    });
 }
 
 #[test]
 fn a_row_that_goes_is_there_and_then_not() {
-    one_goes(|table, _, goes| {
-        let seen = table.get(goes);
-        assert!(matches!(seen, None | Some(_)));
-        if seen.is_none() {
-            assert_eq!(table.get(goes), None);
-        }
-    });
+    for chained in [false, true] {
+        one_goes(chained, |table, _, goes| {
+            let seen = table.get(goes);
+            assert!(matches!(seen, None | Some(_)));
+            if seen.is_none() {
+                assert_eq!(table.get(goes), None);
+            }
+        });
+    }
 }
 
-#[test]
-fn a_row_is_found_while_it_moves_to_another_bucket() {
-    explore(2, || {
-        let table = modelled(1, 3);
-        let [stays] = keys(&table, 0);
-        let [moves] = keys(&table, 1);
-        table.set(moves, moves).unwrap();
-        let writer = {
-            let table = table.clone();
-            thread::spawn(move || table.set(stays, stays).unwrap())
-        };
-        assert_eq!(table.get(moves), Some(moves));
-        writer.join().unwrap();
-        assert_eq!(
-            (table.get(stays), table.get(moves)),
-            (Some(stays), Some(moves))
-        );
-        assert_eq!(table.buckets(), 2);
-    });
-}
-
-#[test]
-fn a_row_is_found_behind_one_that_moves() {
-    explore(2, || {
-        let table = modelled(1, 3);
-        let [stays, comes] = keys(&table, 0);
-        let [moves] = keys(&table, 1);
-        // Without room for a second bucket at first: both are in one chain.
-        let chain = [stays, moves];
-        table.set(chain[0], stays).unwrap();
-        table.stripe(0)[StripeWord::Live as usize].store(0, Ordering::Relaxed);
-        table.set(chain[1], moves).unwrap();
-        table.stripe(0)[StripeWord::Live as usize].store(2, Ordering::Relaxed);
+/// Rows of one bucket, in the order in which they came: those that `moves` says move to a new bucket
+/// while somebody looks for the one with the number `look`.
+fn found_in_a_split(moves: &'static [bool], look: usize) {
+    explore(2, move || {
+        let table = modelled(1, moves.len() + 1);
+        let [staying, moving]: [[u64; 5]; 2] = [table.keys(0, 2), table.keys(1, 2)];
+        let key = |(row, moves): (usize, &bool)| [&staying, &moving][usize::from(*moves)][row];
+        let keys: Vec<_> = moves.iter().enumerate().map(key).collect();
+        let comes = staying[4];
+        table.crowd(&keys);
         let writer = {
             let table = table.clone();
             thread::spawn(move || table.set(comes, comes).unwrap())
         };
-        assert_eq!(table.get(stays), Some(stays));
+        assert_eq!(table.get(keys[look]), Some(keys[look]));
         writer.join().unwrap();
+        for key in keys.into_iter().chain([comes]) {
+            assert_eq!(table.get(key), Some(key));
+        }
         assert_eq!(table.buckets(), 2);
-        assert_eq!(table.all().len(), 3);
     });
+}
+
+#[test]
+fn a_row_is_found_while_it_moves_from_link_to_link() {
+    found_in_a_split(&[true], 0);
+}
+
+#[test]
+fn a_row_is_found_while_it_moves_from_a_chain_to_a_link() {
+    found_in_a_split(&[false, false, true], 2);
+}
+
+#[test]
+fn a_row_is_found_while_it_moves_from_a_chain_to_a_chain() {
+    found_in_a_split(&[true, true, true], 2);
+}
+
+#[test]
+fn a_row_is_found_behind_one_that_moves() {
+    found_in_a_split(&[false, false, false, true], 2);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::plan::{Plan, Rows};
+use super::plan::{Plan, Rows, StripeWord};
 use super::{Core, Full, Guard, Locks};
 use crate::memory::{Contiguous, Memory, Word};
 use crate::robust::LockError;
@@ -199,6 +199,23 @@ impl<M: Contiguous, L: Locks> Core<M, L> {
                 assert_eq!(value, !complement, "a torn row");
                 value
             })
+    }
+
+    /// Keys of the only stripe that belong to this bucket when there are so many.
+    fn keys<const N: usize>(&self, bucket: usize, buckets: u64) -> [u64; N] {
+        let belongs = |key: &u64| self.bucket(self.hash(RawKey::U64(*key)), buckets) == bucket;
+        let mut keys = (1..).filter(belongs);
+        std::array::from_fn(|_| keys.next().unwrap())
+    }
+
+    /// Adds rows without adding buckets: the first have links, the others are in a chain.
+    fn crowd(&self, keys: &[u64]) {
+        let live = |live| self.stripe(0)[StripeWord::Live as usize].store(live, Ordering::Relaxed);
+        for key in keys {
+            live(0);
+            self.set(*key, *key).unwrap();
+        }
+        live(keys.len() as u64);
     }
 
     fn delete(&self, key: u64) {
