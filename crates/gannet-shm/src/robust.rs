@@ -143,22 +143,29 @@ impl RobustMutex {
 
     #[inline]
     fn locked(&self, code: i32) -> Result<Locked<'_>, LockError> {
-        let owner_died = match code {
-            0 => false,
-            libc::EOWNERDEAD => {
-                // SAFETY: this thread has the mutex, as EOWNERDEAD says.
-                done(unsafe { libc::pthread_mutex_consistent(self.raw()) })
-                    .map_err(LockError::System)?;
-                true
-            }
-            libc::EDEADLK => return Err(LockError::Reentrant),
-            code => return Err(LockError::System(io::Error::from_raw_os_error(code))),
-        };
+        let owner_died = code != 0;
+        if owner_died {
+            self.inherited(code)?;
+        }
         Ok(Locked {
             mutex: self,
             owner_died,
             thread: PhantomData,
         })
+    }
+
+    /// It was taken from a holder that died, or could not be taken.
+    #[cold]
+    fn inherited(&self, code: i32) -> Result<(), LockError> {
+        match code {
+            libc::EOWNERDEAD => {
+                // SAFETY: this thread has the mutex, as EOWNERDEAD says.
+                done(unsafe { libc::pthread_mutex_consistent(self.raw()) })
+                    .map_err(LockError::System)
+            }
+            libc::EDEADLK => Err(LockError::Reentrant),
+            code => Err(LockError::System(io::Error::from_raw_os_error(code))),
+        }
     }
 
     #[inline]
@@ -169,6 +176,7 @@ impl RobustMutex {
 
 impl Locked<'_> {
     /// The last holder died with the mutex: what it guards may be half changed.
+    #[inline]
     pub fn owner_died(&self) -> bool {
         self.owner_died
     }

@@ -268,12 +268,17 @@ impl<M: Contiguous, L: Locks> Core<M, L> {
         Ok(self.deaths_and_waits().0 != before)
     }
 
+    #[inline]
     pub(super) fn lock(&self, stripe: usize) -> Result<Stripe<'_, M, L>, LockError> {
-        if let Some(stripe) = self.try_lock(stripe)? {
-            return Ok(stripe);
+        match self.locks.try_lock(stripe)? {
+            Some(guard) => Ok(self.locked(stripe, guard)),
+            None => self.wait(stripe),
         }
-        let guard = self.locks.lock(stripe)?;
-        let locked = self.locked(stripe, guard);
+    }
+
+    #[cold]
+    fn wait(&self, stripe: usize) -> Result<Stripe<'_, M, L>, LockError> {
+        let locked = self.locked(stripe, self.locks.lock(stripe)?);
         locked.add(StripeWord::Waits, 1);
         Ok(locked)
     }
@@ -293,8 +298,7 @@ impl<M: Contiguous, L: Locks> Core<M, L> {
             _guard: guard,
         };
         if died {
-            stripe.add(StripeWord::Deaths, 1);
-            stripe.recover();
+            stripe.succeed();
         }
         stripe
     }
@@ -410,6 +414,13 @@ impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
     #[inline]
     fn word(&self, word: StripeWord) -> &M::Word {
         &self.words[word as usize]
+    }
+
+    /// Takes over from a holder that died.
+    #[cold]
+    fn succeed(&mut self) {
+        self.add(StripeWord::Deaths, 1);
+        self.recover();
     }
 
     fn add(&self, word: StripeWord, by: u64) {

@@ -67,6 +67,7 @@ fn dies_anywhere(
             assert_eq!(table.get(*key), Some(*value), "{stores}");
         }
         assert_eq!(table.len(), all.len(), "{stores}");
+        table.assert_links();
         let mut model = all;
         for key in 1000.. {
             if table.set(key, key).is_err() {
@@ -83,6 +84,7 @@ fn dies_anywhere(
         for (key, value) in &model {
             assert_eq!(table.get(*key), Some(*value), "{stores}");
             table.delete(*key);
+            table.assert_links();
         }
         assert_eq!((table.len(), table.all().len()), (0, 0));
     }
@@ -166,12 +168,13 @@ fn while_it_removes_a_row_with_a_link_or_in_a_chain() {
 
 #[test]
 fn while_it_adds_a_row_to_a_chain_or_where_a_link_is_free() {
-    for goes in [None, Some(0), Some(4)] {
+    // With 0 and 4, in a slot of the chain that now has a link.
+    for goes in [&[][..], &[0], &[4], &[0, 4]] {
         let before = || {
             let (table, mut model) = crowded();
             let [.., comes] = table.keys::<6>(0, 6);
-            if let Some(goes) = goes {
-                let key = table.keys::<5>(0, 6)[goes];
+            for goes in goes {
+                let key = table.keys::<5>(0, 6)[*goes];
                 table.delete(key);
                 model.remove(&key);
             }

@@ -10,7 +10,8 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::plan::{Plan, Rows, StripeWord};
+use super::chain::{chain, links};
+use super::plan::{Plan, RowWord, Rows, StripeWord};
 use super::{Core, Full, Guard, Locks};
 use crate::memory::{Contiguous, Memory, Word};
 use crate::robust::LockError;
@@ -216,6 +217,29 @@ impl<M: Contiguous, L: Locks> Core<M, L> {
             self.set(*key, *key).unwrap();
         }
         live(keys.len() as u64);
+    }
+
+    /// Every row has one link, and readers are not told to look again.
+    fn assert_links(&self) {
+        let mut linked = Vec::new();
+        for stripe in 0..self.plan.stripes {
+            let version = self.stripe(stripe)[StripeWord::Version as usize].load(Ordering::Relaxed);
+            assert!(version.is_multiple_of(2), "links of {stripe} are changing");
+            let stripe = self.lock(stripe).unwrap();
+            for bucket in 0..stripe.buckets() {
+                let bucket = self.plan.bucket(stripe.index, bucket);
+                linked.extend(links(bucket).filter_map(|at| self.link(at).slot(&self.plan)));
+                let mut at = chain(bucket);
+                while let Some(slot) = self.link(at).slot(&self.plan) {
+                    linked.push(slot);
+                    assert!(linked.len() <= self.plan.max_rows, "too many links");
+                    at = self.plan.row(slot, RowWord::Next);
+                }
+            }
+        }
+        linked.sort_unstable();
+        let owned = (0..self.plan.max_rows).filter(|slot| self.owner(*slot) != 0);
+        assert_eq!(linked, owned.collect::<Vec<_>>());
     }
 
     fn delete(&self, key: u64) {
