@@ -129,7 +129,7 @@ impl Content for Record {
     fn store_row(
         &self,
         shape: &Arc<Schema>,
-        put: &mut dyn FnMut(usize, u64),
+        mut put: impl FnMut(usize, u64),
     ) -> Result<(), StoreError> {
         // Records that come from the table have its very schema.
         if !Arc::ptr_eq(shape, &self.schema) && *shape != self.schema {

@@ -74,11 +74,8 @@ pub trait Content: Sized {
     type Shape: Clone + Debug + Send + Sync;
 
     #[doc(hidden)]
-    fn store_row(
-        &self,
-        shape: &Self::Shape,
-        put: &mut dyn FnMut(usize, u64),
-    ) -> Result<(), StoreError>;
+    fn store_row(&self, shape: &Self::Shape, put: impl FnMut(usize, u64))
+    -> Result<(), StoreError>;
 
     #[doc(hidden)]
     fn load_row(shape: &Self::Shape, word: impl Fn(usize) -> u64) -> Self;
@@ -92,7 +89,7 @@ impl<R: Row> Content for R {
     type Shape = ();
 
     #[inline]
-    fn store_row(&self, (): &(), put: &mut dyn FnMut(usize, u64)) -> Result<(), StoreError> {
+    fn store_row(&self, (): &(), put: impl FnMut(usize, u64)) -> Result<(), StoreError> {
         Ok(self.store(put)?)
     }
 
@@ -236,9 +233,7 @@ impl<R: Content, K: Key + ?Sized> Table<R, K> {
             };
             let mut same = true;
             current
-                .store_row(&self.shape, &mut |word, value| {
-                    same &= words.load(word) == value
-                })
+                .store_row(&self.shape, |word, value| same &= words.load(word) == value)
                 .map_err(|error| self.not_stored(error))?;
             if same {
                 self.put(entry, new)?;
@@ -418,7 +413,7 @@ impl<R: Content, K: Key + ?Sized> Table<R, K> {
             new.store(|word, value| entry.put_word(column.word + word, value));
             return true;
         }
-        entry.patch(|put| new.store(|word, value| put(column.word + word, value)));
+        entry.patch(|room| new.store(|word, value| room.put(column.word + word, value)));
         true
     }
 
@@ -476,7 +471,7 @@ impl<R: Content, K: Key + ?Sized> Table<R, K> {
     #[inline]
     fn put(&self, entry: &mut RowEntry<'_, '_>, row: &R) -> Result<(), TableError> {
         entry
-            .put(|put| row.store_row(&self.shape, put))
+            .put(|room| row.store_row(&self.shape, |word, value| room.put(word, value)))
             .map_err(|error| self.not_stored(error))
     }
 

@@ -35,6 +35,14 @@ impl Link {
     }
 }
 
+/// A slot that a link leads to.
+#[derive(Clone, Copy)]
+pub(super) struct Spot {
+    pub(super) slot: usize,
+    /// Offset of the link.
+    pub(super) link: usize,
+}
+
 impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
     /// Offset of the bucket of a key.
     #[inline]
@@ -43,20 +51,21 @@ impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
         self.core.plan.bucket(self.index, bucket)
     }
 
-    /// Offset of the link, of a bucket or in its chain, that leads to what is wanted.
+    /// The link, of a bucket or in its chain, that leads to what is wanted.
     #[inline]
     pub(super) fn link_to(
         &self,
         bucket: usize,
         wanted: impl Fn(Link, usize) -> bool,
-    ) -> Option<usize> {
+    ) -> Option<Spot> {
         let links = self.core.bucket_words(bucket);
         for (index, word) in links[..LINKS].iter().enumerate() {
             let link = Link(word.load(Acquire));
             if let Some(slot) = link.slot(&self.core.plan)
                 && wanted(link, slot)
             {
-                return Some(bucket + index * 8);
+                let link = bucket + index * 8;
+                return Some(Spot { slot, link });
             }
         }
         let mut at = chain(bucket);
@@ -65,7 +74,7 @@ impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
             let link = self.core.link(at);
             let slot = link.slot(&self.core.plan)?;
             if wanted(link, slot) {
-                return Some(at);
+                return Some(Spot { slot, link: at });
             }
             at = self.core.plan.row(slot, RowWord::Next);
         }

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
-use super::chain::{chain, links};
+use super::chain::{Spot, chain, links};
 use super::hash::Hash;
 use super::plan::{RowWord, StripeWord};
 use super::recover::Intent;
-use super::{COPY, Full, Locks, PRESENT, Stripe, VERSION, Words};
+use super::{COPY, Full, Locks, PRESENT, Room, Stripe, VERSION, Words};
 use crate::memory::{Contiguous, Word};
 use crate::table::key::RawKey;
 
@@ -18,28 +18,12 @@ pub(in crate::table) struct Entry<'e, 'a, M: Contiguous, L: Locks> {
     spot: Option<Spot>,
 }
 
-#[derive(Clone, Copy)]
-struct Spot {
-    slot: usize,
-    /// Offset of the link that leads there.
-    link: usize,
-}
-
 impl<'e, 'a, M: Contiguous, L: Locks> Entry<'e, 'a, M, L> {
     #[inline]
     pub(super) fn find(stripe: &'e mut Stripe<'a, M, L>, hash: Hash, key: RawKey<'e>) -> Self {
         let core = stripe.core;
-        let is_it = |link: super::Link, slot| {
-            link.tag() == hash.tag && {
-                core.fetch(slot);
-                core.row(slot).key_is(key)
-            }
-        };
-        let link = stripe.link_to(stripe.bucket_of(hash), is_it);
-        let spot = link.and_then(|link| {
-            let slot = core.link(link).slot(&core.plan)?;
-            Some(Spot { slot, link })
-        });
+        let is_it = |link: super::Link, slot| link.tag() == hash.tag && core.is_key_in(slot, key);
+        let spot = stripe.link_to(stripe.bucket_of(hash), is_it);
         Entry {
             stripe,
             hash,
@@ -64,7 +48,7 @@ impl<'e, 'a, M: Contiguous, L: Locks> Entry<'e, 'a, M, L> {
     #[inline]
     pub(in crate::table) fn put<E: From<Full>>(
         &mut self,
-        store: impl FnOnce(&mut dyn FnMut(usize, u64)) -> Result<(), E>,
+        store: impl FnOnce(&Room<'_, M>) -> Result<(), E>,
     ) -> Result<(), E> {
         match self.spot {
             Some(spot) => self.replace(spot.slot, store),
@@ -81,20 +65,20 @@ impl<'e, 'a, M: Contiguous, L: Locks> Entry<'e, 'a, M, L> {
         let seq = seq_word.load(Relaxed);
         seq_word.store(seq.wrapping_add(VERSION), Release);
         M::fence(Release);
-        row.values(seq).store(word, value);
+        row.room(seq).put(word, value);
     }
 
     /// Changes some words of the values, all at once.
-    pub(in crate::table) fn patch(&mut self, store: impl FnOnce(&mut dyn FnMut(usize, u64))) {
+    pub(in crate::table) fn patch(&mut self, store: impl FnOnce(&Room<'_, M>)) {
         let Some(spot) = self.spot else { return };
         let core = self.stripe.core;
         let row = core.row(spot.slot);
         let words = row.values(row.word(RowWord::Seq).load(Relaxed));
-        let patched: Result<(), std::convert::Infallible> = self.replace(spot.slot, |put| {
+        let patched: Result<(), std::convert::Infallible> = self.replace(spot.slot, |room| {
             for word in 0..core.plan.values {
-                put(word, words.load(word));
+                room.put(word, words.load(word));
             }
-            store(put);
+            store(room);
             Ok(())
         });
         let Ok(()) = patched;
@@ -111,21 +95,21 @@ impl<'e, 'a, M: Contiguous, L: Locks> Entry<'e, 'a, M, L> {
     fn replace<E>(
         &mut self,
         slot: usize,
-        store: impl FnOnce(&mut dyn FnMut(usize, u64)) -> Result<(), E>,
+        store: impl FnOnce(&Room<'_, M>) -> Result<(), E>,
     ) -> Result<(), E> {
         let row = self.stripe.core.row(slot);
         let seq_word = row.word(RowWord::Seq);
         let other = (seq_word.load(Relaxed) ^ COPY).wrapping_add(VERSION);
         M::fence(Release);
-        let values = row.values(other);
-        store(&mut |word, value| values.store(word, value))?;
+        let values = row.room(other);
+        store(&values)?;
         seq_word.store(other, Release);
         Ok(())
     }
 
     fn insert<E: From<Full>>(
         &mut self,
-        store: impl FnOnce(&mut dyn FnMut(usize, u64)) -> Result<(), E>,
+        store: impl FnOnce(&Room<'_, M>) -> Result<(), E>,
     ) -> Result<(), E> {
         let live = self.stripe.word(StripeWord::Live).load(Relaxed) + 1;
         self.stripe.word(StripeWord::After).store(live, Relaxed);
@@ -136,9 +120,9 @@ impl<'e, 'a, M: Contiguous, L: Locks> Entry<'e, 'a, M, L> {
         M::fence(Release);
         row.word(RowWord::Hash).store(self.hash.all, Relaxed);
         row.store_key(self.key);
-        let values = row.values(seq);
+        let values = row.room(seq);
         // If this fails, the intent is still there when the lock is let go: the slot is given back.
-        store(&mut |word, value| values.store(word, value))?;
+        store(&values)?;
 
         seq_word.store(seq.wrapping_add(VERSION) | PRESENT, Release);
         let bucket = self.stripe.bucket_of(self.hash);

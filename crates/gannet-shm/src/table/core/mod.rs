@@ -90,7 +90,7 @@ use crate::robust::LockError;
 
 pub(super) use self::chain::Link;
 pub(super) use self::entry::Entry;
-pub(super) use self::row::Words;
+pub(super) use self::row::{Room, Words};
 
 /// The locks of the stripes.
 pub(super) trait Locks {
@@ -364,6 +364,12 @@ impl<M: Contiguous, L: Locks> Core<M, L> {
             Found::Row(row) => row.map(Found::Row),
             Found::Nothing | Found::Unsettled => Some(Found::Unsettled),
         }
+    }
+
+    /// Whether this is the key of the row in a slot. For the holder of the lock.
+    fn is_key_in(&self, slot: usize, key: RawKey<'_>) -> bool {
+        self.fetch(slot);
+        self.row(slot).key_is(key)
     }
 
     /// Asks for a row as a whole: where its valid copy is, is known only when its first word is here.

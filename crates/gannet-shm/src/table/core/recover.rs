@@ -81,8 +81,8 @@ impl<M: Contiguous, L: Locks> Stripe<'_, M, L> {
             Intent::Remove(slot) if self.is_present(slot) => {}
             Intent::Remove(slot) => {
                 self.links_change();
-                if let Some(link) = self.link_to(self.own_bucket(slot).0, |_, at| at == slot) {
-                    self.unlink(link, slot);
+                if let Some(spot) = self.link_to(self.own_bucket(slot).0, |_, at| at == slot) {
+                    self.unlink(spot.link, slot);
                 }
                 self.give_back(slot);
                 self.count(after);

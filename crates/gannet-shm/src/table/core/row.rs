@@ -50,6 +50,12 @@ impl<'a, M: Contiguous> Row<'a, M> {
         Words(&self.words[copy])
     }
 
+    /// Where those values are put.
+    #[inline]
+    pub(super) fn room(&self, seq: u64) -> Room<'a, M> {
+        Room(self.values(seq).0)
+    }
+
     #[inline]
     pub(super) fn key_is(&self, key: RawKey<'_>) -> bool {
         let number = self.word(RowWord::Key).load(Relaxed);
@@ -104,10 +110,14 @@ impl<M: Contiguous> Words<'_, M> {
     pub(in crate::table) fn load(&self, word: usize) -> u64 {
         self.0[word].load(Relaxed)
     }
+}
 
-    /// For the holder of the lock.
+/// Where the holder of the lock puts values.
+pub(in crate::table) struct Room<'a, M: Contiguous>(&'a [M::Word]);
+
+impl<M: Contiguous> Room<'_, M> {
     #[inline]
-    pub(super) fn store(&self, word: usize, value: u64) {
+    pub(in crate::table) fn put(&self, word: usize, value: u64) {
         self.0[word].store(value, Relaxed);
     }
 }

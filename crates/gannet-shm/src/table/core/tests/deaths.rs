@@ -246,8 +246,8 @@ fn a_function_that_panics_or_fails_changes_nothing() {
     for key in [3, 9] {
         let failed: Result<(), Failed> = table
             .entry(RawKey::U64(key), |entry| {
-                entry.put(|put| {
-                    put(0, 1);
+                entry.put(|room| {
+                    room.put(0, 1);
                     Err(Failed)
                 })
             })
@@ -255,8 +255,8 @@ fn a_function_that_panics_or_fails_changes_nothing() {
         assert!(failed.is_err());
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             table.entry(RawKey::U64(key), |entry| {
-                entry.put(|put| -> Result<(), Failed> {
-                    put(0, 1);
+                entry.put(|room| -> Result<(), Failed> {
+                    room.put(0, 1);
                     panic!("on purpose")
                 })
             })

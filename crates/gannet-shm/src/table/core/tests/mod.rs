@@ -183,9 +183,9 @@ fn table(stripes: usize, first: usize, max: usize) -> Mortals {
 impl<M: Contiguous, L: Locks> Core<M, L> {
     fn set(&self, key: u64, value: u64) -> Result<(), Full> {
         self.entry(RawKey::U64(key), |entry| {
-            entry.put(|put| {
-                put(0, value);
-                put(1, !value);
+            entry.put(|room| {
+                room.put(0, value);
+                room.put(1, !value);
                 Ok(())
             })
         })
