@@ -22,7 +22,7 @@ impl<'e, 'a, M: Contiguous, L: Locks> Entry<'e, 'a, M, L> {
     #[inline]
     pub(super) fn find(stripe: &'e mut Stripe<'a, M, L>, hash: Hash, key: RawKey<'e>) -> Self {
         let core = stripe.core;
-        let is_it = |link: super::Link, slot| link.tag() == hash.tag && core.is_key_in(slot, key);
+        let is_it = |link: super::Link, slot| link.tag() == hash.tag && core.row(slot).key_is(key);
         let spot = stripe.link_to(stripe.bucket_of(hash), is_it);
         Entry {
             stripe,

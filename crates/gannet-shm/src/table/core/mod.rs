@@ -366,13 +366,8 @@ impl<M: Contiguous, L: Locks> Core<M, L> {
         }
     }
 
-    /// Whether this is the key of the row in a slot. For the holder of the lock.
-    fn is_key_in(&self, slot: usize, key: RawKey<'_>) -> bool {
-        self.fetch(slot);
-        self.row(slot).key_is(key)
-    }
-
     /// Asks for a row as a whole: where its valid copy is, is known only when its first word is here.
+    /// (For readers: writers do not wait for what they store.)
     #[inline]
     fn fetch(&self, slot: usize) {
         let start = self.plan.row(slot, RowWord::Seq);
