@@ -7,6 +7,7 @@
 //!   its protocol fails the test.
 //! - [`deflate`] is what a client of [`websocket`] compresses with.
 //! - [`script`] plays conversations frame by frame.
+//! - [`tls`] makes certificates, and speaks TLS for the others.
 //! - [`load`] sends numbered messages over many connections and checks every answer.
 //! - [`wait`] waits for conditions, never for a time.
 //! - [`behave`] is the handler of the test servers (`src/bin`), which does what messages tell it.
@@ -22,6 +23,7 @@ pub mod process;
 pub mod script;
 pub mod server;
 pub mod tcp;
+pub mod tls;
 pub mod udp;
 pub mod wait;
 pub mod websocket;

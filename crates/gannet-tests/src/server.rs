@@ -110,6 +110,22 @@ impl Spec {
         self
     }
 
+    /// With TLS on the listener named last.
+    pub fn tls(self, (certificate, key): &(PathBuf, PathBuf)) -> Self {
+        self.with("tls", toml::Table::new())
+            .with_tls("certificate", text(certificate))
+            .with_tls("key", text(key))
+    }
+
+    /// With this setting of its TLS.
+    pub fn with_tls(mut self, name: &str, value: impl Into<toml::Value>) -> Self {
+        let listener = self.listeners.last_mut().expect("a listener comes first");
+        let tls = listener.get_mut("tls").and_then(toml::Value::as_table_mut);
+        tls.expect("a certificate comes first")
+            .insert(name.to_owned(), value.into());
+        self
+    }
+
     /// With this environment variable.
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
@@ -198,6 +214,10 @@ impl Spec {
         }
         command
     }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("a path of text").to_owned()
 }
 
 impl Server {

@@ -61,6 +61,8 @@ pub(crate) enum Role {
         listeners: Vec<RawFd>,
         /// 0 for the first master, then counted up.
         generation: u64,
+        /// Memfd with what TLS needs ([`crate::tls::Material`]), if any listener has TLS.
+        tls: Option<RawFd>,
     },
     Worker {
         /// Workers are `0..workers`, task workers follow, then user processes.

@@ -151,6 +151,9 @@ pub(crate) enum ToMaster {
     /// Close the listeners, finish what is in flight, close the connections, retire the workers,
     /// exit with 0. At `deadline_ms` from now what is left is cut.
     Stop { deadline_ms: u64 },
+    /// Make new connections with these certificates. Descriptor: a memfd with
+    /// [`crate::tls::Material`].
+    Certificates,
     /// Close this connection (administrator).
     Kick { conn: ConnId },
     /// What user process `from` has written to a redirected output: a pipe message for place `to`.

@@ -39,11 +39,13 @@ pub enum CloseReason {
     Refused = 15,
     /// It sent too many control frames in a second, or a message in too many fragments.
     Flood = 16,
+    /// The TLS handshake failed, or what came after it was not what it should be.
+    TlsFailed = 17,
 }
 
 impl CloseReason {
     /// Every reason, by its number.
-    pub(crate) const ALL: [CloseReason; 16] = [
+    pub(crate) const ALL: [CloseReason; 17] = [
         CloseReason::Client,
         CloseReason::Reset,
         CloseReason::Handler,
@@ -60,6 +62,7 @@ impl CloseReason {
         CloseReason::Kicked,
         CloseReason::Refused,
         CloseReason::Flood,
+        CloseReason::TlsFailed,
     ];
 
     /// The name in counters and logs: `slow_reader`.
@@ -81,6 +84,7 @@ impl CloseReason {
             CloseReason::Kicked => "kicked",
             CloseReason::Refused => "refused",
             CloseReason::Flood => "flood",
+            CloseReason::TlsFailed => "tls_failed",
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    ConnId, Error, Message, Peer, Result, SendError, Worker, WorkerId,
+    ConnId, Error, Message, Peer, Result, SendError, TlsInfo, Worker, WorkerId,
     conn_table::{Cell, Row},
     wire::{
         TEXT,
@@ -256,11 +256,14 @@ pub struct ConnInfo {
     pub queued: u64,
     /// Whether it is an open WebSocket.
     pub websocket: bool,
+    /// What its TLS handshake agreed on, and the client's certificate; `None` without TLS, and
+    /// before the handshake is done.
+    pub tls: Option<TlsInfo>,
 }
 
 impl ConnInfo {
     /// From its row and the row's cells.
-    pub(crate) fn new(row: Row, cell: impl Fn(Cell) -> u64) -> Self {
+    pub(crate) fn new(row: Row, tls: Option<TlsInfo>, cell: impl Fn(Cell) -> u64) -> Self {
         ConnInfo {
             id: row.id,
             peer: row.peer,
@@ -276,6 +279,7 @@ impl ConnInfo {
             messages_out: cell(Cell::MessagesOut),
             queued: cell(Cell::Queued),
             websocket: row.websocket,
+            tls,
         }
     }
 }

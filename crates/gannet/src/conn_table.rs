@@ -28,12 +28,15 @@ use crate::{
     id::{ConnId, WorkerId},
     layout::{Dimensions, ROW_WORDS},
     peer::{Credentials, Peer},
+    tls::TlsInfo,
 };
 
 /// The table, attached.
 #[derive(Debug)]
 pub(crate) struct ConnTable {
     slots: Slots,
+    /// Rows as `tls::info` writes them, for the same slots.
+    tls: Slots,
     control: Arc<Region>,
     dimensions: Dimensions,
 }
@@ -45,6 +48,8 @@ pub(crate) struct Row {
     pub(crate) listener: u16,
     pub(crate) worker: WorkerId,
     pub(crate) websocket: bool,
+    /// There is a row about its TLS.
+    pub(crate) tls: bool,
     pub(crate) peer: Peer,
     /// `None` on a Unix socket.
     pub(crate) local: Option<SocketAddr>,
@@ -79,8 +84,12 @@ impl ConnTable {
     pub(crate) fn attach(control: Arc<Region>, dimensions: Dimensions) -> Self {
         let at = dimensions.table();
         let slots = Slots::attach(control.clone(), at, dimensions.rows(), ROW_WORDS);
+        let rows = dimensions.tls_rows();
+        let at = dimensions.tls_table();
+        let tls = Slots::attach(control.clone(), at, rows, dimensions.tls_words);
         ConnTable {
             slots,
+            tls,
             control,
             dimensions,
         }
@@ -160,6 +169,35 @@ impl ConnTable {
         }
     }
 
+    /// Writer: the connection's TLS handshake is done.
+    pub(crate) fn set_tls(&self, row: usize, info: &TlsInfo) {
+        if let Some(content) = self.row(row)
+            && row < self.tls.rows()
+        {
+            let words = info.encode(content.id.as_u64(), self.dimensions.tls_words);
+            self.tls.write(row, &words);
+            self.write(
+                row,
+                &Row {
+                    tls: true,
+                    ..content
+                },
+            );
+        }
+    }
+
+    /// What is known of the TLS of the connection in this row.
+    pub(crate) fn tls(&self, at: usize, row: &Row) -> Option<TlsInfo> {
+        if !row.tls {
+            return None;
+        }
+        let mut words = vec![0; self.dimensions.tls_words];
+        self.tls
+            .read(at, &mut words)
+            .then(|| TlsInfo::decode(row.id.as_u64(), &words))
+            .flatten()
+    }
+
     /// Writer: the connection is bound to `uid`; empty: to none.
     pub(crate) fn set_uid(&self, row: usize, uid: &str) {
         if let Some(content) = self.row(row) {
@@ -218,7 +256,7 @@ impl Row {
     pub(crate) fn encode(&self) -> [u64; ROW] {
         let mut words = [0; ROW];
         words[0] = self.id.as_u64();
-        let mut flags = if self.websocket { WEBSOCKET } else { 0 };
+        let mut flags = if self.websocket { WEBSOCKET } else { 0 } | if self.tls { TLS } else { 0 };
         let mut peer_port = 0;
         [words[2], words[3]] = match self.peer {
             Peer::Ip(addr) => {
@@ -263,6 +301,7 @@ impl Row {
             listener: words[1] as u16,
             worker: WorkerId((words[1] >> 16) as u16),
             websocket: words[1] & WEBSOCKET != 0,
+            tls: words[1] & TLS != 0,
             peer: match words[1] & UNIX {
                 0 => Peer::Ip(SocketAddr::new(
                     ip_from(words[2], words[3]),
@@ -305,10 +344,12 @@ const ROW: usize = 16;
 /// First word of the uid.
 const UID: usize = 7;
 const UID_WORDS: usize = 8;
-/// Flags of word 1: it is a WebSocket; it is on a Unix socket; it has a local address.
+/// Flags of word 1: it is a WebSocket; it is on a Unix socket; it has a local address; there
+/// is a row about its TLS.
 const WEBSOCKET: u64 = 1 << 32;
 const UNIX: u64 = 1 << 33;
 const LOCAL: u64 = 1 << 34;
+const TLS: u64 = 1 << 35;
 
 const _: () = assert!(UID_WORDS * 8 >= crate::wire::command::MAX_UID);
 const _: () = assert!((Cell::Generation as usize) < ROW_WORDS);
@@ -324,6 +365,7 @@ mod tests {
             listener: 2,
             worker: WorkerId(1023),
             websocket: true,
+            tls: true,
             peer: Peer::Ip("192.0.2.7:50001".parse().unwrap()),
             local: Some("[2001:db8::1]:443".parse().unwrap()),
             uid: "ann".to_owned(),
@@ -337,6 +379,7 @@ mod tests {
             slots: 8,
             ring: 1 << 16,
             arena: 1 << 22,
+            tls_words: 0,
         };
         let control = Region::create("table", CONTROL_KIND, dimensions.control_len()).unwrap();
         ConnTable::attach(control, dimensions)

@@ -26,6 +26,8 @@ pub(crate) struct Dimensions {
     pub(crate) ring: usize,
     /// Bytes of each arena.
     pub(crate) arena: usize,
+    /// Words for what is known of a connection's TLS: see `tls::info`. 0: no listener has TLS.
+    pub(crate) tls_words: usize,
 }
 
 /// Words of one row of the connection table: see `conn_table`.
@@ -59,6 +61,14 @@ pub(crate) enum ReactorCounter {
     HandlerFailed,
     /// HTTP requests.
     Requests,
+    /// TLS: see `control::Totals`.
+    TlsHandshakes,
+    TlsResumed,
+    TlsFailed,
+    TlsTimeouts,
+    TlsDelayed,
+    TlsRefused,
+    TlsTruncated,
     /// Tasks submitted, finished, failed, refused because the queue was full (reactor 0).
     TasksSubmitted,
     TasksFinished,
@@ -141,8 +151,17 @@ impl Dimensions {
         self.reactors * self.slots
     }
 
+    /// What is known of TLS: a row for each of the connection table, if there is TLS at all.
+    pub(crate) fn tls_table(&self) -> usize {
+        (self.table() + gannet_shm::Slots::bytes(self.rows(), ROW_WORDS)).next_multiple_of(LINE)
+    }
+
+    pub(crate) fn tls_rows(&self) -> usize {
+        if self.tls_words == 0 { 0 } else { self.rows() }
+    }
+
     pub(crate) fn control_len(&self) -> usize {
-        self.table() + gannet_shm::Slots::bytes(self.rows(), ROW_WORDS)
+        self.tls_table() + gannet_shm::Slots::bytes(self.tls_rows(), self.tls_words)
     }
 
     pub(crate) const fn worker_bell(&self) -> usize {

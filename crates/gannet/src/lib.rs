@@ -65,6 +65,7 @@
 //! | `handler`, `conn`, `packet`, `message`, `body`, `task` and others | what handlers see |
 //! | `objects` | counters, locks and tables by name |
 //! | `table` | tables, and the derive of their rows |
+//! | `tls` | certificates, and what is known of a connection's TLS |
 //! | `settings`, `control`, `logging` | settings, control socket, log |
 //! | `backoff`, `lines` | delays between tries; cutting output into lines |
 //! | `sys`, `inherit`, `watch` | system calls that have no safe interface elsewhere |
@@ -91,10 +92,14 @@ pub use crate::{
     process::{Output, Process, ProcessMessage, ProcessOptions, Restart},
     send::SendError,
     server::{DispatchFn, DispatchRequest, Server},
-    settings::{Dispatch, Listener, Protocol, Settings, framing::Framing},
+    settings::{
+        CertificateFiles, ClientAuth, Dispatch, Listener, Protocol, Settings, Tls, TlsVersion,
+        framing::Framing,
+    },
     table::{Bin, Record, Row, Rows, Schema, Str, Table, TableError},
     task::{Task, TaskError, TaskOptions},
     text::Text,
+    tls::{PeerCertificate, TlsInfo},
     worker::{Missed, Timer, TimerOptions, Worker},
 };
 
@@ -129,6 +134,7 @@ mod sys;
 pub mod table;
 mod task;
 mod text;
+mod tls;
 mod watch;
 mod wire;
 mod worker;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::{
     ConnId, Dispatch, Error, Handler, Listener, Peer, Process, ProcessOptions, Result, Settings,
-    Shared,
+    Shared, Tls,
     bootstrap::{self, Bootstrap, Role},
     channel::{Channel, FromWorker},
     cli::{Arguments, Command},
@@ -156,6 +156,14 @@ impl Server {
     /// Listens on one more address.
     pub fn listen(mut self, listener: Listener) -> Self {
         self.settings.listeners.push(listener);
+        self
+    }
+
+    /// TLS on the address named last, which becomes `tls://`, `https://` or `wss://`.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        if let Some(listener) = self.settings.listeners.last_mut() {
+            listener.tls = Some(tls);
+        }
         self
     }
 
@@ -533,6 +541,12 @@ fn program_name() -> Result<String> {
 }
 
 fn reloaded(reloaded: &Reloaded) -> Result {
+    if let Some(error) = &reloaded.certificates {
+        return Err(Error::new(format!(
+            "the certificates stay as they are: {error} (workers: {})",
+            reloaded.error.as_deref().unwrap_or("reloaded")
+        )));
+    }
     match &reloaded.error {
         None => print(&format!("reloaded {} workers", reloaded.workers.len())),
         Some(error) => Err(Error::new(format!("reload aborted: {error}"))),

@@ -146,6 +146,8 @@ impl Behave {
                 Some(of) => format!("{} {} {}", of.pid, of.uid, of.gid),
                 None => "none".to_owned(),
             },
+            "tls" => describe_tls(conn),
+            "tls-of" => describe_tls(&worker.conn(number(rest)?)),
             "info-of" => describe(&worker.conn(number(rest)?)),
             "open" => worker.conn(number(rest)?).is_open().to_string(),
             "connections" => ids(worker.connections().map(|info| info.id).collect()),
@@ -223,6 +225,31 @@ impl Behave {
         };
         Ok(Some(answer))
     }
+}
+
+/// What is known of the connection's TLS.
+fn describe_tls(conn: &Conn) -> String {
+    let Some(tls) = conn.info().and_then(|info| info.tls) else {
+        return "none".to_owned();
+    };
+    let peer = tls.peer.as_ref().map_or("-".to_owned(), |peer| {
+        format!(
+            "[{}] cn={} serial={} names={} fingerprint={}",
+            peer.subject,
+            peer.common_name().unwrap_or("-"),
+            peer.serial,
+            peer.names.join(","),
+            peer.fingerprint_hex()
+        )
+    });
+    format!(
+        "version={} cipher={} alpn={} name={} resumed={} peer={peer}",
+        tls.version.name(),
+        tls.cipher,
+        tls.alpn.as_deref().unwrap_or("-"),
+        tls.server_name.as_deref().unwrap_or("-"),
+        tls.resumed,
+    )
 }
 
 /// A row of the connection table as text.

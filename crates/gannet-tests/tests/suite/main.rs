@@ -38,6 +38,9 @@ mod sockets;
 mod stop;
 mod tasks;
 mod timers;
+mod tls;
+mod tls_clients;
+mod tls_load;
 mod topics;
 mod websocket;
 

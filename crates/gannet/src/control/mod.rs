@@ -97,6 +97,10 @@ pub struct Reloaded {
     pub workers: Vec<ReloadedWorker>,
     /// Why it was aborted, if it was.
     pub error: Option<String>,
+    /// Why the certificates were not read again, if that failed: those of before stay in use. The
+    /// workers are replaced all the same.
+    #[serde(default)]
+    pub certificates: Option<String>,
 }
 
 /// What became of a worker in a reload.

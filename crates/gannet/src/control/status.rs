@@ -52,6 +52,9 @@ pub struct ListenerStatus {
     pub address: String,
     /// What is spoken there.
     pub protocol: Protocol,
+    /// Whether TLS is under it.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 /// A process of a worker, task worker or user process, or the place of one that is not there now.
@@ -152,6 +155,20 @@ pub struct Totals {
     pub handler_failed: u64,
     /// HTTP requests.
     pub requests: u64,
+    /// TLS handshakes that went well.
+    pub tls_handshakes: u64,
+    /// Of these, how many went on with an earlier session.
+    pub tls_resumed: u64,
+    /// TLS handshakes, or records after them, that were not what they should be.
+    pub tls_failed: u64,
+    /// TLS handshakes that took longer than `handshake_timeout_ms`.
+    pub tls_timeouts: u64,
+    /// TLS handshakes that waited for their turn (`max_handshakes_per_s`).
+    pub tls_delayed: u64,
+    /// TLS handshakes that would have waited for too long, and were refused.
+    pub tls_refused: u64,
+    /// TLS connections that ended without saying so: what came last may be missing.
+    pub tls_truncated: u64,
     /// Tasks submitted.
     pub tasks_submitted: u64,
     /// Tasks finished.
@@ -198,6 +215,9 @@ pub struct ClientRow {
     pub uid: Option<String>,
     /// Whether it is an open WebSocket.
     pub websocket: bool,
+    /// Whether it is encrypted.
+    #[serde(default)]
+    pub tls: bool,
     /// How long it has been open, in milliseconds.
     pub age_ms: u64,
     /// How long nothing has come from it, in milliseconds.
@@ -229,7 +249,7 @@ impl fmt::Display for Status {
             writeln!(
                 f,
                 "listening on {}://{}",
-                listener.protocol.scheme(),
+                listener.protocol.scheme_with(listener.tls),
                 listener.address
             )?;
         }
@@ -348,6 +368,20 @@ impl fmt::Display for Totals {
                 self.packets_unsent
             )?;
         }
+        if self.tls_handshakes + self.tls_failed + self.tls_timeouts + self.tls_refused > 0 {
+            writeln!(
+                f,
+                "TLS         {} handshakes, {} resumed, {} failed, {} too slow, {} delayed, \
+                 {} refused, {} truncated",
+                self.tls_handshakes,
+                self.tls_resumed,
+                self.tls_failed,
+                self.tls_timeouts,
+                self.tls_delayed,
+                self.tls_refused,
+                self.tls_truncated
+            )?;
+        }
         writeln!(
             f,
             "tasks       {} submitted, {} finished, {} failed, {} rejected, {} queued",
@@ -434,6 +468,7 @@ mod tests {
             listeners: vec![ListenerStatus {
                 address: "127.0.0.1:9501".to_owned(),
                 protocol: Protocol::Websocket,
+                tls: false,
             }],
             workers: vec![WorkerStatus {
                 id: WorkerId(0),

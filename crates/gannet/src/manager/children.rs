@@ -40,13 +40,21 @@ pub(super) struct Shared {
     pub(super) bell: Arc<OwnedFd>,
 }
 
+/// What travels with a message.
+#[derive(Clone, Debug)]
+pub(super) enum Enclosed {
+    Nothing,
+    Shared(Shared),
+    File(Arc<OwnedFd>),
+}
+
 #[derive(Debug)]
 pub(super) struct Child {
     spawned: Spawned,
     /// Of workers.
     shared: Option<Shared>,
     /// Messages that the channel had no room for. With what is to travel with them.
-    outbox: VecDeque<(Outgoing, Option<Shared>)>,
+    outbox: VecDeque<(Outgoing, Enclosed)>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -153,14 +161,15 @@ impl Children {
         master.is_some_and(|master| master.outbox.is_empty())
     }
 
-    /// Says something to the master, if there is one; `shared` travels with it.
-    pub(super) fn tell_master(&mut self, message: ToMaster, shared: Option<Shared>) {
-        self.tell(Who::Master, Outgoing::Master(message), shared);
+    /// Says something to the master, if there is one; `enclosed` travels with it.
+    pub(super) fn tell_master(&mut self, message: ToMaster, enclosed: Enclosed) {
+        self.tell(Who::Master, Outgoing::Master(message), enclosed);
     }
 
     /// Says something to a worker, if it lives.
     pub(super) fn tell_worker(&mut self, incarnation: u64, message: ToWorker) {
-        self.tell(Who::Worker(incarnation), Outgoing::Worker(message), None);
+        let who = Who::Worker(incarnation);
+        self.tell(who, Outgoing::Worker(message), Enclosed::Nothing);
     }
 
     /// Sends what waits for room.
@@ -168,8 +177,8 @@ impl Children {
         let Some(child) = self.by_key.get_mut(&key(who)) else {
             return;
         };
-        while let Some((message, shared)) = child.outbox.front() {
-            if send(&child.spawned.channel, message, shared.as_ref()) {
+        while let Some((message, enclosed)) = child.outbox.front() {
+            if send(&child.spawned.channel, message, enclosed) {
                 child.outbox.pop_front();
             } else {
                 return;
@@ -200,9 +209,9 @@ impl Children {
         Some((child, end))
     }
 
-    fn tell(&mut self, who: Who, message: Outgoing, shared: Option<Shared>) {
+    fn tell(&mut self, who: Who, message: Outgoing, enclosed: Enclosed) {
         if let Some(child) = self.by_key.get_mut(&key(who)) {
-            child.outbox.push_back((message, shared));
+            child.outbox.push_back((message, enclosed));
             self.flush(who);
         }
     }
@@ -232,10 +241,12 @@ impl Shared {
 
 /// `false`: there is no room. A channel whose other end is gone takes everything: the end of the
 /// process is told by its pidfd.
-fn send(channel: &Channel, message: &Outgoing, shared: Option<&Shared>) -> bool {
-    let fds: Vec<BorrowedFd<'_>> = shared.map_or_else(Vec::new, |shared| {
-        vec![shared.region.fd(), shared.bell.as_fd()]
-    });
+fn send(channel: &Channel, message: &Outgoing, enclosed: &Enclosed) -> bool {
+    let fds: Vec<BorrowedFd<'_>> = match enclosed {
+        Enclosed::Nothing => Vec::new(),
+        Enclosed::Shared(shared) => vec![shared.region.fd(), shared.bell.as_fd()],
+        Enclosed::File(file) => vec![file.as_fd()],
+    };
     match channel.send(message, &fds) {
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,

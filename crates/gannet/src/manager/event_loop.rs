@@ -18,7 +18,8 @@ use rustix::{
 };
 
 use super::{
-    children::{Children, Counts, Shared, Source},
+    certificates::Certificates,
+    children::{Children, Counts, Enclosed, Shared, Source},
     control::{ControlSocket, LISTENER_TOKEN},
     listeners::Listeners,
     output::{Outputs, Route},
@@ -50,11 +51,17 @@ pub(super) struct Manager {
     places: Places,
     children: Children,
     outputs: Outputs,
+    certificates: Certificates,
     /// By place: counters of processes that have ended.
     departed: Vec<Counts>,
     started: Instant,
-    on_ready: Option<ReadyFn>,
-    reread: Box<dyn Fn() -> Result<Settings>>,
+    hooks: Hooks,
+}
+
+/// What the program has the manager call.
+pub(super) struct Hooks {
+    pub(super) on_ready: Option<ReadyFn>,
+    pub(super) reread: Box<dyn Fn() -> Result<Settings>>,
 }
 
 impl Manager {
@@ -63,8 +70,8 @@ impl Manager {
         listeners: Listeners,
         signals: SignalFd,
         control: ControlSocket,
-        on_ready: Option<ReadyFn>,
-        reread: Box<dyn Fn() -> Result<Settings>>,
+        certificates: Certificates,
+        hooks: Hooks,
     ) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(
@@ -96,10 +103,10 @@ impl Manager {
             places: Places::new(started, limits),
             children: Children::default(),
             outputs: Outputs::default(),
+            certificates,
             departed,
             started,
-            on_ready,
-            reread,
+            hooks,
         })
     }
 
@@ -165,15 +172,23 @@ impl Manager {
 
     fn signal(&mut self, signal: Signal) {
         match signal {
-            Signal::USR1 => self.happened(Input::Reload {
-                tasks_only: false,
-                request: None,
-            }),
+            Signal::USR1 => {
+                // What is wrong with them is in the log.
+                let _ = self.reread_certificates();
+                self.happened(Input::Reload {
+                    tasks_only: false,
+                    request: None,
+                });
+            }
             Signal::USR2 => self.happened(Input::Reload {
                 tasks_only: true,
                 request: None,
             }),
-            Signal::HUP => self.reread_settings(),
+            Signal::HUP => {
+                self.reread_settings();
+                // What is wrong with them is in the log.
+                let _ = self.reread_certificates();
+            }
             _ => {
                 tracing::info!("stopping: a signal asked for it");
                 self.happened(Input::Stop);
@@ -182,7 +197,7 @@ impl Manager {
     }
 
     fn reread_settings(&mut self) {
-        let level = (self.reread)().and_then(|settings| {
+        let level = (self.hooks.reread)().and_then(|settings| {
             crate::logging::check_filter(&settings.log_level).map(|()| settings.log_level)
         });
         match level {
@@ -192,6 +207,22 @@ impl Manager {
                 self.spawner.settings.log_level = level;
             }
             Err(error) => tracing::error!("settings not read again: {error}"),
+        }
+    }
+
+    /// Reads the certificates again; if they are good and others than before, the master gets them.
+    fn reread_certificates(&mut self) -> Result {
+        match self.certificates.reread(&self.spawner.settings) {
+            Ok(None) => Ok(()),
+            Ok(Some(file)) => {
+                let enclosed = Enclosed::File(Arc::new(file));
+                self.children.tell_master(ToMaster::Certificates, enclosed);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!("the certificates stay as they are: {error}");
+                Err(error)
+            }
         }
     }
 
@@ -207,6 +238,10 @@ impl Manager {
                     self.control.reply(connection, &Reply::ok(page));
                 }
                 Request::Reload { tasks_only } => {
+                    // The master has them before it hears of new workers.
+                    if !tasks_only && let Err(error) = self.reread_certificates() {
+                        self.certificates.note_refusal(connection, &error);
+                    }
                     let request = Some(RequestId(connection));
                     self.happened(Input::Reload {
                         tasks_only,
@@ -221,7 +256,8 @@ impl Manager {
                 Request::Kick { conn } => {
                     let conn = ConnId::from_u64(conn);
                     if self.table.is_open(conn) {
-                        self.children.tell_master(ToMaster::Kick { conn }, None);
+                        self.children
+                            .tell_master(ToMaster::Kick { conn }, Enclosed::Nothing);
                         self.control.reply(connection, &Reply::ok("kicked"));
                     } else {
                         let message = format!("there is no connection {conn}");
@@ -292,21 +328,17 @@ impl Manager {
             match action {
                 Action::SpawnMaster { generation } => {
                     let listeners = self.listeners.descriptors();
-                    let role = Role::Master {
-                        listeners,
-                        generation,
-                    };
-                    let started =
-                        self.spawner
-                            .spawn(role, "master", [false; 2])
-                            .and_then(|spawned| {
-                                Ok(self.children.add(
-                                    self.epoll.as_fd(),
-                                    Who::Master,
-                                    spawned,
-                                    None,
-                                )?)
-                            });
+                    let started = self.certificates.file().and_then(|certificates| {
+                        let role = Role::Master {
+                            listeners,
+                            generation,
+                            tls: certificates.as_ref().map(AsRawFd::as_raw_fd),
+                        };
+                        let spawned = self.spawner.spawn(role, "master", [false; 2])?;
+                        Ok(self
+                            .children
+                            .add(self.epoll.as_fd(), Who::Master, spawned, None)?)
+                    });
                     self.check_started(Who::Master, started);
                 }
                 Action::SpawnWorker {
@@ -328,8 +360,8 @@ impl Manager {
                         kind,
                         incarnation,
                     };
-                    if shared.is_some() {
-                        self.children.tell_master(attach, shared);
+                    if let Some(shared) = shared {
+                        self.children.tell_master(attach, Enclosed::Shared(shared));
                     }
                     self.tell_predecessors(incarnation);
                 }
@@ -343,13 +375,13 @@ impl Manager {
                         incarnation,
                         blame,
                     };
-                    self.children.tell_master(dead, None);
+                    self.children.tell_master(dead, Enclosed::Nothing);
                 }
                 Action::Stop { deadline } => {
                     let deadline_ms = deadline.as_millis() as u64;
                     self.listeners.close();
                     self.children
-                        .tell_master(ToMaster::Stop { deadline_ms }, None);
+                        .tell_master(ToMaster::Stop { deadline_ms }, Enclosed::Nothing);
                 }
                 Action::Exit { incarnation } => {
                     self.children.tell_worker(incarnation, ToWorker::Exit);
@@ -456,7 +488,7 @@ impl Manager {
                         to,
                         line: line.to_vec(),
                     };
-                    children.borrow_mut().tell_master(line, None);
+                    children.borrow_mut().tell_master(line, Enclosed::Nothing);
                 }
                 None => {
                     let (title, line) = (&route.title, String::from_utf8_lossy(line));
@@ -484,7 +516,7 @@ impl Manager {
     }
 
     fn announce(&self) {
-        if let Some(on_ready) = &self.on_ready {
+        if let Some(on_ready) = &self.hooks.on_ready {
             return on_ready(&self.spawner.settings);
         }
         let mut stdout = io::stdout().lock();
@@ -495,7 +527,7 @@ impl Manager {
             .listeners
             .iter()
             .try_for_each(|listener| {
-                let scheme = listener.protocol.scheme();
+                let scheme = listener.scheme();
                 writeln!(stdout, "listening on {scheme}://{}", listener.address)
             });
         let _ = written.and_then(|()| stdout.flush());
@@ -503,6 +535,10 @@ impl Manager {
 
     fn reloaded(&mut self, requests: &[RequestId], reloaded: &Reloaded) {
         for &RequestId(connection) in requests {
+            let reloaded = Reloaded {
+                certificates: self.certificates.refusal(connection),
+                ..reloaded.clone()
+            };
             self.control.reply(connection, &Reply::ok(reloaded));
             // Another request may have waited for this one.
             self.serve(connection);

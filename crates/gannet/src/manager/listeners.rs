@@ -42,7 +42,7 @@ impl Listeners {
                 None => listeners.bind_one(listener, endpoint).map_err(|error| {
                     Error::new(format!(
                         "cannot listen on {}://{}: {}",
-                        listener.protocol.scheme(),
+                        listener.scheme(),
                         listener.address,
                         advice(error, endpoint)
                     ))

@@ -10,6 +10,7 @@
 //! - [`output`] is what user processes write to outputs that are redirected.
 //! - [`control`] is the server's end of the control socket; [`report`] answers `status` and
 //!   `clients`.
+//! - [`certificates`]: those of listeners with TLS, read again when they change.
 //! - [`program`], [`pid_file`], [`listeners`] ([`unix_socket`], [`activation`]): what is fixed once
 //!   at the start.
 //!
@@ -20,7 +21,7 @@
 //! | TERM, INT  | stop gracefully; again: at once                                           |
 //! | USR1       | reload workers and task workers                                           |
 //! | USR2       | reload task workers                                                       |
-//! | HUP        | read `log_level` from the settings file again                             |
+//! | HUP        | read `log_level` from the settings file again, and the certificates       |
 //!
 //! Children are started with all of them blocked. The master takes them with a signalfd of its own
 //! and sends each on to the manager; in workers they do nothing. So a Ctrl-C, which the terminal
@@ -34,6 +35,7 @@
 //! channel).
 
 mod activation;
+mod certificates;
 mod children;
 mod control;
 mod event_loop;
@@ -49,8 +51,13 @@ mod unix_socket;
 use std::path::PathBuf;
 
 use self::{
-    activation::Passed, control::ControlSocket, event_loop::Manager, listeners::Listeners,
-    pid_file::PidFile, spawn::Spawner,
+    activation::Passed,
+    certificates::Certificates,
+    control::ControlSocket,
+    event_loop::{Hooks, Manager},
+    listeners::Listeners,
+    pid_file::PidFile,
+    spawn::Spawner,
 };
 pub(crate) use self::{
     children::how_it_ended,
@@ -95,12 +102,20 @@ pub(crate) fn run(start: Start) -> Result {
     // Before anything is made that would have to be removed again.
     let signals = SignalFd::steering()?;
     let pid_file = PidFile::create(&pid_file).map(|file| (file, pid_file))?;
+    let certificates = Certificates::read(&settings)?;
     settings::raise_file_limit(&mut settings);
     let listeners = Listeners::bind(&mut settings, &addresses, passed)?;
     let control = ControlSocket::bind(&pid_file.1)?;
 
     let spawner = Spawner::new(settings, program, shared)?;
-    let mut manager = Manager::new(spawner, listeners, signals, control, on_ready, reread)?;
+    let mut manager = Manager::new(
+        spawner,
+        listeners,
+        signals,
+        control,
+        certificates,
+        Hooks { on_ready, reread },
+    )?;
     let result = manager.run();
     // Whoever waits for the end on the control socket finds the pid file gone.
     drop(pid_file.0);

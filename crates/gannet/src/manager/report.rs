@@ -36,6 +36,7 @@ impl Report<'_> {
         let listeners = settings.listeners.iter().map(|listener| ListenerStatus {
             address: listener.address.clone(),
             protocol: listener.protocol,
+            tls: listener.tls.is_some(),
         });
         Status {
             name: settings.name.clone(),
@@ -139,6 +140,13 @@ impl Report<'_> {
             stalls: sum(ReactorCounter::Stalls),
             handler_failed: sum(ReactorCounter::HandlerFailed),
             requests: sum(ReactorCounter::Requests),
+            tls_handshakes: sum(ReactorCounter::TlsHandshakes),
+            tls_resumed: sum(ReactorCounter::TlsResumed),
+            tls_failed: sum(ReactorCounter::TlsFailed),
+            tls_timeouts: sum(ReactorCounter::TlsTimeouts),
+            tls_delayed: sum(ReactorCounter::TlsDelayed),
+            tls_refused: sum(ReactorCounter::TlsRefused),
+            tls_truncated: sum(ReactorCounter::TlsTruncated),
             tasks_submitted: sum(ReactorCounter::TasksSubmitted),
             tasks_finished: sum(ReactorCounter::TasksFinished),
             tasks_failed: sum(ReactorCounter::TasksFailed),
@@ -191,6 +199,7 @@ pub(super) fn clients(table: &ConnTable, from: usize, limit: usize) -> ClientPag
             worker: row.worker,
             uid: (!row.uid.is_empty()).then_some(row.uid),
             websocket: row.websocket,
+            tls: row.tls,
             age_ms: now.saturating_sub(row.opened),
             idle_ms: now.saturating_sub(cell(Cell::LastSeen).max(row.opened)),
             bytes_in: cell(Cell::BytesIn),
@@ -257,6 +266,7 @@ mod tests {
             slots: 8,
             ring: 1 << 16,
             arena: 1 << 22,
+            tls_words: 0,
         };
         let control = Region::create("report", CONTROL_KIND, dimensions.control_len()).unwrap();
         let table = ConnTable::attach(control, dimensions);
@@ -268,6 +278,7 @@ mod tests {
                     listener: 0,
                     worker: WorkerId(0),
                     websocket: false,
+                    tls: false,
                     peer: crate::Peer::Ip("127.0.0.1:5".parse().unwrap()),
                     local: Some("127.0.0.1:6".parse().unwrap()),
                     uid: String::new(),

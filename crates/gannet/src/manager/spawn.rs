@@ -70,8 +70,9 @@ impl Spawner {
         let mut inherit: Vec<RawFd> = vec![childs_end.as_raw_fd(), self.control.fd().as_raw_fd()];
         inherit.extend(self.reactor_bells.iter().map(AsRawFd::as_raw_fd));
         let objects = match &role {
-            Role::Master { listeners, .. } => {
+            Role::Master { listeners, tls, .. } => {
                 inherit.extend(listeners);
+                inherit.extend(tls);
                 Handed::default()
             }
             Role::Worker { region, bell, .. } => {

@@ -21,6 +21,7 @@ use super::{
     conn::{Conn, Phase, Speaks, Stall},
     http::Http,
     reactor::{LISTENER, Reactor, register},
+    tls::Tls,
 };
 use crate::{
     conn_table::{Cell, Row},
@@ -208,7 +209,11 @@ impl Reactor {
                 })))
             }
         };
-        let is_tcp = settings.protocol == Protocol::Tcp;
+        let tls = self.tls_listeners[listener]
+            .as_ref()
+            .map(|listener| Box::new(Tls::new(self.clock.now, listener)));
+        // With TLS it is told when the handshake is done.
+        let connects = settings.protocol == Protocol::Tcp && tls.is_none();
         let place = self.first_place(id, listener, peer);
         self.places[place].connections += 1;
         self.connections.fetch_add(1, Relaxed);
@@ -222,6 +227,7 @@ impl Reactor {
                     listener: listener as u16,
                     worker: WorkerId(place as u16),
                     websocket: false,
+                    tls: false,
                     peer,
                     local,
                     uid: String::new(),
@@ -251,6 +257,7 @@ impl Reactor {
             hup: false,
             close_due: false,
             speaks,
+            tls,
             input: Vec::new(),
             held: None,
             output: None,
@@ -265,7 +272,7 @@ impl Reactor {
         });
         let slot = id.slot();
         self.watch(slot);
-        if is_tcp {
+        if connects {
             self.offer_or_hold(slot, EventKind::Connect, 0, 0, &[]);
         }
     }

@@ -63,7 +63,7 @@ impl Reactor {
         conn.socket = None;
         conn.close_due = match &conn.speaks {
             Speaks::Http(http) => http.exchange.is_busy(),
-            _ => true,
+            _ => !conn.is_handshaking(),
         };
         // It may be long until the last event is done; nothing more is taken from the input.
         conn.input = Vec::new();
@@ -211,8 +211,11 @@ impl Reactor {
             // Nobody reads what is queued, and the poll set says no more when to write.
             return self.leave(slot, closed);
         }
-        if conn.queued() > 0 {
+        if conn.unwritten() > 0 {
             return;
+        }
+        if conn.say_end(&mut self.pool) {
+            return self.flush(slot);
         }
         if conn.eof {
             return self.leave(slot, closed);
@@ -383,6 +386,9 @@ impl Reactor {
             Phase::Gone(_) => return,
             Phase::Open => {}
         }
+        if conn.is_handshaking() {
+            return self.handshake_due(slot);
+        }
         let unread = match &conn.speaks {
             // Between requests it is stalled only as long as it does not read itself.
             Speaks::Http(_) => conn.is_streaming(),
@@ -430,6 +436,9 @@ impl Reactor {
             }
             Phase::Gone(_) => return None,
             Phase::Open => {}
+        }
+        if let Some(tls) = conn.tls.as_ref().filter(|tls| tls.is_handshaking()) {
+            return Some(tls.next_deadline());
         }
         let listener = &self.settings.listeners[usize::from(conn.listener)];
         let idle = listener.idle_timeout_ms;

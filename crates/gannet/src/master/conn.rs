@@ -13,7 +13,7 @@ use std::{borrow::Cow, os::fd::OwnedFd};
 
 use gannet_proto::tcp;
 
-use super::{http::Http, output::Output, pace::Progress, websocket::WebSocket};
+use super::{http::Http, output::Output, pace::Progress, tls::Tls, websocket::WebSocket};
 use crate::{close::CloseReason, id::ConnId, peer::Peer, wire::event::EventKind};
 
 pub(super) struct Conn {
@@ -47,6 +47,8 @@ pub(super) struct Conn {
     /// A `Close` event is owed to the worker.
     pub(super) close_due: bool,
     pub(super) speaks: Speaks,
+    /// Under what it speaks; `None` on plain listeners.
+    pub(super) tls: Option<Box<Tls>>,
     /// Received and not yet understood: the beginning of something, or what came during a stall.
     pub(super) input: Vec<u8>,
     /// An event that found no room.
@@ -128,6 +130,12 @@ impl Conn {
 
     pub(super) fn queued(&self) -> usize {
         self.output.as_ref().map_or(0, |output| output.queued())
+            + self.tls.as_ref().map_or(0, |tls| tls.sealed())
+    }
+
+    /// The protocol is the program's own, framed or not: only it knows where a conversation ends.
+    pub(super) fn is_tcp(&self) -> bool {
+        matches!(self.speaks, Speaks::Tcp | Speaks::Framed(_))
     }
 
     /// A handler waits for the rest of a body.

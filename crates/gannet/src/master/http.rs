@@ -225,6 +225,7 @@ impl Reactor {
             let decoded = match decoder.decode(&mut input[used..end]) {
                 Ok(decoded) => decoded,
                 Err(error) => {
+                    self.tls_on_plain(slot, input.get(used));
                     self.bad_request(slot, exchange, &error);
                     return used;
                 }

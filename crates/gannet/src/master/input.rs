@@ -54,6 +54,9 @@ impl Reactor {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
+        if conn.tls.is_some() {
+            return self.readable_encrypted(slot);
+        }
         let Some(socket) = &conn.socket else { return };
         let kept = conn.input.len();
         if self.buffer.len() < kept + MIN_READ {
@@ -65,27 +68,40 @@ impl Reactor {
         match received {
             Ok((0, _)) => self.end_of_input(slot),
             Ok((len, _)) => {
-                conn.last_seen = self.clock.now;
-                conn.pinged = false;
-                if let Some(row) = self.table.row_of(conn.id) {
-                    self.table
-                        .cell(row, Cell::LastSeen)
-                        .store(self.clock.unix, Relaxed);
-                    let bytes = self.table.cell(row, Cell::BytesIn);
-                    bytes.store(bytes.load(Relaxed) + len as u64, Relaxed);
-                }
                 self.buffer[..kept].copy_from_slice(&conn.input);
                 conn.input.clear();
-                self.add(ReactorCounter::BytesIn, len);
+                self.count_received(slot, len);
                 self.take_in(slot, kept + len);
-                let more = |conn: &&Conn| conn.hup && conn.stall == Stall::No;
-                if self.conns.get(slot).filter(more).is_some() {
-                    // Out of the poll set: nobody else says that there is more, or the end.
-                    self.wake(slot);
-                }
+                self.read_on_if_hung_up(slot);
             }
             Err(Errno::AGAIN) => {}
             Err(_) => self.leave(slot, Closed::of(CloseReason::Reset)),
+        }
+    }
+
+    /// Something has come from the client.
+    pub(super) fn count_received(&mut self, slot: usize, len: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        conn.last_seen = self.clock.now;
+        conn.pinged = false;
+        if let Some(row) = self.table.row_of(conn.id) {
+            self.table
+                .cell(row, Cell::LastSeen)
+                .store(self.clock.unix, Relaxed);
+            let bytes = self.table.cell(row, Cell::BytesIn);
+            bytes.store(bytes.load(Relaxed) + len as u64, Relaxed);
+        }
+        self.add(ReactorCounter::BytesIn, len);
+    }
+
+    /// Reads again from a connection that is out of the poll set: nobody else says that there is
+    /// more, or the end.
+    pub(super) fn read_on_if_hung_up(&mut self, slot: usize) {
+        let more = |conn: &&Conn| conn.hup && conn.stall == Stall::No;
+        if self.conns.get(slot).filter(more).is_some() {
+            self.wake(slot);
         }
     }
 
@@ -167,7 +183,7 @@ impl Reactor {
 
     /// Takes what it can from the first `len` bytes of the buffer; the rest stays with the
     /// connection.
-    fn take_in(&mut self, slot: usize, len: usize) {
+    pub(super) fn take_in(&mut self, slot: usize, len: usize) {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
@@ -242,7 +258,7 @@ impl Reactor {
     }
 
     /// The client sends no more.
-    fn end_of_input(&mut self, slot: usize) {
+    pub(super) fn end_of_input(&mut self, slot: usize) {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };

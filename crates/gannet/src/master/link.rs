@@ -445,6 +445,7 @@ mod tests {
     use crate::layout::WORKER_KIND;
 
     const DIMENSIONS: Dimensions = Dimensions {
+        tls_words: 0,
         reactors: 1,
         slots: 1,
         ring: 64 << 10,

@@ -10,6 +10,7 @@
 //! | `accept`                | new connections                                             |
 //! | `conn`, `conns`         | one connection, all connections                             |
 //! | `input`                 | reading, and what was read                                  |
+//! | `tls`                   | TLS between socket and protocol                             |
 //! | `framed`, `http`,       | the protocols                                               |
 //! | `websocket`             |                                                             |
 //! | `packets`               | datagrams                                                   |
@@ -41,14 +42,19 @@ mod packets;
 mod places;
 mod reactor;
 mod sending;
+mod tls;
 mod topics;
 mod websocket;
 mod wheel;
 
 use std::{
     collections::HashMap,
+    fs::File,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     sync::{Arc, atomic::AtomicUsize, mpsc},
     thread,
 };
@@ -71,7 +77,9 @@ use crate::{
     inherit,
     layout::{CONTROL_KIND, WORKER_KIND},
     server::DispatchFn,
+    settings::Settings,
     sys::SignalFd,
+    tls::{Material, Serving},
 };
 
 /// Becomes the master: runs until the manager says stop.
@@ -128,6 +136,8 @@ struct Master {
     attached: HashMap<u64, usize>,
     retired: HashMap<u64, usize>,
     stopped: usize,
+    settings: Arc<Settings>,
+    serving: Serving,
 }
 
 /// A reactor, from outside.
@@ -141,6 +151,7 @@ impl Master {
         let Role::Master {
             listeners,
             generation,
+            tls,
         } = &bootstrap.role
         else {
             return Err(crate::Error::new("the bootstrap is not a master's"));
@@ -156,6 +167,12 @@ impl Master {
         let settings = Arc::new(bootstrap.settings.clone());
         let connections = Arc::new(AtomicUsize::new(0));
         let working = Arc::new(AtomicUsize::new(bootstrap.reactor_bells.len()));
+        let mut serving = Serving::default();
+        let material = match tls {
+            Some(fd) => read_material(inherit::take(*fd)?)?,
+            None => Material::default(),
+        };
+        let tls = serving.renew(&settings, &material)?;
         let mut reactors = Vec::new();
         for (id, &bell) in bootstrap.reactor_bells.iter().enumerate() {
             let bell = inherit::take(bell)?;
@@ -171,6 +188,7 @@ impl Master {
                     .iter()
                     .map(OwnedFd::try_clone)
                     .collect::<io::Result<Vec<_>>>()?,
+                tls: tls.clone(),
                 orders: receiver,
                 reports: Reports {
                     sender: sender.clone(),
@@ -213,6 +231,8 @@ impl Master {
             attached: HashMap::new(),
             retired: HashMap::new(),
             stopped: 0,
+            settings,
+            serving,
         })
     }
 
@@ -254,7 +274,7 @@ impl Master {
         }
     }
 
-    fn obey(&self, order: ToMaster, fds: Vec<OwnedFd>) -> Result<()> {
+    fn obey(&mut self, order: ToMaster, fds: Vec<OwnedFd>) -> Result<()> {
         match order {
             ToMaster::Attach {
                 worker,
@@ -288,6 +308,25 @@ impl Master {
                         incarnation,
                         blame,
                     });
+                }
+            }
+            ToMaster::Certificates => {
+                let Ok([material]) = <[OwnedFd; 1]>::try_from(fds) else {
+                    return Err(crate::Error::new(
+                        "`certificates` came without its descriptor",
+                    ));
+                };
+                let renewed = read_material(material)
+                    .and_then(|material| self.serving.renew(&self.settings, &material));
+                match renewed {
+                    Ok(listeners) => {
+                        for reactor in &self.reactors {
+                            reactor.order(Order::Tls(listeners.clone()));
+                        }
+                        tracing::info!("new connections get the new certificates");
+                    }
+                    // The manager has tried them out: this is something else.
+                    Err(error) => tracing::error!("the certificates stay as they are: {error}"),
                 }
             }
             ToMaster::Stop { deadline_ms } => {
@@ -374,6 +413,13 @@ fn by_all(counts: &mut HashMap<u64, usize>, incarnation: u64, reactors: usize) -
         counts.remove(&incarnation);
     }
     all
+}
+
+fn read_material(fd: OwnedFd) -> Result<Material> {
+    let file = File::from(fd);
+    let mut bytes = vec![0; file.metadata()?.len() as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(serde_json::from_slice(&bytes)?)
 }
 
 fn ring(bell: impl AsFd) {

@@ -84,6 +84,19 @@ impl Output {
         Ok(total)
     }
 
+    /// Gives up to `most` bytes to `each`, piece by piece; they are out of the queue.
+    pub(super) fn take(&mut self, most: usize, pool: &mut Pool, mut each: impl FnMut(&[u8])) {
+        let mut left = most.min(self.queued);
+        while left > 0 {
+            let piece = self.first();
+            let piece = &piece[..piece.len().min(left)];
+            each(piece);
+            let taken = piece.len();
+            left -= taken;
+            self.advance(taken, pool);
+        }
+    }
+
     /// Gives the buffers back.
     pub(super) fn recycle(self, pool: &mut Pool) {
         for segment in self.segments {
@@ -168,6 +181,21 @@ mod tests {
         let mut text = String::new();
         theirs.read_to_string(&mut text).unwrap();
         assert_eq!(text, "one two three four");
+    }
+
+    #[test]
+    fn what_is_taken_is_gone_from_the_front() {
+        let mut pool = Pool::default();
+        let mut output = Output::default();
+        output.append(&mut pool, |out| out.extend_from_slice(b"one "));
+        output.share(Rc::from(&b"two "[..]));
+        output.append(&mut pool, |out| out.extend_from_slice(b"three"));
+        let mut taken = Vec::new();
+        for most in [0, 6, 4, 100] {
+            output.take(most, &mut pool, |piece| taken.push(piece.to_vec()));
+        }
+        assert_eq!(taken, [&b"one "[..], b"tw", b"o ", b"th", b"ree"]);
+        assert_eq!((output.queued(), output.segments.len()), (0, 0));
     }
 
     #[test]

@@ -36,6 +36,7 @@ use super::{
     output::Pool,
     packets::Packets,
     places::Place,
+    tls::FailureLog,
     topics::Topics,
     wheel::{TICK, Wheel},
 };
@@ -45,6 +46,7 @@ use crate::{
     layout::{CLOSE_REASONS, Dimensions, ReactorCounter},
     server::DispatchFn,
     settings::Settings,
+    tls::TlsListener,
 };
 
 /// From the master's main thread to a reactor.
@@ -64,6 +66,8 @@ pub(super) enum Order {
         to: WorkerId,
         line: Vec<u8>,
     },
+    /// What new connections are made with.
+    Tls(Vec<Option<Arc<TlsListener>>>),
 }
 
 /// What a reactor is made of.
@@ -75,6 +79,8 @@ pub(super) struct Parts {
     pub(super) control: Arc<Region>,
     pub(super) bell: OwnedFd,
     pub(super) listeners: Vec<OwnedFd>,
+    /// For each listener its TLS, if it has any.
+    pub(super) tls: Vec<Option<Arc<TlsListener>>>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) reports: Reports,
     pub(super) connections: Arc<AtomicUsize>,
@@ -96,6 +102,8 @@ pub(super) struct Reactor {
     pub(super) packets: Packets,
     /// The place that got the last datagram, where they go round.
     pub(super) next_place: usize,
+    pub(super) tls_listeners: Vec<Option<Arc<TlsListener>>>,
+    pub(super) failure_log: FailureLog,
     /// Connections of all reactors.
     pub(super) connections: Arc<AtomicUsize>,
     /// How many reactors have something left to do, when the server stops; and whether this one has.
@@ -111,6 +119,8 @@ pub(super) struct Reactor {
     pub(super) desk: Option<Desk>,
     /// Where sockets are read into.
     pub(super) buffer: Vec<u8>,
+    /// Where sockets with TLS are read into, before it is decrypted into the other.
+    pub(super) wire: Vec<u8>,
     /// Bytes of a connection that go into one event.
     pub(super) piece: usize,
     /// Where payloads of commands are copied to.
@@ -191,6 +201,8 @@ impl Reactor {
             packets: Packets::new(&parts.listeners, &settings, id)?,
             next_place: 0,
             accepting: Accepting::new(parts.listeners, &settings)?,
+            tls_listeners: parts.tls,
+            failure_log: FailureLog::default(),
             connections: parts.connections,
             working: parts.working,
             works: true,
@@ -201,6 +213,7 @@ impl Reactor {
             uids: HashMap::new(),
             desk: (id == 0).then(|| Desk::new(&settings, parts.generation)),
             buffer: vec![0; BUFFER.max(largest.unwrap_or(0) * 2)],
+            wire: Vec::new(),
             piece: Link::inline_limit_of(dimensions.ring),
             payload: Vec::new(),
             pool: Pool::default(),
@@ -335,6 +348,7 @@ impl Reactor {
                 Order::Stop { deadline_ms } => self.stop(deadline_ms),
                 Order::Kick(conn) => self.kick(conn),
                 Order::Pipe { from, to, line } => self.pipe_from(from, to.0, &line),
+                Order::Tls(listeners) => self.tls_listeners = listeners,
             }
         }
     }

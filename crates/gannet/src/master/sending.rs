@@ -145,36 +145,34 @@ impl Reactor {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
-        let (Some(socket), Some(output)) = (&conn.socket, &mut conn.output) else {
-            return self.shut_if_flushed(slot);
-        };
         let id = conn.id;
-        let written = match output.write_to(socket, &mut self.pool) {
-            Ok(written) => written,
-            Err(_) => return self.leave(slot, Closed::of(CloseReason::Reset)),
+        let written = match conn.write_out(&mut self.pool) {
+            None => return self.shut_if_flushed(slot),
+            Some(Ok(written)) => written,
+            Some(Err(_)) => return self.leave(slot, Closed::of(CloseReason::Reset)),
         };
         if written > 0 {
             // Its client reads: closing it may take longer.
             conn.cut_at = self.clock.now + LINGER;
         }
-        let queued = output.queued();
+        let (queued, unwritten) = (conn.queued(), conn.unwritten());
         let mut told = Vec::new();
-        output.waiters.retain(|&(limit, incarnation, token)| {
-            let due = queued <= limit;
-            if due {
-                told.push((incarnation, token));
-            }
-            !due
-        });
+        if let Some(output) = &mut conn.output {
+            output.waiters.retain(|&(limit, incarnation, token)| {
+                let due = queued <= limit;
+                if due {
+                    told.push((incarnation, token));
+                }
+                !due
+            });
+        }
         let reading = conn.reading;
         let limit = self.settings.listeners[usize::from(conn.listener)].max_queued;
         let asks_on = conn.stall == Stall::Own
             && queued <= limit
             && matches!(&conn.speaks, Speaks::Http(http) if !http.exchange.is_busy());
-        if queued == 0
-            && output.waiters.is_empty()
-            && let Some(output) = conn.output.take()
-        {
+        let is_done = |output: &mut Box<Output>| queued == 0 && output.waiters.is_empty();
+        if let Some(output) = conn.output.take_if(is_done) {
             output.recycle(&mut self.pool);
         }
         if let Some(row) = self.table.row_of(id) {
@@ -185,7 +183,7 @@ impl Reactor {
                 .store(queued as u64, Relaxed);
         }
         self.add(ReactorCounter::BytesOut, written);
-        self.interest(slot, reading, queued > 0);
+        self.interest(slot, reading, unwritten > 0);
         if asks_on {
             self.wake(slot);
         }
@@ -325,6 +323,15 @@ fn share(conn: &mut Conn, pool: &mut Pool, bytes: &Rc<[u8]>) {
         output.append(pool, |out| out.extend_from_slice(bytes));
     } else {
         output.share(bytes.clone());
+    }
+}
+
+impl Reactor {
+    /// Puts the connection on the list of those to flush at the end of the turn.
+    pub(super) fn mark_dirty(&mut self, slot: usize) {
+        if let Some(conn) = self.conns.get_mut(slot) {
+            mark(conn, &mut self.dirty);
+        }
     }
 }
 

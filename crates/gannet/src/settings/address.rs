@@ -54,9 +54,10 @@ impl fmt::Display for Endpoint {
 }
 
 /// Gives the listener at `index` another address (`--listen`, `GANNET_LISTEN`), and another
-/// protocol if the address has a scheme. One more than there are adds a listener like the last.
+/// protocol, with TLS or without, if the address has a scheme. One more than there are adds a
+/// listener like the last.
 pub(super) fn listen(settings: &mut Settings, index: usize, text: &str) -> Result {
-    let (protocol, address) = split_scheme(text)?;
+    let (scheme, address) = split_scheme(text)?;
     check_form(address)?;
     if index >= settings.listeners.len() {
         let like = settings.listeners.last().cloned().unwrap_or_default();
@@ -64,7 +65,13 @@ pub(super) fn listen(settings: &mut Settings, index: usize, text: &str) -> Resul
     }
     let listener: &mut Listener = &mut settings.listeners[index];
     address.clone_into(&mut listener.address);
-    listener.protocol = protocol.unwrap_or(listener.protocol);
+    if let Some((protocol, tls)) = scheme {
+        listener.protocol = protocol;
+        match tls {
+            true => drop(listener.tls.get_or_insert_default()),
+            false => listener.tls = None,
+        }
+    }
     Ok(())
 }
 
@@ -90,7 +97,8 @@ pub(crate) fn resolve(address: &str) -> Result<Endpoint> {
         .ok_or_else(|| unknown(&"the name has no address"))
 }
 
-fn split_scheme(text: &str) -> Result<(Option<Protocol>, &str)> {
+/// The protocol and whether TLS is under it, if there is a scheme; the address behind it.
+fn split_scheme(text: &str) -> Result<(Option<(Protocol, bool)>, &str)> {
     let Some((scheme, address)) = text.split_once("://") else {
         return Ok((None, text));
     };
@@ -102,11 +110,13 @@ fn split_scheme(text: &str) -> Result<(Option<Protocol>, &str)> {
     ];
     match known
         .into_iter()
-        .find(|protocol| protocol.scheme() == scheme)
+        .flat_map(|protocol| [(protocol, false), (protocol, true)])
+        .find(|(protocol, tls)| protocol.scheme_with(*tls) == scheme)
     {
-        Some(protocol) => Ok((Some(protocol), address.trim_end_matches('/'))),
+        Some(found) => Ok((Some(found), address.trim_end_matches('/'))),
         None => Err(Error::usage(format!(
-            "{text:?} is no address to listen on: the scheme must be tcp://, udp://, http:// or ws://"
+            "{text:?} is no address to listen on: the scheme must be tcp://, udp://, http:// or \
+             ws://, or with TLS tls://, https:// or wss://"
         ))),
     }
 }
@@ -175,7 +185,7 @@ mod tests {
         let written: Vec<_> = settings
             .listeners
             .iter()
-            .map(|listener| (listener.protocol.scheme(), listener.address.as_str()))
+            .map(|listener| (listener.scheme(), listener.address.as_str()))
             .collect();
         assert_eq!(
             written,
@@ -185,6 +195,26 @@ mod tests {
                 ("ws", "0.0.0.0:5")
             ]
         );
+    }
+
+    #[test]
+    fn the_scheme_says_whether_there_is_tls() {
+        let tls = crate::Tls::new("a", "b");
+        let listeners = vec![
+            Listener::http("a:1").with_tls(tls.clone()),
+            Listener::http("a:2").with_tls(tls.clone()),
+            Listener::http("a:3"),
+        ];
+        let mut settings = Settings {
+            listeners,
+            ..Settings::default()
+        };
+        listen(&mut settings, 0, "b:1").unwrap();
+        listen(&mut settings, 1, "ws://b:2").unwrap();
+        listen(&mut settings, 2, "tls://b:3").unwrap();
+        let schemes: Vec<_> = settings.listeners.iter().map(Listener::scheme).collect();
+        assert_eq!(schemes, ["https", "ws", "tls"]);
+        assert_eq!(settings.listeners[0].tls, Some(tls), "it keeps its files");
     }
 
     #[test]

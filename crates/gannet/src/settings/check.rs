@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::{
     Listener, Protocol, Settings,
     address::{Endpoint, UNIXGRAM, resolve},
-    fields::{of_listener, of_server},
+    fields::{of_listener, of_server, of_tls},
 };
 use crate::{ConnId, Error, Result, channel::Implements, handler, layout::Dimensions};
 
@@ -84,6 +84,7 @@ pub(crate) fn dimensions(settings: &Settings) -> Dimensions {
         slots: (settings.max_connections + headroom).min(ConnId::MAX_SLOTS),
         ring: settings.ring_size,
         arena: settings.arena_size,
+        tls_words: crate::tls::row_words(settings),
     }
 }
 
@@ -144,6 +145,14 @@ fn ranges(settings: &mut Settings) -> Result {
                 return wrong(&whose, field.name, what);
             }
         }
+        if let Some(tls) = &mut listener.tls {
+            for field in of_tls(tls) {
+                if let Err(what) = field.check() {
+                    return wrong(&whose, &format!("tls.{}", field.name), what);
+                }
+            }
+        }
+        super::tls::check(listener, &whose)?;
     }
     Ok(())
 }
@@ -165,7 +174,7 @@ fn addresses(settings: &Settings) -> Result<Vec<Endpoint>> {
         if let Some(other) = clash {
             let written = |index: usize| {
                 let listener = &settings.listeners[index];
-                format!("{}://{}", listener.protocol.scheme(), listener.address)
+                format!("{}://{}", listener.scheme(), listener.address)
             };
             let hint = match (settings.listeners[other].protocol, listener.protocol) {
                 (Protocol::Http, Protocol::Websocket) | (Protocol::Websocket, Protocol::Http) => {

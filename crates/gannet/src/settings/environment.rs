@@ -6,6 +6,7 @@ use super::{
     Settings,
     address::listen,
     fields::{nearest, of_server},
+    tls::Overrides,
 };
 use crate::{Error, Result};
 
@@ -15,6 +16,7 @@ pub(crate) struct Environment {
     /// `GANNET_CONFIG`: the settings file.
     pub(crate) config: Option<PathBuf>,
     listen: Option<String>,
+    pub(super) tls: Overrides,
     /// Name of the setting, name of the variable, value.
     values: Vec<(String, String, String)>,
 }
@@ -69,6 +71,9 @@ impl Environment {
         match &variable[PREFIX.len()..] {
             "CONFIG" => self.config = Some(value.into()),
             "LISTEN" => self.listen = Some(value),
+            "TLS_CERT" => self.tls.certificate = Some(value.into()),
+            "TLS_KEY" => self.tls.key = Some(value.into()),
+            "TLS_CLIENT_CA" => self.tls.client_ca = Some(value.into()),
             name => {
                 let setting = name.to_ascii_lowercase();
                 let mut defaults = Settings::default();
@@ -76,7 +81,8 @@ impl Environment {
                 let known = || fields.iter().map(|field| field.name);
                 let upper = name.bytes().all(|byte| !byte.is_ascii_lowercase());
                 if !upper || !known().any(|known| known == setting) {
-                    let known = known().chain(["config", "listen"]);
+                    let known =
+                        known().chain(["config", "listen", "tls_cert", "tls_key", "tls_client_ca"]);
                     let hint = match nearest(&setting, known) {
                         Some(near) => {
                             format!(": did you mean {PREFIX}{}?", near.to_ascii_uppercase())

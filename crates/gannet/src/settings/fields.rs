@@ -12,7 +12,7 @@ use serde::{
 };
 
 use super::{
-    Dispatch, Listener, Protocol, Settings,
+    CertificateFiles, ClientAuth, Dispatch, Listener, Protocol, Settings, Tls, TlsVersion,
     framing::{Draft, Framing, Kind},
 };
 use crate::ConnId;
@@ -32,6 +32,8 @@ enum Slot<'a> {
     Protocol(&'a mut Protocol),
     Framing(&'a mut Framing),
     Width(&'a mut Width),
+    TlsVersion(&'a mut TlsVersion),
+    ClientAuth(&'a mut ClientAuth),
 }
 
 /// A value as somebody wrote it.
@@ -229,6 +231,53 @@ pub(super) fn of_framing(kind: Kind, draft: &mut Draft) -> Vec<Field<'_>> {
     }
 }
 
+/// The settings of a listener's TLS.
+pub(super) fn of_tls(tls: &mut Tls) -> Vec<Field<'_>> {
+    let path = |name, path| Field {
+        name,
+        slot: Slot::Path(path),
+    };
+    vec![
+        path("certificate", &mut tls.certificate),
+        path("key", &mut tls.key),
+        Field {
+            name: "min_version",
+            slot: Slot::TlsVersion(&mut tls.min_version),
+        },
+        path("client_ca", &mut tls.client_ca),
+        Field {
+            name: "client_auth",
+            slot: Slot::ClientAuth(&mut tls.client_auth),
+        },
+        number("client_depth", &mut tls.client_depth, 0..=16),
+        path("client_crl", &mut tls.client_crl),
+        number(
+            "handshake_timeout_ms",
+            &mut tls.handshake_timeout_ms,
+            100..=DAY_MS,
+        ),
+        number(
+            "max_handshakes_per_s",
+            &mut tls.max_handshakes_per_s,
+            0..=1_000_000,
+        ),
+    ]
+}
+
+/// The two files of a certificate.
+pub(super) fn of_certificate(files: &mut CertificateFiles) -> Vec<Field<'_>> {
+    vec![
+        Field {
+            name: "certificate",
+            slot: Slot::Path(&mut files.certificate),
+        },
+        Field {
+            name: "key",
+            slot: Slot::Path(&mut files.key),
+        },
+    ]
+}
+
 /// The known name nearest to `name`, if one is near enough to have been meant.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
@@ -280,6 +329,12 @@ impl Field<'_> {
                     (_, Given::Word("varint") | Given::Quoted("varint")) => Width::Varint,
                     _ => return wrong("1, 2, 4, 8 or \"varint\""),
                 };
+            }
+            (Slot::TlsVersion(slot), Given::Word(value) | Given::Quoted(value)) => {
+                **slot = choose(value)?;
+            }
+            (Slot::ClientAuth(slot), Given::Word(value) | Given::Quoted(value)) => {
+                **slot = choose(value)?;
             }
             _ => return wrong("text"),
         }
@@ -426,6 +481,14 @@ mod tests {
             .iter()
             .map(|field| field.name)
             .collect();
+        names.push("tls");
+        names.sort_unstable();
+        assert_eq!(names, json.as_object().unwrap().keys().collect::<Vec<_>>());
+
+        let mut tls = Tls::default();
+        let json = serde_json::to_value(&tls).unwrap();
+        let mut names: Vec<_> = of_tls(&mut tls).iter().map(|field| field.name).collect();
+        names.push("sni");
         names.sort_unstable();
         assert_eq!(names, json.as_object().unwrap().keys().collect::<Vec<_>>());
     }
@@ -433,9 +496,11 @@ mod tests {
     #[test]
     fn defaults_are_in_range() {
         let (mut settings, mut listener) = (Settings::default(), Listener::default());
+        let mut tls = Tls::default();
         for field in of_server(&mut settings)
             .iter()
             .chain(&of_listener(&mut listener))
+            .chain(&of_tls(&mut tls))
         {
             assert_eq!(field.check(), Ok(()), "{}", field.name);
         }

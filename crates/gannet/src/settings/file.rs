@@ -11,8 +11,10 @@ use toml::{
 };
 
 use super::{
-    Listener, Settings,
-    fields::{Field, Given, choose, nearest, of_framing, of_listener, of_server},
+    CertificateFiles, Listener, Settings, Tls,
+    fields::{
+        Field, Given, choose, nearest, of_certificate, of_framing, of_listener, of_server, of_tls,
+    },
     framing::{Draft, Framing},
 };
 use crate::{Error, Result};
@@ -73,6 +75,10 @@ impl File<'_> {
                     settings.listeners[index].framing = self.framing(table, value.span().start)?;
                     continue;
                 }
+                if name.get_ref() == TLS {
+                    self.tls(&mut settings.listeners[index], value)?;
+                    continue;
+                }
                 let mut fields = of_listener(&mut settings.listeners[index]);
                 self.set(&mut fields, name, value, "setting of a listener")?;
             }
@@ -99,6 +105,49 @@ impl File<'_> {
         draft
             .finish(kind)
             .map_err(|wrong| self.error(at, format!("`framing`: {wrong}")))
+    }
+
+    /// `[listeners.tls]`, and the `[[listeners.tls.sni]]` in it.
+    fn tls(&self, listener: &mut Listener, value: &Spanned<DeValue<'_>>) -> Result {
+        let table = value
+            .get_ref()
+            .as_table()
+            .ok_or_else(|| self.error(value.span().start, "TLS is written as [listeners.tls]"))?;
+        let tls = listener.tls.get_or_insert_with(Tls::default);
+        for (name, value) in table {
+            if name.get_ref() == SNI {
+                tls.sni = self.certificates(value)?;
+            } else {
+                self.set(&mut of_tls(tls), name, value, "setting of TLS")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn certificates(&self, value: &Spanned<DeValue<'_>>) -> Result<Vec<CertificateFiles>> {
+        let wrong = |at| self.error(at, "certificates are written as [[listeners.tls.sni]]");
+        let array = value
+            .get_ref()
+            .as_array()
+            .ok_or_else(|| wrong(value.span().start))?;
+        let mut certificates = Vec::new();
+        for item in array {
+            let table = item
+                .get_ref()
+                .as_table()
+                .ok_or_else(|| wrong(item.span().start))?;
+            let mut files = CertificateFiles::default();
+            for (name, value) in table {
+                self.set(
+                    &mut of_certificate(&mut files),
+                    name,
+                    value,
+                    "setting of a certificate",
+                )?;
+            }
+            certificates.push(files);
+        }
+        Ok(certificates)
     }
 
     fn set(
@@ -154,6 +203,8 @@ fn integer(number: &DeInteger<'_>) -> i128 {
 const LISTENERS: &str = "listeners";
 const FRAMING: &str = "framing";
 const KIND: &str = "kind";
+const TLS: &str = "tls";
+const SNI: &str = "sni";
 
 #[cfg(test)]
 mod tests {
@@ -326,6 +377,32 @@ mod tests {
                 "{text}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn tls_is_a_table_of_its_listener() {
+        let mut settings = Settings::default();
+        load(
+            &mut settings,
+            "[[listeners]]\naddress = 'a:1'\n[listeners.tls]\ncertificate = 'a.pem'\n\
+             key = 'a.key'\nmin_version = '1.3'\nclient_auth = 'optional'\nclient_depth = 1\n\
+             [[listeners.tls.sni]]\ncertificate = 'b.pem'\nkey = 'b.key'\n",
+        )
+        .unwrap();
+        let mut tls = Tls::new("a.pem", "a.key").sni("b.pem", "b.key");
+        tls.min_version = crate::TlsVersion::Tls13;
+        tls.client_auth = crate::ClientAuth::Optional;
+        tls.client_depth = 1;
+        assert_eq!(settings.listeners[0].tls, Some(tls));
+
+        let with = |text: &str| error(&format!("[[listeners]]\naddress = 'a:1'\n{text}"));
+        assert_eq!(
+            with("tls.certifcate = 'x'"),
+            "echo.toml:3: there is no setting of TLS `certifcate`: did you mean `certificate`?"
+        );
+        assert!(with("tls = true").contains("[listeners.tls]"));
+        assert!(with("tls.sni = 'x'").contains("[[listeners.tls.sni]]"));
+        assert!(with("tls.min_version = '1.1'").contains("`1.2` or `1.3`"));
     }
 
     #[test]

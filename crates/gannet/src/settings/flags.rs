@@ -6,6 +6,7 @@ use super::{
     Settings,
     address::listen,
     fields::{Given, of_server},
+    tls::Overrides,
 };
 use crate::{Error, Result};
 
@@ -16,6 +17,18 @@ pub(crate) struct Flags {
     /// unix:/run/echo.sock, udp://127.0.0.1:9501
     #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Vec<String>,
+
+    /// Certificate (PEM) of the listeners that speak TLS: --listen wss://, https://, tls://
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of that certificate
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+
+    /// Let in only clients whose certificate is from an authority in this file
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
 
     /// Worker processes
     #[arg(long, global = true, value_name = "N", allow_hyphen_values = true)]
@@ -43,6 +56,15 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
+    /// The files for TLS that were given.
+    pub(super) fn tls(&self) -> Overrides {
+        Overrides {
+            certificate: self.tls_cert.clone(),
+            key: self.tls_key.clone(),
+            client_ca: self.tls_client_ca.clone(),
+        }
+    }
+
     /// Changes `settings` by the flags that were given.
     pub(super) fn apply(&self, settings: &mut Settings) -> Result {
         let values = [

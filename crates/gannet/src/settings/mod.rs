@@ -7,9 +7,11 @@ mod fields;
 mod file;
 mod flags;
 pub(crate) mod framing;
+mod tls;
 
 use std::{path::PathBuf, time::Duration};
 
+pub use self::tls::{CertificateFiles, ClientAuth, Tls, TlsVersion};
 pub(crate) use self::{
     address::{Endpoint, UnixName},
     check::{check, check_handler, dimensions, pid_file, raise_file_limit},
@@ -271,6 +273,9 @@ pub struct Listener {
     /// Then messages are handled at least once; otherwise at most once, and the client is told by
     /// a close. For HTTP: see docs.
     pub redeliver: bool,
+
+    /// TLS. Default: none.
+    pub tls: Option<Tls>,
 }
 
 /// What a listener speaks.
@@ -363,6 +368,7 @@ impl Default for Listener {
             max_head_size: 16 << 10,
             max_queued: 4 << 20,
             redeliver: true,
+            tls: None,
         }
     }
 }
@@ -410,6 +416,19 @@ impl Listener {
             ..Self::default()
         }
     }
+
+    /// The same, with TLS.
+    pub fn with_tls(self, tls: Tls) -> Self {
+        Listener {
+            tls: Some(tls),
+            ..self
+        }
+    }
+
+    /// The scheme of its address: that of its protocol, with TLS `tls`, `https`, `wss`.
+    pub fn scheme(&self) -> &'static str {
+        self.protocol.scheme_with(self.tls.is_some())
+    }
 }
 
 impl Listener {
@@ -433,6 +452,18 @@ impl Protocol {
             Protocol::Websocket => "ws",
         }
     }
+
+    /// The scheme in addresses, with TLS or without.
+    pub(crate) fn scheme_with(self, tls: bool) -> &'static str {
+        match self {
+            _ if !tls => self.scheme(),
+            Protocol::Tcp => "tls",
+            // There is none with TLS: see `check`.
+            Protocol::Udp => self.scheme(),
+            Protocol::Http => "https",
+            Protocol::Websocket => "wss",
+        }
+    }
 }
 
 /// Puts the layers together: the code's settings, then the file, the environment, the flags.
@@ -447,6 +478,7 @@ pub(crate) fn gather(
     }
     environment.apply(&mut settings)?;
     flags.apply(&mut settings)?;
+    flags.tls().or(&environment.tls).apply(&mut settings)?;
     Ok(settings)
 }
 

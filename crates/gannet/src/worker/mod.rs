@@ -164,5 +164,7 @@ fn info_of(table: &ConnTable, row: usize) -> Option<ConnInfo> {
             .cell(row, cell)
             .load(std::sync::atomic::Ordering::Relaxed)
     };
-    Some(ConnInfo::new(table.row(row)?, cell))
+    let content = table.row(row)?;
+    let tls = table.tls(row, &content);
+    Some(ConnInfo::new(content, tls, cell))
 }

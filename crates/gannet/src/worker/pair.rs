@@ -100,6 +100,7 @@ impl Pair {
     pub(crate) fn launch<H: Handler>(options: Options) -> Self {
         let reactors = options.reactors;
         let dimensions = Dimensions {
+            tls_words: 0,
             reactors,
             slots: 16,
             ring: options.ring,
@@ -172,6 +173,7 @@ impl Pair {
             listener: 0,
             worker: WorkerId(1),
             websocket: false,
+            tls: false,
             peer: crate::Peer::Ip("192.0.2.1:5000".parse().unwrap()),
             local: Some("192.0.2.2:80".parse().unwrap()),
             uid: String::new(),

@@ -106,6 +106,7 @@ impl Reload {
             reloaded: Reloaded {
                 workers,
                 error: self.error,
+                certificates: None,
             },
         }
     }
@@ -140,6 +141,7 @@ impl Places {
             let reloaded = Reloaded {
                 workers: Vec::new(),
                 error,
+                certificates: None,
             };
             self.actions
                 .push_back(Action::Reloaded { requests, reloaded });

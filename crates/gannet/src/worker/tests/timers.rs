@@ -259,6 +259,7 @@ fn serving(test: impl AsyncFnOnce(Worker)) {
 
 fn paused(test: impl AsyncFnOnce(Worker)) {
     let dimensions = Dimensions {
+        tls_words: 0,
         reactors: 1,
         slots: 1,
         ring: 64 << 10,

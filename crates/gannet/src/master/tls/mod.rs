@@ -1,0 +1,532 @@
+//! TLS between socket and protocol.
+//!
+//! A connection of a TLS listener goes through these states; all others have none of this, but for
+//! one pointer.
+//!
+//! ```text
+//!   fresh ──first byte is a handshake's──▶ its turn ──▶ handshake ──▶ open ──we close──▶ done
+//!     │                                     waiting ──▶     │          │
+//!     └── anything else: told in plain text ───────────────┴── alert ──┴──────────────▶ done
+//! ```
+//!
+//! - *fresh*: nothing has come, and there is no session: half-open connections cost what plain ones do.
+//! - *waiting*: `max_handshakes_per_s` is used up. What has come is kept, nothing more is read.
+//! - *handshake*: no event of the connection has been given to anybody, `Close` included.
+//! - *open*: what is decrypted goes where plain bytes go; what is queued is encrypted only as far as
+//!   the socket takes it: `sealed` holds [`BATCH`] bytes and their overhead at most, and counts as
+//!   queued.
+//! - *done*: nothing more is decrypted or encrypted; what is sealed (an alert, `close_notify`) leaves.
+//!
+//! Before fresh, others may read what stands in front of the handshake: bytes enter at
+//! [`Reactor::take_encrypted`], and it does not matter where they come from. After the handshake,
+//! [`Reactor::established`] knows what ALPN has chosen.
+//!
+//! The client's `close_notify` is the end of what it sends, as an end of file is on plain TCP:
+//! answers still go to it. An end of file without it is an end that anybody on the way may have
+//! made: on a connection whose protocol does not say by itself where things end, it is a reset.
+//!
+//! Handshakes are made in the reactor's thread.
+
+mod session;
+
+use gannet_proto::http1;
+use rustix::{io::Errno, net::RecvFlags};
+
+use self::session::{Received, Session};
+use super::{
+    conn::{Closed, Conn, Stall},
+    output::{Output, Pool},
+    reactor::Reactor,
+};
+use crate::{
+    close::CloseReason,
+    layout::ReactorCounter,
+    tls::{TlsListener, Turn},
+    wire::event::{BODY_ABORT, EventKind},
+};
+
+/// The TLS of one connection.
+pub(super) struct Tls {
+    state: State,
+    /// Bytes of the wire that wait for the socket.
+    sealed: Option<Box<Output>>,
+    /// The client has said that it sends no more.
+    ended: bool,
+    /// The handshake is behind it, and the worker may know the connection.
+    established: bool,
+    /// When the handshake is to be over, ms.
+    deadline: u64,
+}
+
+enum State {
+    Fresh,
+    Waiting { hello: Vec<u8>, until: u64 },
+    Session(Session),
+    Done,
+}
+
+/// Failures are logged once in a while.
+#[derive(Debug, Default)]
+pub(super) struct FailureLog {
+    last: u64,
+    unsaid: u64,
+}
+
+impl Tls {
+    pub(super) fn new(now: u64, listener: &TlsListener) -> Self {
+        Tls {
+            state: State::Fresh,
+            sealed: None,
+            ended: false,
+            established: false,
+            deadline: now + listener.handshake_timeout_ms,
+        }
+    }
+
+    /// No event has been given to anybody yet.
+    pub(super) fn is_handshaking(&self) -> bool {
+        !self.established
+    }
+
+    /// When a handshake has to be looked at again.
+    pub(super) fn next_deadline(&self) -> u64 {
+        match self.state {
+            State::Waiting { until, .. } => until.min(self.deadline),
+            _ => self.deadline,
+        }
+    }
+
+    pub(super) fn sealed(&self) -> usize {
+        self.sealed.as_ref().map_or(0, |sealed| sealed.queued())
+    }
+
+    /// What is queued can be encrypted.
+    pub(super) fn seals(&self) -> bool {
+        self.established && matches!(self.state, State::Session(_))
+    }
+
+    /// Takes what the session has to send.
+    fn drain(&mut self, pool: &mut Pool) {
+        if let State::Session(session) = &mut self.state
+            && session.has_output()
+        {
+            self.sealed
+                .get_or_insert_default()
+                .append(pool, |out| session.drain(out));
+        }
+    }
+}
+
+impl Conn {
+    /// Writes what is queued, as far as the socket takes it; `None`: there is nothing.
+    pub(super) fn write_out(&mut self, pool: &mut Pool) -> Option<std::io::Result<usize>> {
+        let socket = self.socket.as_ref()?;
+        let Some(tls) = &mut self.tls else {
+            return Some(self.output.as_mut()?.write_to(socket, pool));
+        };
+        if tls.sealed.is_none() && (self.output.is_none() || !tls.seals()) {
+            return None;
+        }
+        let mut total = 0;
+        loop {
+            if let Some(sealed) = &mut tls.sealed {
+                match sealed.write_to(socket, pool) {
+                    Ok(written) => total += written,
+                    Err(error) => return Some(Err(error)),
+                }
+                if sealed.queued() > 0 {
+                    break;
+                }
+                if let Some(sealed) = tls.sealed.take() {
+                    sealed.recycle(pool);
+                }
+            }
+            let Some(output) = self.output.as_mut().filter(|output| output.queued() > 0) else {
+                break;
+            };
+            let State::Session(session) = &mut tls.state else {
+                break;
+            };
+            if !tls.established {
+                break;
+            }
+            output.take(BATCH, pool, |plain| session.seal(plain));
+            tls.drain(pool);
+        }
+        Some(Ok(total))
+    }
+
+    /// Bytes that are to be written before the connection may be shut, or could be written now.
+    pub(super) fn unwritten(&self) -> usize {
+        match &self.tls {
+            Some(tls) if !tls.seals() => tls.sealed(),
+            _ => self.queued(),
+        }
+    }
+
+    /// Tells the client of a TLS connection that nothing follows. `false`: it has been told, or
+    /// cannot be.
+    pub(super) fn say_end(&mut self, pool: &mut Pool) -> bool {
+        let Some(tls) = &mut self.tls else {
+            return false;
+        };
+        let State::Session(session) = &mut tls.state else {
+            return false;
+        };
+        session.close();
+        tls.drain(pool);
+        tls.state = State::Done;
+        true
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+}
+
+impl Reactor {
+    /// Reads once from a TLS connection and takes what is there.
+    pub(super) fn readable_encrypted(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let (Some(socket), Some(tls)) = (&conn.socket, &conn.tls) else {
+            return;
+        };
+        if tls.ended && conn.is_open() {
+            // All that came before is handed over.
+            return self.end_of_input(slot);
+        }
+        let mut wire = std::mem::take(&mut self.wire);
+        if wire.is_empty() {
+            wire.resize(READ, 0);
+        }
+        let received =
+            rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut *wire, RecvFlags::empty()));
+        match received {
+            Ok((0, _)) => self.end_of_wire(slot),
+            Ok((len, _)) => {
+                self.count_received(slot, len);
+                self.take_encrypted(slot, &wire[..len]);
+                self.read_on_if_hung_up(slot);
+            }
+            Err(Errno::AGAIN) => {}
+            Err(_) => self.leave(slot, Closed::of(CloseReason::Reset)),
+        }
+        self.wire = wire;
+    }
+
+    /// Takes bytes of the wire, wherever they were read.
+    pub(super) fn take_encrypted(&mut self, slot: usize, wire: &[u8]) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if !conn.is_open() {
+            // Nothing is taken from a connection that is being closed.
+            return;
+        }
+        let Some(tls) = &mut conn.tls else { return };
+        match &mut tls.state {
+            State::Fresh => self.first_bytes(slot, wire),
+            State::Waiting { hello, .. } => hello.extend_from_slice(wire),
+            State::Session(_) => self.feed(slot, wire),
+            State::Done => {}
+        }
+    }
+
+    /// A deadline of a connection that is not established.
+    pub(super) fn handshake_due(&mut self, slot: usize) {
+        let now = self.clock.now;
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let Some(tls) = &mut conn.tls else { return };
+        if now >= tls.deadline {
+            self.count(ReactorCounter::TlsTimeouts);
+            return self.leave(slot, Closed::of(CloseReason::Timeout));
+        }
+        if let State::Waiting { hello, .. } = &mut tls.state {
+            let hello = std::mem::take(hello);
+            self.begin_session(slot, &hello);
+            if let Some(conn) = self.conns.get(slot)
+                && conn.is_open()
+                && conn.stall == Stall::No
+            {
+                let writing = conn.writing;
+                self.interest(slot, true, writing);
+            }
+        }
+        self.watch(slot);
+    }
+
+    /// A client that speaks TLS to a listener that does not.
+    pub(super) fn tls_on_plain(&mut self, slot: usize, first: Option<&u8>) {
+        if first == Some(&HANDSHAKE) {
+            let what = "speaks TLS to a listener without it: https:// or wss:// in place of \
+                        http:// or ws://?";
+            self.log_failure(slot, &what);
+        }
+    }
+
+    fn first_bytes(&mut self, slot: usize, wire: &[u8]) {
+        let now = self.clock.now;
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let (Some(tls), Some(listener)) = (
+            &mut conn.tls,
+            &self.tls_listeners[usize::from(conn.listener)],
+        ) else {
+            return;
+        };
+        if wire.first() != Some(&HANDSHAKE) {
+            return self.not_tls(slot, wire);
+        }
+        match listener.turns.take(tls.deadline.saturating_sub(now)) {
+            Turn::Now => self.begin_session(slot, wire),
+            Turn::In(wait) => {
+                tls.state = State::Waiting {
+                    hello: wire.to_vec(),
+                    until: now + wait,
+                };
+                let writing = conn.writing;
+                self.count(ReactorCounter::TlsDelayed);
+                self.interest(slot, false, writing);
+                self.watch(slot);
+            }
+            Turn::Never => {
+                self.count(ReactorCounter::TlsRefused);
+                self.leave(slot, Closed::of(CloseReason::TlsFailed));
+            }
+        }
+    }
+
+    fn begin_session(&mut self, slot: usize, hello: &[u8]) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let (Some(tls), Some(listener)) = (
+            &mut conn.tls,
+            &self.tls_listeners[usize::from(conn.listener)],
+        ) else {
+            return;
+        };
+        match Session::new(listener.config.clone()) {
+            Ok(session) => {
+                tls.state = State::Session(session);
+                self.feed(slot, hello);
+            }
+            Err(error) => self.tls_fails(slot, &error),
+        }
+    }
+
+    /// Bytes of the wire for the session.
+    fn feed(&mut self, slot: usize, wire: &[u8]) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let Some(tls) = &mut conn.tls else { return };
+        let State::Session(session) = &mut tls.state else {
+            return;
+        };
+        // What was kept of the input comes first.
+        let kept = conn.input.len();
+        let need = kept + wire.len() + Session::ROOM;
+        if self.buffer.len() < need {
+            self.buffer.resize(need, 0);
+        }
+        let received = session.receive(wire, &mut self.buffer[kept..]);
+        let finished = !tls.established && !session.is_handshaking();
+        tls.drain(&mut self.pool);
+        if tls.sealed() > 0 {
+            self.mark_dirty(slot);
+        }
+        let Received { plain, closed } = match received {
+            Ok(received) => received,
+            Err(error) => return self.tls_fails(slot, &error),
+        };
+        if finished {
+            self.established(slot);
+        }
+        if plain > 0 {
+            self.take_decrypted(slot, plain);
+        }
+        if closed {
+            self.client_ends(slot);
+        }
+    }
+
+    /// The first `plain` bytes of the buffer behind the connection's input are its.
+    fn take_decrypted(&mut self, slot: usize, plain: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let kept = conn.input.len();
+        if conn.stall != Stall::No {
+            return conn
+                .input
+                .extend_from_slice(&self.buffer[kept..kept + plain]);
+        }
+        self.buffer[..kept].copy_from_slice(&conn.input);
+        conn.input.clear();
+        self.take_in(slot, kept + plain);
+    }
+
+    /// The handshake is done: from now on the connection is one like others.
+    fn established(&mut self, slot: usize) {
+        let now = self.clock.now;
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let (id, is_tcp) = (conn.id, conn.is_tcp());
+        let Some(tls) = &mut conn.tls else { return };
+        let State::Session(session) = &tls.state else {
+            return;
+        };
+        tls.established = true;
+        conn.last_seen = now;
+        let info = session.info();
+        // Where another protocol than HTTP/1.1 was chosen by ALPN, `conn.speaks` would change here.
+        tracing::debug!(
+            conn = %id,
+            version = info.version.name(),
+            cipher = info.cipher,
+            alpn = info.alpn,
+            resumed = info.resumed,
+            "TLS is established"
+        );
+        self.count(ReactorCounter::TlsHandshakes);
+        if info.resumed {
+            self.count(ReactorCounter::TlsResumed);
+        }
+        if let Some(row) = self.table.row_of(id) {
+            self.table.set_tls(row, &info);
+        }
+        self.watch(slot);
+        // Something may have been published to it.
+        self.mark_dirty(slot);
+        if is_tcp {
+            self.offer_or_hold(slot, EventKind::Connect, 0, 0, &[]);
+        }
+    }
+
+    /// The client's `close_notify`.
+    fn client_ends(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let Some(tls) = &mut conn.tls else { return };
+        tls.ended = true;
+        if !conn.is_open() {
+            return;
+        }
+        if conn.is_handshaking() {
+            return self.leave(slot, Closed::of(CloseReason::TlsFailed));
+        }
+        if conn.stall == Stall::No {
+            self.end_of_input(slot);
+        } else {
+            // What came before it goes first: whoever resumes the connection finds the end.
+            conn.eof = true;
+        }
+    }
+
+    /// The client's end of file.
+    fn end_of_wire(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
+        let Some(tls) = &conn.tls else { return };
+        if conn.is_open() && conn.is_handshaking() {
+            let reason = match tls.state {
+                // Somebody has looked whether the port is open.
+                State::Fresh => CloseReason::Client,
+                _ => {
+                    self.count(ReactorCounter::TlsFailed);
+                    CloseReason::TlsFailed
+                }
+            };
+            return self.leave(slot, Closed::of(reason));
+        }
+        if conn.is_open() && !tls.ended {
+            // HTTP says where a request ends, WebSocket has close frames.
+            let bare = conn.is_tcp();
+            self.count(ReactorCounter::TlsTruncated);
+            if bare {
+                return self.leave(slot, Closed::of(CloseReason::Reset));
+            }
+        }
+        self.end_of_input(slot);
+    }
+
+    /// The handshake or a record is not what it should be. The alert that says so is sealed.
+    fn tls_fails(&mut self, slot: usize, error: &rustls::Error) {
+        self.count(ReactorCounter::TlsFailed);
+        self.log_failure(slot, &format_args!("TLS failed: {error}"));
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if let Some(tls) = &mut conn.tls {
+            tls.drain(&mut self.pool);
+            tls.state = State::Done;
+        }
+        if conn.is_streaming() && conn.held.is_none() {
+            self.offer_or_hold(slot, EventKind::RequestBody, BODY_ABORT, 0, &[]);
+        }
+        self.begin_close(slot, Closed::of(CloseReason::TlsFailed), "");
+        self.mark_dirty(slot);
+    }
+
+    /// Something else than TLS: if it may be HTTP, its client is told.
+    fn not_tls(&mut self, slot: usize, wire: &[u8]) {
+        self.count(ReactorCounter::TlsFailed);
+        let date = self.clock.date();
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let Some(tls) = &mut conn.tls else { return };
+        tls.state = State::Done;
+        if wire.first().is_some_and(u8::is_ascii_uppercase) {
+            let error = http1::RequestError::new(
+                400,
+                "this port speaks TLS: use https:// in place of http://, wss:// in place of ws://",
+            );
+            tls.sealed
+                .get_or_insert_default()
+                .append(&mut self.pool, |out| {
+                    http1::encode_error(out, &error, Some(&date));
+                });
+        }
+        self.log_failure(slot, &"does not speak TLS");
+        self.begin_close(slot, Closed::of(CloseReason::TlsFailed), "");
+        self.mark_dirty(slot);
+    }
+
+    /// One line a second at most, with the number of those that are not there.
+    fn log_failure(&mut self, slot: usize, what: &dyn std::fmt::Display) {
+        let now = self.clock.now;
+        let log = &mut self.failure_log;
+        if log.last != 0 && now < log.last + LOG_PAUSE {
+            log.unsaid += 1;
+            return;
+        }
+        log.last = now;
+        let unsaid = std::mem::take(&mut log.unsaid);
+        if let Some(conn) = self.conns.get(slot) {
+            let others = match unsaid {
+                0 => String::new(),
+                many => format!(" ({many} others since the last line like this)"),
+            };
+            tracing::info!(listener = conn.listener, "{}: {what}{others}", conn.peer);
+        }
+    }
+}
+
+/// The first byte of a TLS connection: the type of a handshake record.
+const HANDSHAKE: u8 = 0x16;
+/// Bytes encrypted at a time: more is sealed when these have left.
+const BATCH: usize = 64 << 10;
+/// Bytes read from a socket at a time.
+const READ: usize = 64 << 10;
+/// From line to line about failures, in ms.
+const LOG_PAUSE: u64 = 1_000;
