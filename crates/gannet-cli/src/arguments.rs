@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use gannet::Server;
+use gannet::{Server, Tls};
 use gannet_hub::{DataDir, Settings};
+
+use crate::cert::Cert;
 
 /// A push and chat server.
 #[derive(Debug, Parser)]
@@ -38,6 +40,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    Cert(Cert),
 }
 
 /// How the server runs, and where to find it.
@@ -62,6 +65,27 @@ pub(crate) struct Serve {
         default_value = "127.0.0.1:9500"
     )]
     listen: String,
+
+    /// Speak TLS (https, wss) with this certificate, in PEM; `gannet cert` makes one
+    #[arg(long, global = true, env = "GANNET_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of that certificate
+    #[arg(long, global = true, env = "GANNET_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+
+    /// Let in only clients whose certificate is from an authority in this file
+    #[arg(long, global = true, env = "GANNET_TLS_CLIENT_CA", value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+
+    /// Lists of revoked client certificates
+    #[arg(
+        long,
+        global = true,
+        env = "GANNET_TLS_CLIENT_CRL",
+        value_name = "FILE"
+    )]
+    tls_client_crl: Option<PathBuf>,
 
     /// Worker processes [default: the number of processors]
     #[arg(long, global = true, env = "GANNET_WORKERS", value_name = "N")]
@@ -118,6 +142,16 @@ impl Serve {
         Ok(settings)
     }
 
+    /// TLS, if a file of it is named; what is missing is the engine's to say.
+    fn tls(&self) -> Option<Tls> {
+        let mut tls = Tls::default();
+        tls.certificate.clone_from(&self.tls_cert);
+        tls.key.clone_from(&self.tls_key);
+        tls.client_ca.clone_from(&self.tls_client_ca);
+        tls.client_crl.clone_from(&self.tls_client_crl);
+        (tls != Tls::default()).then_some(tls)
+    }
+
     /// The engine's settings.
     pub(crate) fn server(&self) -> gannet::Result<Server> {
         let data = self.data()?;
@@ -133,6 +167,9 @@ impl Serve {
                     listener.max_body_size = MIB as u64;
                 }
             });
+        if let Some(tls) = self.tls() {
+            server = server.tls(tls);
+        }
         if let Some(workers) = self.workers {
             server = server.workers(workers);
         }
@@ -141,9 +178,13 @@ impl Serve {
 }
 
 /// The variables above: not for the engine to take.
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 11] = [
     "GANNET_DATA",
     "GANNET_LISTEN",
+    "GANNET_TLS_CERT",
+    "GANNET_TLS_KEY",
+    "GANNET_TLS_CLIENT_CA",
+    "GANNET_TLS_CLIENT_CRL",
     "GANNET_WORKERS",
     "GANNET_PID_FILE",
     "GANNET_HISTORY",
@@ -156,6 +197,7 @@ const MIB: usize = 1 << 20;
 const EXAMPLES: &str = "Examples:
   gannet                                  serve on http://127.0.0.1:9500/, keep data in gannet-data
   gannet --data /srv/chat --listen 0.0.0.0:9500
+  gannet --listen 0.0.0.0:9500 --tls-cert certs/server.pem --tls-key certs/server.key
   gannet --data /srv/chat reload
   gannet --data /srv/chat status --json
 

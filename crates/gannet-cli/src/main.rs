@@ -2,6 +2,7 @@
 //!
 //!     gannet                  serve: http://127.0.0.1:9500/, data in ./gannet-data
 //!     gannet status           and: stop, reload, clients, --help
+//!     gannet cert             certificates for TLS: an authority, servers, clients
 //!
 //! `arguments` is the command line; `serve` runs the hub and says where it is; `steer` is everything
 //! that is asked of a running one, through its control socket. What is served is `gannet_hub`'s, how
@@ -11,6 +12,7 @@
 use std::process::ExitCode;
 
 mod arguments;
+mod cert;
 mod serve;
 mod steer;
 
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         Some(Command::Reload) => steer::reload(&serve),
         Some(Command::Status { json }) => steer::status(&serve, json),
         Some(Command::Clients { json }) => steer::clients(&serve, json),
+        Some(Command::Cert(cert)) => cert::run(&cert),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

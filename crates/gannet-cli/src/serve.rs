@@ -16,7 +16,7 @@ pub(crate) fn run(serve: Serve) -> gannet::Result {
         let addresses = settings
             .listeners
             .iter()
-            .map(|listener| listener.address.as_str());
+            .map(|listener| (listener.tls.is_some(), listener.address.as_str()));
         // With stdout closed nobody wants to know.
         let _ = greet(&mut io::stdout().lock(), addresses, &data);
     });
@@ -26,13 +26,13 @@ pub(crate) fn run(serve: Serve) -> gannet::Result {
 /// Says where everything is, and at the first start how to use the key.
 fn greet<'a>(
     out: &mut impl Write,
-    addresses: impl Iterator<Item = &'a str>,
+    addresses: impl Iterator<Item = (bool, &'a str)>,
     data: &DataDir,
 ) -> io::Result<()> {
     writeln!(out, "Gannet is ready.")?;
     let mut first = None;
-    for address in addresses {
-        let url = url(address);
+    for (tls, address) in addresses {
+        let url = url(tls, address);
         writeln!(out, "  Chat:  {url}")?;
         first.get_or_insert(url);
     }
@@ -61,7 +61,8 @@ fn greet<'a>(
 }
 
 /// What to open in a browser on this machine.
-fn url(address: &str) -> String {
+fn url(tls: bool, address: &str) -> String {
+    let scheme = if tls { "https" } else { "http" };
     match address.parse::<SocketAddr>() {
         Ok(mut address) => {
             match address.ip() {
@@ -69,9 +70,9 @@ fn url(address: &str) -> String {
                 IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
                 _ => {}
             }
-            format!("http://{address}/")
+            format!("{scheme}://{address}/")
         }
-        Err(_) => format!("http://{address}/"),
+        Err(_) => format!("{scheme}://{address}/"),
     }
 }
 
@@ -81,8 +82,9 @@ mod tests {
 
     #[test]
     fn the_url_can_be_opened() {
-        assert_eq!(url("127.0.0.1:9500"), "http://127.0.0.1:9500/");
-        assert_eq!(url("0.0.0.0:80"), "http://127.0.0.1:80/");
-        assert_eq!(url("[::]:80"), "http://[::1]:80/");
+        assert_eq!(url(false, "127.0.0.1:9500"), "http://127.0.0.1:9500/");
+        assert_eq!(url(false, "0.0.0.0:80"), "http://127.0.0.1:80/");
+        assert_eq!(url(false, "[::]:80"), "http://[::1]:80/");
+        assert_eq!(url(true, "[::]:443"), "https://[::1]:443/");
     }
 }

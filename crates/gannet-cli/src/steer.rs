@@ -15,6 +15,12 @@ pub(crate) fn stop(serve: &Serve) -> gannet::Result {
 /// `gannet reload`.
 pub(crate) fn reload(serve: &Serve) -> gannet::Result {
     let reloaded = connect(serve)?.reload(false)?;
+    if let Some(error) = &reloaded.certificates {
+        return Err(gannet::Error::new(format!(
+            "the certificates stay as they are: {error} (workers: {})",
+            reloaded.error.as_deref().unwrap_or("reloaded")
+        )));
+    }
     match reloaded.error {
         None => print(&format!("reloaded {} workers", reloaded.workers.len())),
         Some(error) => Err(gannet::Error::new(format!("reload aborted: {error}"))),
@@ -43,7 +49,7 @@ fn connect(serve: &Serve) -> gannet::Result<Client> {
     serve.server()?.control()
 }
 
-fn print(text: &str) -> gannet::Result {
+pub(crate) fn print(text: &str) -> gannet::Result {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
