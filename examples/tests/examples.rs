@@ -14,8 +14,10 @@ use std::{
 };
 
 use gannet_tests::{
+    http::HttpClient,
     server::Spec,
     tcp::TcpClient,
+    tls::{Authority, Client, Wish, write},
     websocket::{Frame, WebSocket},
 };
 
@@ -65,6 +67,35 @@ fn the_clients_of_greet_talk_to_it() {
         drop(keyboard);
         assert!(client.wait().unwrap().success(), "{mode:?}");
     }
+    server.stop();
+}
+
+#[test]
+fn tls_greets_clients_by_the_name_in_their_certificate() {
+    let home = tempfile::tempdir().unwrap();
+    let authority = Authority::new("Test CA");
+    let ca = write(home.path(), "ca.pem", authority.certificate());
+    let server = example("tls")
+        .websocket()
+        .tls(&authority.server().write(home.path(), "server"))
+        .with_tls("client_ca", ca.to_str().unwrap())
+        .http()
+        .start();
+    let address = server.address_of("websocket");
+    let ann = authority.sign(&Wish::new("ann", &[]));
+    let known = Client::known(&authority, &ann).tunnel(address);
+    let response = HttpClient::connect(known).get("/");
+    let hello = response.text();
+    assert!(hello.starts_with("Hello O=Example, CN=ann ("), "{hello}");
+    let mut websocket = WebSocket::connect(known);
+    let answer = websocket.ask("good morning");
+    assert!(answer.ends_with(") says: good morning"), "{answer}");
+
+    let unknown = Client::new(&authority).tunnel(address);
+    let response = HttpClient::connect(unknown).get("/");
+    assert_eq!(response.text(), "Hello whoever you are, over TLS 1.3\n");
+    let response = server.http().get("/");
+    assert_eq!(response.text(), "Hello whoever you are, in the clear\n");
     server.stop();
 }
 

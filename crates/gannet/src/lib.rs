@@ -165,4 +165,7 @@ mod documents {
 
     #[doc = include_str!("../../../docs/processes.md")]
     struct Processes;
+
+    #[doc = include_str!("../../../docs/tls.md")]
+    struct Tls;
 }

@@ -63,7 +63,7 @@ impl Server {
             .unwrap();
         let greeting = read_greeting(child.stdout.take().unwrap());
         let address = greeting
-            .split("http://")
+            .split("://")
             .nth(1)
             .unwrap_or_else(|| panic!("{greeting}"));
         let address = address.split('/').next().unwrap().to_owned();

@@ -7,6 +7,7 @@
 
 mod kit;
 
+mod cert;
 mod chat;
 mod compression;
 mod push;

@@ -274,7 +274,7 @@ pub struct Listener {
     /// a close. For HTTP: see docs.
     pub redeliver: bool,
 
-    /// TLS. Default: none.
+    /// TLS under the protocol. Default: none. See [`Tls`] for what it costs.
     pub tls: Option<Tls>,
 }
 
