@@ -180,6 +180,26 @@ fn a_bad_certificate_leaves_the_old_one_in_use_and_says_why() {
 }
 
 #[test]
+fn only_connections_that_were_established_are_told_of_the_masters_death() {
+    let place = Place::new();
+    let server = place.start();
+    let mut known = place.client().connect(server.address_of("tcp"));
+    known.send("known");
+    assert_eq!(known.bytes(5), b"known");
+    let mut unknown = server.tcp();
+    unknown.send([0x16, 3, 1]);
+    wait_until("both", || server.connections() == 2);
+    process::signal(server.master(), Signal::KILL);
+    wait_until("the end of both", || server.connections() == 0);
+    unknown.expect_closed();
+    wait_until("a new master", || {
+        place.client().try_connect(server.address_of("tcp")).is_ok()
+    });
+    assert_eq!(server.status()["totals"]["closed"]["master_died"], 1);
+    server.stop();
+}
+
+#[test]
 fn a_stop_tells_tls_clients_the_end() {
     let place = Place::new();
     let server = place.start();

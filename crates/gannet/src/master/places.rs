@@ -232,12 +232,13 @@ impl Reactor {
                 continue;
             };
             self.table.clear(row);
-            if self
-                .settings
-                .listeners
-                .get(usize::from(lost.listener))
-                .is_none_or(|listener| listener.protocol != crate::Protocol::Tcp && !lost.websocket)
-            {
+            let listener = self.settings.listeners.get(usize::from(lost.listener));
+            let known = listener.is_some_and(|listener| {
+                let told = listener.protocol == crate::Protocol::Tcp || lost.websocket;
+                // No handler knows a connection before its TLS handshake is done.
+                told && (listener.tls.is_none() || lost.tls)
+            });
+            if !known {
                 continue;
             }
             let header = EventHeader {

@@ -59,3 +59,54 @@ impl fmt::Debug for Names {
         f.debug_set().entries(self.by_name.keys()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::{crypto::aws_lc_rs::sign::any_ecdsa_type, pki_types::PrivateKeyDer};
+
+    use super::*;
+
+    fn key(names: &[&str]) -> Arc<CertifiedKey> {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let certificate = CertificateParams::new(names)
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
+        let der = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let signer = any_ecdsa_type(&der).unwrap();
+        Arc::new(CertifiedKey::new(vec![certificate.der().clone()], signer))
+    }
+
+    #[test]
+    fn the_exact_name_beats_the_wildcard_and_the_first_the_second() {
+        let keys = [
+            key(&["first.example"]),
+            key(&["*.shop.example", "Second.example"]),
+            key(&["a.shop.example", "first.example"]),
+        ];
+        let mut names = Names::default();
+        for key in &keys {
+            names.add(key.clone()).unwrap();
+        }
+        let found = |name: &str| {
+            let found = names.find(name)?;
+            keys.iter().position(|key| Arc::ptr_eq(key, found))
+        };
+        assert_eq!(found("first.example"), Some(0));
+        assert_eq!(found("second.EXAMPLE."), Some(1));
+        assert_eq!(found("b.shop.example"), Some(1));
+        assert_eq!(found("a.shop.example"), Some(2));
+        for none in ["shop.example", "x.a.shop.example", "*", "", "other"] {
+            assert_eq!(found(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_refused() {
+        let good = key(&["a"]);
+        let bad = CertifiedKey::new(vec![vec![1, 2, 3].into()], good.key.clone());
+        assert!(Names::default().add(Arc::new(bad)).is_err());
+    }
+}

@@ -130,3 +130,139 @@ impl Write for Appending<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::aws_lc_rs};
+
+    use super::*;
+
+    /// Both ends of a connection, with nothing between them but two buffers.
+    struct Pair {
+        client: ClientConnection,
+        server: Session,
+        plain: Vec<u8>,
+    }
+
+    impl Pair {
+        fn new(alpn: &[&[u8]]) -> Self {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            let certificate = params.self_signed(&key).unwrap().der().clone();
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let mut config = ServerConfig::builder_with_provider(provider.clone())
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(
+                    vec![certificate.clone()],
+                    key.serialize_der().try_into().unwrap(),
+                )
+                .unwrap();
+            config.alpn_protocols = alpn.iter().map(|it| it.to_vec()).collect();
+            let mut roots = RootCertStore::empty();
+            roots.add(certificate).unwrap();
+            let mut of_client = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            of_client.alpn_protocols = alpn.iter().map(|it| it.to_vec()).collect();
+            let name = "localhost".try_into().unwrap();
+            Pair {
+                client: ClientConnection::new(Arc::new(of_client), name).unwrap(),
+                server: Session::new(Arc::new(config)).unwrap(),
+                plain: vec![0; 1 << 20],
+            }
+        }
+
+        /// What the client has to send.
+        fn wire(&mut self) -> Vec<u8> {
+            let mut wire = Vec::new();
+            while self.client.wants_write() {
+                self.client.write_tls(&mut wire).unwrap();
+            }
+            wire
+        }
+
+        /// Gives the server's output to the client.
+        fn answer(&mut self) {
+            let mut wire = Vec::new();
+            self.server.drain(&mut wire);
+            let mut wire = &wire[..];
+            while !wire.is_empty() {
+                self.client.read_tls(&mut wire).unwrap();
+                self.client.process_new_packets().unwrap();
+            }
+        }
+
+        /// Shakes hands, byte by byte.
+        fn established(mut self) -> Self {
+            while self.server.is_handshaking() || self.client.is_handshaking() {
+                for byte in self.wire() {
+                    let received = self.server.receive(&[byte], &mut self.plain).unwrap();
+                    assert_eq!(received, Received::default());
+                }
+                self.answer();
+            }
+            self
+        }
+    }
+
+    #[test]
+    fn bytes_come_out_the_same_however_the_wire_cuts_them() {
+        let data: Vec<u8> = (0..100_000u32).map(|n| (n * 7) as u8).collect();
+        let mut pair = Pair::new(&[]).established();
+        for cut in [1, 5, 4096, 16_411, usize::MAX] {
+            pair.client.set_buffer_limit(None);
+            pair.client.writer().write_all(&data).unwrap();
+            let (wire, mut out) = (pair.wire(), Vec::new());
+            for piece in wire.chunks(cut.min(wire.len())) {
+                let received = pair.server.receive(piece, &mut pair.plain).unwrap();
+                out.extend_from_slice(&pair.plain[..received.plain]);
+                assert!(received.plain <= piece.len() + Session::ROOM);
+            }
+            assert!(out == data, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_is_out_at_once() {
+        let mut pair = Pair::new(&[]).established();
+        pair.answer();
+        assert!(!pair.server.has_output());
+        pair.server.seal(&[7; 50_000]);
+        let mut wire = Vec::new();
+        pair.server.drain(&mut wire);
+        assert!(wire.len() > 50_000 && !pair.server.has_output());
+    }
+
+    #[test]
+    fn the_end_is_seen_behind_what_came_before_it() {
+        let mut pair = Pair::new(&[b"http/1.1"]).established();
+        pair.client.writer().write_all(b"last words").unwrap();
+        pair.client.send_close_notify();
+        let mut wire = pair.wire();
+        wire.extend_from_slice(b"nobody reads this");
+        let received = pair.server.receive(&wire, &mut pair.plain).unwrap();
+        assert!(received.closed);
+        assert_eq!(&pair.plain[..received.plain], b"last words");
+        assert_eq!(pair.server.info().alpn.as_deref(), Some("http/1.1"));
+    }
+
+    #[test]
+    fn after_an_error_there_is_an_alert() {
+        let mut pair = Pair::new(&[]).established();
+        pair.answer();
+        let forged = [&[0x17, 3, 3, 0, 32][..], &[0; 32]].concat();
+        assert!(pair.server.receive(&forged, &mut pair.plain).is_err());
+        let mut alert = Vec::new();
+        pair.server.drain(&mut alert);
+        assert!(!alert.is_empty());
+        // A record that says that it is longer than any may be.
+        let mut pair = Pair::new(&[]).established();
+        let long = [&[0x17, 3, 3, 0xff, 0xff][..], &[0; 64]].concat();
+        assert!(pair.server.receive(&long, &mut pair.plain).is_err());
+    }
+}
