@@ -60,8 +60,8 @@ pub struct Tls {
     /// Handshakes begun in a second, by all reactors together. Default 1,000; 0: no limit.
     ///
     /// More of them wait for their turn, those that would wait longer than
-    /// `handshake_timeout_ms` are cut. A handshake takes a reactor about 0.2 ms with an ECDSA
-    /// key, 0.7 ms with RSA-2048, and that long it serves nobody else: the limit keeps a rush of new
+    /// `handshake_timeout_ms` are cut. A handshake takes a reactor about 0.25 ms with an ECDSA
+    /// key, 0.45 ms with RSA-2048, and that long it serves nobody else: the limit keeps a rush of new
     /// clients from slowing down those that are there.
     pub max_handshakes_per_s: u64,
 }
