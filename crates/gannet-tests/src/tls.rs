@@ -21,9 +21,19 @@ use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SupportedProtocolVersion,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
+use tempfile::TempDir;
 use time::OffsetDateTime;
 
-use crate::wait::DEADLINE;
+use crate::{server::Spec, wait::DEADLINE};
+
+/// A place for certificates, and an authority.
+#[derive(Debug)]
+pub struct Keys {
+    /// Where they lie; gone with the value.
+    pub directory: TempDir,
+    /// Who signs them.
+    pub authority: Authority,
+}
 
 /// An authority that signs certificates.
 #[derive(Debug)]
@@ -50,6 +60,36 @@ pub struct Wish {
     /// Seconds from now.
     valid: (i64, i64),
     authority: bool,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Keys {
+            directory: tempfile::tempdir().expect("a directory for temporary files"),
+            authority: Authority::new("Test CA"),
+        }
+    }
+}
+
+impl Keys {
+    /// With TLS on the listener named last.
+    pub fn serve(&self, spec: Spec) -> Spec {
+        let server = self.authority.server();
+        spec.tls(&server.write(self.directory.path(), "server"))
+    }
+
+    /// With TLS that lets in only clients of the authority.
+    pub fn serve_mutual(&self, spec: Spec) -> Spec {
+        let path = self.ca();
+        self.serve(spec)
+            .with_tls("client_ca", path.to_str().expect("a path of text"))
+    }
+
+    /// The authority's certificate, as a file.
+    pub fn ca(&self) -> PathBuf {
+        let path = self.directory.path();
+        write(path, "ca.pem", self.authority.certificate())
+    }
 }
 
 impl Wish {

@@ -10,51 +10,14 @@ use std::{
 use gannet_tests::{
     http::HttpClient,
     process::Signal,
-    server::{Server, Spec},
+    server::Server,
     tcp::{self, TcpClient},
-    tls::{Authority, Client, Identity, Wish, write},
+    tls::{Authority, Client, Identity, Keys, Wish, write},
     wait::{DEADLINE, wait_until},
     websocket::WebSocket,
 };
-use tempfile::TempDir;
 
 use crate::behave;
-
-/// A place for certificates, and an authority.
-struct Keys {
-    directory: TempDir,
-    authority: Authority,
-}
-
-impl Keys {
-    fn new() -> Self {
-        Keys {
-            directory: tempfile::tempdir().unwrap(),
-            authority: Authority::new("Test CA"),
-        }
-    }
-
-    /// With TLS on the listener named last.
-    fn serve(&self, spec: Spec) -> Spec {
-        spec.tls(
-            &self
-                .authority
-                .server()
-                .write(self.directory.path(), "server"),
-        )
-    }
-
-    /// With TLS that lets in only clients of the authority.
-    fn serve_mutual(&self, spec: Spec) -> Spec {
-        let path = write(
-            self.directory.path(),
-            "ca.pem",
-            self.authority.certificate(),
-        );
-        self.serve(spec)
-            .with_tls("client_ca", path.to_str().unwrap())
-    }
-}
 
 fn count(server: &Server, name: &str) -> u64 {
     server.status()["totals"][name].as_u64().unwrap()
@@ -73,7 +36,7 @@ fn refusal(client: &Client, server: &Server) -> String {
 
 #[test]
 fn tcp_http_and_websocket_speak_over_tls() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve(keys.serve(behave().tcp()).websocket());
     let server = server.start();
     let client = Client::new(&keys.authority);
@@ -92,7 +55,7 @@ fn tcp_http_and_websocket_speak_over_tls() {
 
 #[test]
 fn http_listeners_agree_on_http_1_1_and_refuse_what_they_do_not_speak() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve(behave().http()).start();
     let with = |protocols: &[&str]| {
         Client::with(&keys.authority, None, rustls::ALL_VERSIONS, protocols)
@@ -110,7 +73,7 @@ fn http_listeners_agree_on_http_1_1_and_refuse_what_they_do_not_speak() {
 
 #[test]
 fn handlers_are_told_what_was_agreed_on() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve(behave().set("workers", 2).tcp()).start();
     let client = Client::new(&keys.authority);
     let mut conn = client.connect(server.address(0));
@@ -138,7 +101,7 @@ fn handlers_are_told_what_was_agreed_on() {
 
 #[test]
 fn clients_with_a_good_certificate_are_let_in_and_known() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve_mutual(behave().tcp()).start();
     let till = keys
         .authority
@@ -164,7 +127,7 @@ fn clients_with_a_good_certificate_are_let_in_and_known() {
 
 #[test]
 fn clients_without_a_good_certificate_are_refused_with_the_reason() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve_mutual(behave().tcp()).start();
     let address = server.address(0);
     let other = Authority::new("Test CA");
@@ -210,7 +173,7 @@ fn clients_without_a_good_certificate_are_refused_with_the_reason() {
 
 #[test]
 fn where_certificates_are_optional_bad_ones_are_refused_all_the_same() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys
         .serve_mutual(behave().tcp())
         .with_tls("client_auth", "optional")
@@ -227,7 +190,7 @@ fn where_certificates_are_optional_bad_ones_are_refused_all_the_same() {
 
 #[test]
 fn chains_are_followed_up_to_the_depth() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let (one, two) = {
         let one = keys.authority.intermediate("Shop CA");
         let two = one.intermediate("Till CA");
@@ -252,7 +215,7 @@ fn chains_are_followed_up_to_the_depth() {
 
 #[test]
 fn revoked_certificates_are_refused_and_so_are_outdated_lists() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let list = |until| {
         let list = keys.authority.revoke(&[666], until);
         write(keys.directory.path(), "revoked.pem", &list)
@@ -284,7 +247,7 @@ fn revoked_certificates_are_refused_and_so_are_outdated_lists() {
 
 #[test]
 fn a_session_is_not_resumed_past_a_change_in_whom_the_listener_lets_in() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let list = |serials: &[u64]| {
         let list = keys.authority.revoke(serials, 3600);
         write(keys.directory.path(), "revoked.pem", &list)
@@ -316,7 +279,7 @@ fn a_session_is_not_resumed_past_a_change_in_whom_the_listener_lets_in() {
 
 #[test]
 fn a_session_of_one_listener_does_not_open_another() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve_mutual(keys.serve(behave().tcp()).tcp()).start();
     let client = Client::new(&keys.authority);
     let mut conn = client.connect(server.address(0));
@@ -332,7 +295,7 @@ fn a_session_of_one_listener_does_not_open_another() {
 
 #[test]
 fn sessions_are_resumed_at_every_reactor() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve(behave().set("reactors", 3).tcp()).start();
     let client = Client::new(&keys.authority);
     let mut resumed = 0;
@@ -351,7 +314,7 @@ fn sessions_are_resumed_at_every_reactor() {
 
 #[test]
 fn the_name_that_is_asked_for_picks_the_certificate() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let sign = |name: &str| {
         let identity = keys.authority.sign(&Wish::new(name, &[name]));
         let stem = name.replace('*', "any");
@@ -386,7 +349,7 @@ fn the_name_that_is_asked_for_picks_the_certificate() {
 
 #[test]
 fn versions_below_the_least_are_refused() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys
         .serve(behave().tcp())
         .with_tls("min_version", "1.3")
@@ -405,7 +368,7 @@ fn versions_below_the_least_are_refused() {
 
 #[test]
 fn plain_http_on_a_tls_port_is_told_what_to_do() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve(behave().websocket()).start();
     let mut client = server.websocket_listener();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -428,7 +391,7 @@ fn plain_http_on_a_tls_port_is_told_what_to_do() {
 
 #[test]
 fn tls_on_a_plain_http_port_is_recognised_in_the_log() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = behave().http().start();
     let error = Client::new(&keys.authority).try_connect(server.address(0));
     assert!(error.is_err());
@@ -438,7 +401,7 @@ fn tls_on_a_plain_http_port_is_recognised_in_the_log() {
 
 #[test]
 fn slow_handshakes_are_cut_while_others_are_served() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys
         .serve(behave().tcp())
         .with_tls("handshake_timeout_ms", 1500)
@@ -474,7 +437,7 @@ fn slow_handshakes_are_cut_while_others_are_served() {
 
 #[test]
 fn handshakes_over_the_limit_wait_for_their_turn() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys
         .serve(behave().tcp())
         .with_tls("max_handshakes_per_s", 50)
@@ -493,7 +456,7 @@ fn handshakes_over_the_limit_wait_for_their_turn() {
 
 #[test]
 fn handshakes_that_would_wait_too_long_are_refused() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys
         .serve(behave().tcp())
         .with_tls("max_handshakes_per_s", 1)
@@ -510,7 +473,7 @@ fn handshakes_that_would_wait_too_long_are_refused() {
 
 #[test]
 fn an_orderly_end_is_told_both_ways() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve(behave().tcp()).start();
     let client = Client::new(&keys.authority);
     // The server closes: what it sent is whole, and said to be.
@@ -530,7 +493,7 @@ fn an_orderly_end_is_told_both_ways() {
 
 #[test]
 fn an_end_that_is_not_said_is_a_reset_on_tcp_and_an_end_on_http() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve(keys.serve(behave().tcp()).http()).start();
     let client = Client::new(&keys.authority);
     let mut conn = client.connect(server.address_of("tcp"));
@@ -552,7 +515,7 @@ fn an_end_that_is_not_said_is_a_reset_on_tcp_and_an_end_on_http() {
 
 #[test]
 fn a_connection_that_is_aborted_looks_truncated_to_its_client() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve(behave().tcp()).start();
     let mut conn = Client::new(&keys.authority).connect(server.address(0));
     conn.send("abort-conn\n");
@@ -564,7 +527,7 @@ fn a_connection_that_is_aborted_looks_truncated_to_its_client() {
 
 #[test]
 fn records_that_were_changed_on_the_way_end_the_connection() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve(behave().tcp()).start();
     let mut conn = Client::new(&keys.authority).connect(server.address(0));
     assert_eq!(conn.ask("echo in"), "in");
@@ -581,7 +544,7 @@ fn records_that_were_changed_on_the_way_end_the_connection() {
 
 #[test]
 fn large_messages_go_both_ways() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve(behave().websocket()).start();
     let entry = Client::new(&keys.authority).tunnel(server.address(0));
     let mut client = HttpClient::connect(entry);
@@ -598,7 +561,7 @@ fn large_messages_go_both_ways() {
 
 #[test]
 fn a_client_that_does_not_read_is_cut_at_the_limit() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve(behave().tcp()).with("max_queued", 2 << 20);
     let server = server.start();
     let slow = |size| {
@@ -628,7 +591,7 @@ fn a_client_that_does_not_read_is_cut_at_the_limit() {
 
 #[test]
 fn a_start_with_bad_files_says_which_and_why() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let directory = keys.directory.path();
     let (certificate, key) = keys.authority.server().write(directory, "server");
     let (_, other) = keys.authority.server().write(directory, "other");
@@ -682,7 +645,7 @@ fn a_start_with_bad_files_says_which_and_why() {
 
 #[test]
 fn garbage_in_place_of_a_handshake_harms_nobody() {
-    let keys = Keys::new();
+    let keys = Keys::default();
     let server = keys.serve(behave().tcp()).start();
     let mut conn = Client::new(&keys.authority).connect(server.address(0));
     let mut seed = 1u32;

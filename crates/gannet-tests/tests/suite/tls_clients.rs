@@ -8,49 +8,28 @@ use std::{
 };
 
 use gannet_tests::{
-    server::{Server, Spec},
-    tls::{Authority, Identity, Wish, write},
+    server::Server,
+    tls::{Authority, Identity, Keys, Wish},
     wait::wait_for,
 };
-use tempfile::TempDir;
 
 use crate::behave;
 
 /// Files for clients that are programs.
 struct Files {
-    directory: TempDir,
-    authority: Authority,
+    keys: Keys,
     ca: PathBuf,
 }
 
 impl Files {
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let authority = Authority::new("Test CA");
-        let ca = write(directory.path(), "ca.pem", authority.certificate());
-        Files {
-            directory,
-            authority,
-            ca,
-        }
-    }
-
-    fn serve(&self, spec: Spec) -> Spec {
-        spec.tls(
-            &self
-                .authority
-                .server()
-                .write(self.directory.path(), "server"),
-        )
-    }
-
-    fn serve_mutual(&self, spec: Spec) -> Spec {
-        self.serve(spec)
-            .with_tls("client_ca", self.ca.to_str().unwrap())
+        let keys = Keys::default();
+        let ca = keys.ca();
+        Files { keys, ca }
     }
 
     fn client(&self, name: &str, identity: &Identity) -> (PathBuf, PathBuf) {
-        identity.write(self.directory.path(), name)
+        identity.write(self.keys.directory.path(), name)
     }
 
     fn openssl(&self, address: SocketAddr) -> Command {
@@ -156,7 +135,7 @@ fn still_serves(files: &Files, server: &Server) {
 #[test]
 fn openssl_speaks_1_2_and_1_3() {
     let files = Files::new();
-    let server = files.serve(behave().tcp()).start();
+    let server = files.keys.serve(behave().tcp()).start();
     for version in ["-tls1_2", "-tls1_3"] {
         let command = with(files.openssl(server.address(0)), &[version], &[]);
         Session::start(command).expect("echo from openssl\n", "from openssl");
@@ -167,7 +146,7 @@ fn openssl_speaks_1_2_and_1_3() {
 #[test]
 fn openssl_is_refused_with_1_0_and_1_1() {
     let files = Files::new();
-    let server = files.serve(behave().tcp()).start();
+    let server = files.keys.serve(behave().tcp()).start();
     for version in ["-tls1", "-tls1_1"] {
         let arguments = [version, "-cipher", "DEFAULT@SECLEVEL=0"];
         let command = with(files.openssl(server.address(0)), &arguments, &[]);
@@ -184,7 +163,7 @@ fn openssl_is_refused_with_1_0_and_1_1() {
 #[test]
 fn openssl_is_refused_renegotiation() {
     let files = Files::new();
-    let server = files.serve(behave().tcp()).start();
+    let server = files.keys.serve(behave().tcp()).start();
     let mut command = Command::new("openssl");
     command
         .args(["s_client", "-tls1_2", "-CAfile"])
@@ -201,8 +180,8 @@ fn openssl_is_refused_renegotiation() {
 #[test]
 fn openssl_resumes_its_session() {
     let files = Files::new();
-    let server = files.serve(behave().set("reactors", 2).tcp()).start();
-    let ticket = files.directory.path().join("ticket");
+    let server = files.keys.serve(behave().set("reactors", 2).tcp()).start();
+    let ticket = files.keys.directory.path().join("ticket");
     for version in ["-tls1_2", "-tls1_3"] {
         let first = with(
             files.openssl(server.address(0)),
@@ -229,7 +208,7 @@ fn keys_of_every_kind_serve() {
         ("ec", &["-pkeyopt", "ec_paramgen_curve:P-384"]),
         ("ed25519", &[]),
     ] {
-        let directory = files.directory.path();
+        let directory = files.keys.directory.path();
         let (certificate, key) = (directory.join("own.pem"), directory.join("own.key"));
         let made = Command::new("openssl")
             .args(["req", "-x509", "-nodes", "-days", "30", "-newkey", kind])
@@ -264,11 +243,11 @@ fn keys_of_every_kind_serve() {
 #[test]
 fn openssl_with_a_certificate_is_let_in_and_without_is_told_why_not() {
     let files = Files::new();
-    let server = files.serve_mutual(behave().tcp()).start();
+    let server = files.keys.serve_mutual(behave().tcp()).start();
     let wish = Wish::new("till-1", &[]);
-    let good = files.client("till", &files.authority.sign(&wish));
+    let good = files.client("till", &files.keys.authority.sign(&wish));
     let expired = wish.clone().valid(-7200, -3600);
-    let expired = files.client("expired", &files.authority.sign(&expired));
+    let expired = files.client("expired", &files.keys.authority.sign(&expired));
     let stranger = files.client("stranger", &Authority::new("Another").sign(&wish));
     let own = files.client("own", &Identity::self_signed(&wish));
     let openssl = |(certificate, key): &(PathBuf, PathBuf), version| {
@@ -302,9 +281,10 @@ fn openssl_with_a_certificate_is_let_in_and_without_is_told_why_not() {
 fn gnutls_speaks_1_2_and_1_3_with_certificates_and_without() {
     let files = Files::new();
     let server = files
-        .serve_mutual(files.serve(behave().tcp()).tcp())
+        .keys
+        .serve_mutual(files.keys.serve(behave().tcp()).tcp())
         .start();
-    let till = files.authority.sign(&Wish::new("till-1", &[]));
+    let till = files.keys.authority.sign(&Wish::new("till-1", &[]));
     let (certificate, key) = files.client("till", &till);
     for version in [
         "NORMAL:-VERS-ALL:+VERS-TLS1.2",
@@ -341,12 +321,12 @@ fn gnutls_speaks_1_2_and_1_3_with_certificates_and_without() {
 #[test]
 fn curl_speaks_https() {
     let files = Files::new();
-    let server = files.serve(behave().http()).start();
+    let server = files.keys.serve(behave().http()).start();
     let address = server.address(0);
     let got = files.curl(address, "/").output().unwrap();
     assert_eq!(text(&got), "hello");
     let big = vec![b'c'; 3_000_000];
-    let upload = files.directory.path().join("big");
+    let upload = files.keys.directory.path().join("big");
     std::fs::write(&upload, &big).unwrap();
     let mut post = files.curl(address, "/echo");
     post.arg("--data-binary")
@@ -363,8 +343,8 @@ fn curl_speaks_https() {
 #[test]
 fn curl_shows_its_certificate_and_is_refused_without() {
     let files = Files::new();
-    let server = files.serve_mutual(behave().http()).start();
-    let till = files.authority.sign(&Wish::new("till-1", &[]));
+    let server = files.keys.serve_mutual(behave().http()).start();
+    let till = files.keys.authority.sign(&Wish::new("till-1", &[]));
     let (certificate, key) = files.client("till", &till);
     let known: [(&str, &Path); 2] = [("--cert", &certificate), ("--key", &key)];
     let known = with(files.curl(server.address(0), "/"), &[], &known);
