@@ -341,7 +341,10 @@ impl Client {
 
     /// Shakes hands over a connection that exists.
     pub fn over(&self, mut stream: TcpStream) -> io::Result<TlsClient> {
-        stream.set_nodelay(true)?;
+        // A Unix socket has no such address.
+        if stream.local_addr().is_ok() {
+            stream.set_nodelay(true)?;
+        }
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         let mut session = ClientConnection::new(self.config.clone(), self.name.clone())

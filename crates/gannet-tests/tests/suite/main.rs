@@ -40,6 +40,7 @@ mod tasks;
 mod timers;
 mod tls;
 mod tls_clients;
+mod tls_layers;
 mod tls_load;
 mod topics;
 mod websocket;
