@@ -7,19 +7,20 @@
 )]
 
 use std::{
-    env,
     io::{BufRead, BufReader, Write},
-    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use gannet_tests::{
     http::HttpClient,
-    server::Spec,
     tcp::TcpClient,
     tls::{Authority, Client, Wish, write},
     websocket::{Frame, WebSocket},
 };
+
+use crate::program::{example, path};
+
+mod program;
 
 #[test]
 fn echo_sends_every_byte_back() {
@@ -270,18 +271,4 @@ fn processes_shows_children_output_and_events() {
     has("the clock says: you said hello");
     has("the clock says: tick 3");
     assert!(out.ends_with("all children have ended\n"), "{out}");
-}
-
-fn example(name: &str) -> Spec {
-    Spec::new(path(name))
-}
-
-/// Examples are built into a directory beside the one of the tests.
-fn path(name: &str) -> PathBuf {
-    let tests = env::current_exe().unwrap();
-    tests
-        .parent()
-        .unwrap()
-        .with_file_name("examples")
-        .join(name)
 }
