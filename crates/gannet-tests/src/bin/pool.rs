@@ -24,6 +24,8 @@ enum Request {
     Sleep(u64),
     Deaf,
     Lingers,
+    /// Panics while a thread of its own blocks.
+    Panic,
     /// Reads nothing before this file is there.
     Until(PathBuf),
 }
@@ -41,10 +43,16 @@ fn main() -> Result {
     if scenario == "never-comes" && std::env::var_os("GANNET_POOL").is_some() {
         return Ok(());
     }
+    // What `main` starts before it comes to the definition has the child's descriptors.
+    if scenario == "helper" && std::env::var_os("GANNET_POOL").is_some() {
+        process::Command::new("sleep").arg("1000").spawn()?;
+    }
     let pool = Pool::define("pool", obey).processes(2);
     match scenario.as_str() {
         "talk" => talk(pool),
         "restart" => restart(pool),
+        "panic" => panic_with_a_thread(pool),
+        "helper" => helper(pool),
         "policies" => policies(pool),
         "back-pressure" => back_pressure(pool),
         "flood" => flood(pool),
@@ -111,6 +119,15 @@ async fn obey(child: Child<Request, Reply>) -> Result {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 "went on".to_owned()
+            }
+            Request::Panic => {
+                let (blocks, has_begun) = std::sync::mpsc::channel();
+                tokio::task::spawn_blocking(move || {
+                    blocks.send(()).unwrap();
+                    std::thread::sleep(Duration::from_secs(1000));
+                });
+                has_begun.recv().unwrap();
+                panic!("as asked")
             }
             Request::Deaf => std::future::pending().await,
             Request::Lingers => {
@@ -197,6 +214,28 @@ fn restart(pool: PoolOptions<Request, Reply>) -> Result {
     pool.send_blocking(1, &Request::Echo("unharmed".to_owned()))?;
     say(&next(&mut pool)?);
     pool.finish_blocking()
+}
+
+fn panic_with_a_thread(pool: PoolOptions<Request, Reply>) -> Result {
+    let mut pool = pool.start()?;
+    pool.send_blocking(0, &Request::Panic)?;
+    say(&next(&mut pool)?);
+    pool.finish_blocking()
+}
+
+fn helper(pool: PoolOptions<Request, Reply>) -> Result {
+    let mut pool = pool.processes(1).start()?;
+    // What was sent before the end comes before its news.
+    for n in 0..3 {
+        pool.send_blocking(0, &Request::Square(n))?;
+    }
+    pool.send_blocking(0, &Request::Abort)?;
+    for _ in 0..4 {
+        say(&next(&mut pool)?);
+    }
+    pool.send_blocking(0, &Request::Echo("back".to_owned()))?;
+    say(&next(&mut pool)?);
+    to_the_end(&mut pool)
 }
 
 fn policies(pool: PoolOptions<Request, Reply>) -> Result {

@@ -103,6 +103,31 @@ fn a_child_that_ends_is_started_again_and_its_end_is_told() {
 }
 
 #[test]
+fn a_panic_ends_a_child_whatever_its_threads_do() {
+    assert_eq!(
+        run("panic").lines().collect::<Vec<_>>(),
+        ["0 exited: panic: as asked, restarts: true"]
+    );
+}
+
+#[test]
+fn the_end_of_a_child_is_told_though_what_it_started_holds_its_stream() {
+    let mut running = Running::start("helper");
+    let out = running.child.as_mut().unwrap().stdout.take().unwrap();
+    let expected = [
+        "0: number 0",
+        "0: number 1",
+        "0: number 4",
+        "0 exited: signal 6 (SIGABRT), restarts: true",
+        "0: back",
+        "0 exited: exit code 0, restarts: false",
+        "the end",
+    ];
+    let lines = BufReader::new(out).lines().map(Result::unwrap);
+    assert_eq!(lines.take(expected.len()).collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn a_child_that_is_done_stays_so() {
     let expected = [
         "0 exited: as asked, restarts: true",

@@ -20,6 +20,7 @@ use crate::{
     Error, Result,
     channel::{Channel, FromWorker, Implements, ToWorker},
     inherit, logging, sys, watch as readiness,
+    worker::caught,
 };
 
 /// The child process of a pool that a function runs in: its end of the conversation.
@@ -156,7 +157,9 @@ where
         tokio::task::spawn_local(write(writer, queue));
         let implements = Implements::default();
         channel.send(&FromWorker::Ready { implements }, &[])?;
-        let result = function(child).await;
+        // A panic is an error: unwinding would wait for threads that block.
+        let result = caught(async { function(child).await }).await;
+        let result = result.unwrap_or_else(|panic| Err(Error::new(format!("panic: {panic}"))));
         let (flushed, done) = oneshot::channel();
         if outgoing.send(Out::Flush(flushed)).await.is_ok() {
             // An error: the parent is gone.

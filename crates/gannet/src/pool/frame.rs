@@ -40,6 +40,20 @@ impl FrameReader {
         }
     }
 
+    /// The next message if it is there already. `None`: it is not.
+    pub(super) fn next_now(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            if let Some(frame) = self.take()? {
+                return Ok(Some(frame));
+            }
+            match self.stream.try_read_buf(&mut self.buffer) {
+                Ok(1..) => {}
+                // The end, or the like of it.
+                Ok(0) | Err(_) => return Ok(None),
+            }
+        }
+    }
+
     fn take(&mut self) -> Result<Option<Bytes>> {
         let Some(head) = self.buffer.first_chunk::<HEAD>() else {
             self.buffer.reserve(HEAD);

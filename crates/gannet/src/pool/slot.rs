@@ -13,13 +13,15 @@
 //! - While a child runs, one future moves requests from its queue to the stream, one moves replies
 //!   from the stream to the events, and one its lines. Each waits when its target has no room, and
 //!   reads no more meanwhile: that is the back-pressure.
-//! - `Exited` is said after the stream's end of file and the death of the process, so it comes behind
-//!   everything that the child has sent.
+//! - `Exited` is said after the death of the process, when its stream is read to the end, so it comes
+//!   behind everything that the child has sent. The end is where nothing more is there: programs that
+//!   the child has started may hold the stream open.
 //! - When the pool is dropped, everything is dropped and every process killed.
 
 use std::{
     convert::Infallible,
     os::fd::OwnedFd,
+    pin::pin,
     process::ExitStatus,
     sync::mpsc::{Receiver as StartReceiver, Sender as StartSender, channel},
     time::{Duration, Instant},
@@ -258,7 +260,16 @@ impl Slot {
                 Err(error) => failure = Some(error.to_string()),
             }
         }
-        let status = match living.ended().await {
+        // It has closed its stream, or was killed: it is on its way out, if nothing holds it there.
+        let ended = match timeout(self.plan.max_wait, living.ended()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                living.kill();
+                failure.get_or_insert_with(|| NOT_IN_TIME.to_owned());
+                living.ended().await
+            }
+        };
+        let status = match ended {
             Ok(status) => status,
             Err(error) => return Ended::without_process(error),
         };
@@ -306,9 +317,9 @@ impl Slot {
         let failure = tokio::select! {
             // The reader has heard everything when it ends; so it is asked first.
             biased;
-            broken = read(reader, self.child, &self.events) => broken,
+            broken = read(reader, self.child, &self.events, living.dies()) => broken,
             never = write(writer, &mut self.requests, &mut self.phase) => match never {},
-            () = stop => Some("it did not end within `max_wait` and was killed".to_owned()),
+            () = stop => Some(NOT_IN_TIME.to_owned()),
         };
         if failure.is_some() {
             living.kill();
@@ -317,14 +328,29 @@ impl Slot {
     }
 }
 
-/// Moves replies to the events, until the end of the stream; what is wrong with it, if anything.
+/// Moves replies to the events, until the end of the stream; or, when the child is `gone`, until
+/// there is nothing more. What is wrong with it, if anything.
 async fn read(
     mut reader: FrameReader,
     child: usize,
     events: &mpsc::Sender<Event>,
+    gone: impl Future<Output = ()>,
 ) -> Option<String> {
+    let mut gone = pin!(gone);
+    let mut is_gone = false;
     loop {
-        match reader.next().await {
+        let next = match is_gone {
+            true => reader.next_now(),
+            false => tokio::select! {
+                biased;
+                next = reader.next() => next,
+                () = &mut gone => {
+                    is_gone = true;
+                    continue;
+                }
+            },
+        };
+        match next {
             Ok(Some(frame)) => {
                 // An error: the pool is being dropped.
                 let _ = events.send(Event::Reply(child, frame)).await;
@@ -427,7 +453,17 @@ impl Living {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
-    /// Waits for the end of the process.
+    /// Waits until the process is dead.
+    async fn dies(&self) {
+        match readiness::readable(&self.pidfd) {
+            // An error: the runtime ends.
+            Ok(ends) => drop(ends.readable().await),
+            // No descriptor is left for that: the stream's end of file has to tell.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waits for the end of the process, and reaps it.
     async fn ended(&mut self) -> Result<ExitStatus> {
         let ends = readiness::readable(&self.pidfd)?;
         loop {
@@ -461,5 +497,6 @@ impl Ended {
     }
 }
 
+const NOT_IN_TIME: &str = "it did not end within `max_wait` and was killed";
 /// Bytes of output read at once.
 const PIECE: usize = 16 << 10;

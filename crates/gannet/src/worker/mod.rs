@@ -27,6 +27,7 @@ use crate::{
 
 pub use self::timer::{Missed, Timer, TimerOptions};
 pub(crate) use self::{
+    caught::caught,
     process::run as run_process,
     run::run,
     shared::{Command, Shared},
