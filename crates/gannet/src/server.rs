@@ -296,8 +296,7 @@ impl Server {
     }
 
     /// What is to be done once, in the manager, before anything is started: making a directory,
-    /// bringing a database up to date, filling tables. An error ends the start. It must leave no
-    /// thread behind.
+    /// bringing a database up to date, filling tables. An error ends the start.
     pub fn prepare(mut self, prepare: impl Fn(&Shared) -> Result + 'static) -> Self {
         self.prepare = Some(Arc::new(prepare));
         self

@@ -9,13 +9,14 @@ pub(crate) mod packets;
 
 use std::{
     ffi::c_int,
-    io,
+    fmt, io,
     mem::MaybeUninit,
     os::{
         fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::process::CommandExt,
     },
     process::Command,
+    sync::atomic::{AtomicI32, Ordering::Relaxed},
 };
 
 use rustix::{io::FdFlags, process::Signal};
@@ -31,11 +32,18 @@ pub(crate) const STEERING: [Signal; 5] = [
     Signal::USR2,
 ];
 
-/// The steering signals, taken out of the usual delivery until this is dropped.
-#[derive(Debug)]
+/// The steering signals, taken out of the usual delivery until this is dropped; there is one at a
+/// time.
+///
+/// They are blocked on the thread that makes it, and read there. Other threads, which `main` may have
+/// started before or a library at any time, need not block them: what the kernel gives to one of
+/// those, a handler passes on to the thread that reads. Without that, such a signal would end the
+/// process.
 pub(crate) struct SignalFd {
     fd: OwnedFd,
     before: libc::sigset_t,
+    /// In the order of [`STEERING`].
+    actions: [libc::sigaction; STEERING.len()],
 }
 
 impl SignalFd {
@@ -50,7 +58,16 @@ impl SignalFd {
         }
         // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(SignalFd { fd, before })
+        READER.store(rustix::thread::gettid().as_raw_pid(), Relaxed);
+        let mut actions = [no_action(); STEERING.len()];
+        for (signal, before) in STEERING.into_iter().zip(&mut actions) {
+            *before = handle(signal, pass_on)?;
+        }
+        Ok(SignalFd {
+            fd,
+            before,
+            actions,
+        })
     }
 
     /// The next signal that has arrived.
@@ -81,10 +98,22 @@ impl std::os::fd::AsFd for SignalFd {
     }
 }
 
+impl fmt::Debug for SignalFd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SignalFd").field(&self.fd).finish()
+    }
+}
+
 impl Drop for SignalFd {
     fn drop(&mut self) {
         // Whatever still waits was for the server, not for the program after it.
         while self.next().is_some() {}
+        for (signal, action) in STEERING.into_iter().zip(&self.actions) {
+            // SAFETY: it is the action that the kernel gave out; the new one is not asked for.
+            let code = unsafe { libc::sigaction(signal.as_raw(), action, std::ptr::null_mut()) };
+            debug_assert_eq!(code, 0);
+        }
+        READER.store(0, Relaxed);
         let restored = change_mask(libc::SIG_SETMASK, &self.before);
         debug_assert!(restored.is_ok());
     }
@@ -120,15 +149,7 @@ pub(crate) fn as_child(command: &mut Command, inherit: Vec<RawFd>) {
 pub(crate) fn leave_steering_to_the_manager() -> io::Result<()> {
     extern "C" fn nothing(_: c_int) {}
     for signal in STEERING {
-        // SAFETY: all zeroes is a valid `sigaction`: default action, empty mask, no flags.
-        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-        action.sa_sigaction = nothing as extern "C" fn(c_int) as libc::sighandler_t;
-        action.sa_flags = libc::SA_RESTART;
-        // SAFETY: the handler does nothing, so it is safe at any time; the old action is not asked
-        // for.
-        if unsafe { libc::sigaction(signal.as_raw(), &action, std::ptr::null_mut()) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        handle(signal, nothing)?;
     }
     change_mask(libc::SIG_UNBLOCK, &steering_set())?;
     Ok(())
@@ -169,6 +190,44 @@ pub(crate) fn peer_credentials(socket: &OwnedFd) -> io::Result<Credentials> {
         uid: peer.uid,
         gid: peer.gid,
     })
+}
+
+/// The thread that reads the [`SignalFd`]; 0: none.
+static READER: AtomicI32 = AtomicI32::new(0);
+
+/// A signal handler: sends the signal to the thread that reads them, where it is blocked and waits.
+extern "C" fn pass_on(signal: c_int) {
+    let (reader, this) = (READER.load(Relaxed), rustix::thread::gettid());
+    if reader == 0 || reader == this.as_raw_pid() {
+        return;
+    }
+    // SAFETY: a system call that may be made in a handler. What it interrupts may be about to look
+    // at `errno`, which belongs to this thread and is put back. If the reader is gone, it fails.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        libc::syscall(libc::SYS_tgkill, libc::getpid(), reader, signal);
+        *errno = before;
+    }
+}
+
+/// Has a function of this module handle a signal, which has to be safe at any time; returns what did
+/// before.
+fn handle(signal: Signal, handler: extern "C" fn(c_int)) -> io::Result<libc::sigaction> {
+    let (mut action, mut before) = (no_action(), no_action());
+    action.sa_sigaction = handler as libc::sighandler_t;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: both handlers there are make no more than system calls; both actions are initialised.
+    match unsafe { libc::sigaction(signal.as_raw(), &action, &mut before) } {
+        0 => Ok(before),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The default action.
+fn no_action() -> libc::sigaction {
+    // SAFETY: all zeroes is a valid `sigaction`: default action, empty mask, no flags.
+    unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
 fn steering_set() -> libc::sigset_t {

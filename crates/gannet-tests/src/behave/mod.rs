@@ -13,7 +13,7 @@
 //! `BEHAVE_WEBSOCKET=echo` echoes every WebSocket message; `BEHAVE_HTTP=report` answers every request
 //! with its method, target and body; `BEHAVE_CONNECT=greet` greets TCP clients; `BEHAVE_PROCESSES`
 //! adds user processes, `BEHAVE_SHARED` shared memory, `BEHAVE_TIMER` timers: see `processes`,
-//! `shared`, `timers`.
+//! `shared`, `timers`; with `BEHAVE_THREAD`, `main` starts a thread.
 
 mod commands;
 mod framing;
@@ -64,6 +64,9 @@ pub enum Start {
 pub fn serve(variant: Variant) -> Result {
     // Every process of the server runs this `main`, and each has one variant.
     VARIANT.set(variant).expect("called once");
+    if std::env::var_os("BEHAVE_THREAD").is_some() {
+        std::thread::spawn(|| std::thread::sleep(std::time::Duration::MAX));
+    }
     let mut settings = Settings::default();
     if std::env::var("BEHAVE_FRAMING").is_ok_and(|framing| framing == "custom") {
         let listener = Listener::tcp("127.0.0.1:0").framing(framing::custom());

@@ -158,6 +158,22 @@ fn a_second_signal_stops_at_once() {
     server.expect_nothing_left();
 }
 
+/// Such as those of a library for logs. The kernel gives a signal to any thread that takes it.
+#[test]
+fn signals_steer_whatever_threads_main_has_started() {
+    let mut server = behave().env("BEHAVE_THREAD", "1").tcp().start();
+    let before = server.ready_workers();
+    server.signal(Signal::HUP);
+    server.expect_log("settings read again");
+    server.signal(Signal::USR1);
+    wait_until("new workers", || {
+        let now = server.ready_workers();
+        now.len() == before.len() && now.iter().all(|pid| !before.contains(pid))
+    });
+    server.signal(Signal::TERM);
+    server.expect_exit(0);
+}
+
 #[test]
 fn term_sent_to_the_master_stops_the_server() {
     let mut server = behave().websocket().start();
