@@ -102,6 +102,16 @@ async fn command(process: &Process, message: ProcessMessage) -> Result<bool> {
         "abort-once" => format!("survived {rest}"),
         "panic-once" if !message.is_redelivered() => panic!("as asked"),
         "panic-once" => format!("survived {rest}"),
+        // At its end it writes more than its pipe holds and the manager takes in a moment.
+        "babble" => {
+            process.send(conn, "babbling").await?;
+            process.stopping().await;
+            for _ in 0..600 {
+                println!("{}", "b".repeat(1000));
+            }
+            println!("last words");
+            return Ok(false);
+        }
         "error" => return Err(Error::new(format!("as asked: {rest}"))),
         "return" => return Ok(false),
         "sleep" => {

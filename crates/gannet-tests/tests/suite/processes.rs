@@ -426,3 +426,17 @@ fn a_process_goes_on_when_the_master_is_replaced() {
     assert_eq!(tell(&mut client, "agent", "pid"), pid);
     server.stop();
 }
+
+#[test]
+fn what_a_process_writes_at_the_end_of_the_server_is_logged() {
+    let mut server = with("agent always log").start();
+    let mut client = server.websocket();
+    assert_eq!(tell(&mut client, "agent", "babble"), "babbling");
+    client.close(1000);
+    server.signal(Signal::TERM);
+    server.expect_exit(0);
+    let log = server.log();
+    assert!(log.contains("process agent: last words"));
+    let line = format!("process agent: {}\n", "b".repeat(1000));
+    assert_eq!(log.matches(&line).count(), 600);
+}

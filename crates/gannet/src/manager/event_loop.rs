@@ -115,6 +115,7 @@ impl Manager {
         let mut events = Vec::with_capacity(64);
         loop {
             if let Some(result) = self.act() {
+                self.finish_outputs();
                 return result;
             }
             let now = Instant::now();
@@ -490,14 +491,20 @@ impl Manager {
                     };
                     children.borrow_mut().tell_master(line, Enclosed::Nothing);
                 }
-                None => {
-                    let (title, line) = (&route.title, String::from_utf8_lossy(line));
-                    match route.is_errors {
-                        true => tracing::warn!("{title}: {line}"),
-                        false => tracing::info!("{title}: {line}"),
-                    }
-                }
+                None => log(route, line),
             });
+    }
+
+    /// Logs what user processes have written last. For peers it is too late.
+    fn finish_outputs(&mut self) {
+        let mut late = 0_u64;
+        self.outputs.finish(|route, line| match route.to {
+            Some(_) => late += 1,
+            None => log(route, line),
+        });
+        if late > 0 {
+            tracing::warn!("{late} lines that processes wrote at the end had no receiver any more");
+        }
     }
 
     fn check_started(&mut self, who: Who, started: Result) {
@@ -562,6 +569,15 @@ impl Manager {
             children: &self.children,
             departed: &self.departed,
         }
+    }
+}
+
+/// Logs a line that a user process has written.
+fn log(route: &Route, line: &[u8]) {
+    let (title, line) = (&route.title, String::from_utf8_lossy(line));
+    match route.is_errors {
+        true => tracing::warn!("{title}: {line}"),
+        false => tracing::info!("{title}: {line}"),
     }
 }
 

@@ -143,6 +143,25 @@ impl Outputs {
         });
     }
 
+    /// Hands out what is left when no process is, whatever the budget; the programs that processes
+    /// have started and that still write are not waited for.
+    pub(super) fn finish(&mut self, mut deliver: impl FnMut(&Route, &[u8])) {
+        let mut buffer = [0; PIECE];
+        for (_, mut source) in std::mem::take(&mut self.by_number) {
+            let Source {
+                pipe, lines, route, ..
+            } = &mut source;
+            for _ in 0..LAST / PIECE {
+                match read(&*pipe, &mut buffer) {
+                    Ok(len @ 1..) => lines.feed(&buffer[..len], |line| deliver(route, line)),
+                    Err(Errno::INTR) => {}
+                    Ok(_) | Err(_) => break,
+                }
+            }
+            source.end(&mut deliver);
+        }
+    }
+
     /// When to pump again though nothing happens: some output waits for its budget, or for the
     /// others' turn.
     pub(super) fn poll_timeout(&self, now: Instant, has_room: bool) -> Option<Instant> {
@@ -186,6 +205,8 @@ const RATE: usize = 256 << 10;
 /// Bytes read at once, and how often before others have their turn.
 const PIECE: usize = 16 << 10;
 const TURNS: usize = 4;
+/// Bytes read of one output at the end: the most that a pipe holds, without privileges.
+const LAST: usize = 1 << 20;
 /// How long an output that has used up its budget waits.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Low bits of the epoll tokens.
@@ -277,6 +298,20 @@ mod tests {
         assert!(kit.outputs.poll_timeout(kit.now, true) > Some(kit.now));
         kit.now += Duration::from_millis(500);
         assert_eq!(go(&mut kit), RATE + RATE / 2);
+    }
+
+    #[test]
+    fn the_end_takes_what_is_left_and_no_more_than_a_pipe_holds() {
+        let mut kit = Kit::new(None);
+        // Its budget is used up, and it is held open.
+        kit.outputs.by_number.get_mut(&1).unwrap().budget.bytes = 0;
+        kit.write(&[b'\n'; 60_000]);
+        kit.write(b"last words");
+        let mut lines = Vec::new();
+        kit.outputs.finish(|_, line| lines.push(line.to_vec()));
+        assert_eq!(lines.len(), 60_001);
+        assert_eq!(lines[60_000], b"last words");
+        assert!(kit.outputs.by_number.is_empty());
     }
 
     #[test]
