@@ -102,6 +102,20 @@ async fn command(process: &Process, message: ProcessMessage) -> Result<bool> {
         "abort-once" => format!("survived {rest}"),
         "panic-once" if !message.is_redelivered() => panic!("as asked"),
         "panic-once" => format!("survived {rest}"),
+        // A task of its own has the message, and panics.
+        "panic-aside" => {
+            let process = process.clone();
+            tokio::task::spawn_local(async move {
+                let redelivered = message.is_redelivered();
+                process
+                    .send(conn, format!("redelivered {redelivered}"))
+                    .await?;
+                panic!("as asked");
+                #[allow(unreachable_code, reason = "the type of the task")]
+                Result::Ok(())
+            });
+            return Ok(true);
+        }
         // At its end it writes more than its pipe holds and the manager takes in a moment.
         "babble" => {
             process.send(conn, "babbling").await?;

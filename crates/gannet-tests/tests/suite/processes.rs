@@ -440,3 +440,20 @@ fn what_a_process_writes_at_the_end_of_the_server_is_logged() {
     let line = format!("process agent: {}\n", "b".repeat(1000));
     assert_eq!(log.matches(&line).count(), 600);
 }
+
+#[test]
+fn a_panic_of_a_task_does_not_keep_its_message_for_ever() {
+    let server = with("agent always inherit").start();
+    let mut client = server.websocket();
+    let pid = tell(&mut client, "agent", "pid");
+    for _ in 0..3 {
+        let answer = tell(&mut client, "agent", "panic-aside");
+        assert_eq!(answer, "redelivered false");
+    }
+    wait_until("the messages to be done", || {
+        server.process_status("agent")["in_flight"] == 0
+    });
+    assert_eq!(tell(&mut client, "agent", "pid"), pid);
+    assert_eq!(server.process_status("agent")["errors"], 3);
+    server.stop();
+}

@@ -14,10 +14,11 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicU64,
+            AtomicBool, AtomicU64,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -53,6 +54,8 @@ pub(crate) struct Mailbox {
     came: Notify,
     /// Messages that are done and of which the master was not told yet.
     untold: AtomicU64,
+    /// The function has ended.
+    over: AtomicBool,
 }
 
 #[derive(Default)]
@@ -81,7 +84,7 @@ impl ProcessMessage {
 
 impl Drop for ProcessMessage {
     fn drop(&mut self) {
-        // A panic ends the process: its successor is to have the message again.
+        // If it ends the process, the successor is to have the message again.
         if std::thread::panicking() {
             return;
         }
@@ -107,17 +110,28 @@ impl fmt::Debug for ProcessMessage {
 }
 
 impl Mailbox {
-    /// Puts a message in; ends when it is done, and never if it is not. Call [`Mailbox::told`]
-    /// when the master has been told.
-    pub(crate) fn deliver(&self, mail: Mail) -> impl Future<Output = ()> + use<> {
+    /// Puts a message in; ends when it is done, and never if it is not. `true`: call
+    /// [`Mailbox::told`] when the master has been told. `false`: a panic dropped it.
+    pub(crate) fn deliver(self: &Arc<Self>, mail: Mail) -> impl Future<Output = bool> + use<> {
         let (done, is_done) = oneshot::channel();
         self.lock().queue.push_back((mail, done));
         self.came.notify_one();
+        let mailbox = self.clone();
         async move {
-            if is_done.await.is_err() {
+            if is_done.await.is_ok() {
+                return true;
+            }
+            tokio::time::sleep(GRACE).await;
+            if mailbox.over.load(Acquire) {
                 std::future::pending::<()>().await;
             }
+            false
         }
+    }
+
+    /// The function has ended: what it has not done is for its successor.
+    pub(crate) fn function_ended(&self) {
+        self.over.store(true, Release);
     }
 
     /// The master was told of one that is done.
@@ -177,3 +191,6 @@ impl Mailbox {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How long the function has to end because of a panic of one of its tasks.
+const GRACE: Duration = Duration::from_secs(1);

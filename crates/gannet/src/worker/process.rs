@@ -8,7 +8,11 @@
 //! The process ends when the function does: with exit code 0 if that returned `Ok`, else with 1,
 //! after it has told the manager why.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use tokio::time::Instant;
 
@@ -20,6 +24,7 @@ use super::{
     handle::Job,
     local::Local,
     run::{Parts, begin, obey},
+    shared::Shared,
 };
 use crate::{
     Error, Result, TaskError, WorkerId,
@@ -66,7 +71,10 @@ pub(crate) async fn serve(parts: Parts, name: &str, function: ProcessFn) -> Resu
     let mailbox = Arc::new(Mailbox::default());
     let dispatcher = {
         let mailbox = mailbox.clone();
-        Dispatcher::new(local.clone(), move |job| receive(mailbox.clone(), job))
+        let shared = shared.clone();
+        Dispatcher::new(local.clone(), move |job| {
+            receive(mailbox.clone(), shared.clone(), job)
+        })
     };
     let orders = Rc::new(Orders::default());
     let mut engine = Engine::new(local, dispatcher, orders.clone(), bell, 0)?;
@@ -85,8 +93,10 @@ pub(crate) async fn serve(parts: Parts, name: &str, function: ProcessFn) -> Resu
         let result = Rc::new(Cell::new(None));
         let over = Rc::new(Cell::new(false));
         let (slot, done, wake) = (result.clone(), over.clone(), shared.clone());
+        let left = mailbox.clone();
         tokio::task::spawn_local(async move {
             slot.set(Some(call(function, process).await));
+            left.function_ended();
             done.set(true);
             wake.timers.end();
             wake.wake.notify_one();
@@ -122,17 +132,24 @@ pub(crate) async fn serve(parts: Parts, name: &str, function: ProcessFn) -> Resu
 }
 
 /// An event of a process, from its arrival until it is done.
-async fn receive(mailbox: Arc<Mailbox>, job: Job) -> Result {
+async fn receive(mailbox: Arc<Mailbox>, shared: Arc<Shared>, job: Job) -> Result {
     match job.header.kind {
         EventKind::Pipe => {
+            let (reactor, seq) = (job.reactor, job.header.seq);
             let mail = Mail {
                 from: WorkerId(job.header.origin),
                 data: job.payload,
                 redelivered: job.header.has(REDELIVERED),
-                reactor: job.reactor,
-                seq: job.header.seq,
+                reactor,
+                seq,
             };
-            mailbox.deliver(mail).await;
+            if !mailbox.deliver(mail).await {
+                let current = shared.current(reactor);
+                let _ = current.compare_exchange(seq, 0, Relaxed, Relaxed);
+                return Err(Error::new(
+                    "a task or thread of the process panicked with a message: it is given up",
+                ));
+            }
             mailbox.told();
         }
         EventKind::Finish if job.header.has(FAILED) => {
