@@ -124,6 +124,7 @@ async fn command(process: &Process, message: ProcessMessage) -> Result<bool> {
                 println!("{}", "b".repeat(1000));
             }
             println!("last words");
+            note("babbled")?;
             return Ok(false);
         }
         "error" => return Err(Error::new(format!("as asked: {rest}"))),

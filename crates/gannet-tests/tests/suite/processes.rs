@@ -442,6 +442,19 @@ fn what_a_process_writes_at_the_end_of_the_server_is_logged() {
 }
 
 #[test]
+fn a_process_that_writes_for_a_peer_at_the_end_is_not_held_up() {
+    let spec = with("agent always to listener;listener always inherit");
+    let (mut server, runs) = noting(spec);
+    let mut client = server.websocket();
+    assert_eq!(tell(&mut client, "agent", "babble"), "babbling");
+    client.close(1000);
+    server.signal(Signal::TERM);
+    server.expect_exit(0);
+    assert!(notes(&runs).contains("babbled"), "it was killed");
+    server.expect_log("had no receiver any more");
+}
+
+#[test]
 fn a_panic_of_a_task_does_not_keep_its_message_for_ever() {
     let server = with("agent always inherit").start();
     let mut client = server.websocket();
