@@ -9,7 +9,6 @@
 //!   that died.
 //! - [`Doorbell`]: wakes a consumer, by an eventfd, only if it sleeps.
 //! - [`Arena`] and [`ArenaReader`]: blocks for payloads that are too large for a ring.
-//! - [`RobustMutex`]: a lock that outlives its holder, and says so to the next.
 //! - [`Counter`]: a number that processes change and wait for.
 //! - [`Lock`]: a lock for users, that belongs to a process; [`Life`] tells whether that lives.
 //! - [`Slots`]: rows of words with one writer each that anyone reads, never torn.
@@ -55,7 +54,10 @@
 //!
 //! Shared bytes are only ever accessed as atomics, so no peer can cause undefined behaviour, and
 //! all but the mapping and the filling of private buffers is safe code. `region.rs` states the
-//! rules. The protocols, with the memory order of every access and why it suffices, are in the
+//! rules. The exception are the stripes' locks of tables, POSIX mutexes in shared memory (`robust.rs`):
+//! the C library keeps pointers of their holder there, and follows them. So whoever has a table's
+//! memory, and writes to it past this crate, can crash its holders, or worse: hand tables to processes
+//! of the same trust only. The protocols, with the memory order of every access and why it suffices, are in the
 //! module comments of `ring`, `doorbell`, `slots` and `arena`, and in docs/internals/rings.md.
 
 mod arena;
@@ -84,6 +86,6 @@ pub use lock::{Lock, LockGuard, LockWord, Taken};
 pub use memory::{Memory, Word};
 pub use region::{Region, RegionError};
 pub use ring::{Consumer, Full, OutOfBounds, Position, Producer, Record, RingSpec};
-pub use robust::{LockError, Locked, RobustMutex};
+pub use robust::LockError;
 pub use sleepers::{Futex, Sleep, Sleepers, Ticket};
 pub use slots::Slots;

@@ -16,7 +16,9 @@
 //! 1. A number is used in shared memory only after its byte was locked; so one whose byte is free
 //!    is that of a dead process.
 //! 2. The description is this process's alone: it is opened anew, close-on-exec, and never passed
-//!    on. (A child between fork and exec has it for that moment.)
+//!    on. (A child between fork and exec has it for that moment. One that never calls exec has it as
+//!    long as it lives, and the life lasts as long: that is what it costs that the kernel knows no
+//!    lock of a process that closing any other descriptor of the file does not release.)
 
 #![allow(
     unsafe_code,
@@ -132,6 +134,20 @@ mod tests {
         drop(two);
         assert!(one.is_over(number));
         assert!(!one.is_over(one.number()));
+    }
+
+    #[test]
+    fn a_life_lasts_as_long_as_a_copy_of_its_description() {
+        let region = Region::create("life", 1, 4096).unwrap();
+        let one = Life::begin(region.clone(), 0).unwrap();
+        let two = Life::begin(region, 0).unwrap();
+        // As a child has it that was forked and not executed.
+        let copy = two.file.try_clone().unwrap();
+        let number = two.number();
+        drop(two);
+        assert!(!one.is_over(number));
+        drop(copy);
+        assert!(one.is_over(number));
     }
 
     #[test]

@@ -34,7 +34,7 @@
 //! 4. Nobody is woken by a death, so who waits looks every [`Lock::PATIENCE`], which also covers a holder
 //!    that dies between letting go and ringing.
 //!
-//! [`RobustMutex`]: crate::RobustMutex
+//! [`RobustMutex`]: crate::robust::RobustMutex
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

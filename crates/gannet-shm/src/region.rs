@@ -7,7 +7,8 @@
 //!    relaxed loads and stores. Compared with `memcpy` this costs nothing measurable for ring
 //!    records and buys that *no* behaviour of a peer, dead, buggy or hostile, is undefined
 //!    behaviour here: the worst it can produce is wrong bytes in a private buffer. (The bytes of a
-//!    [`RobustMutex`](crate::RobustMutex) belong to the C library alone; nobody else looks at them.)
+//!    [`RobustMutex`](crate::robust::RobustMutex) belong to the C library alone; nobody else looks at
+//!    them. It trusts them: for regions with mutexes, that is tables, a hostile peer is not ruled out.)
 //! 2. **Offsets, not pointers.** Every process maps the region elsewhere.
 //! 3. **The size is sealed** (`F_SEAL_SHRINK | F_SEAL_GROW`) before anyone maps it: a shrunk
 //!    memfd would kill its readers with SIGBUS. [`Region::attach`] refuses one without seals.

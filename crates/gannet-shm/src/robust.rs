@@ -18,6 +18,17 @@
 //! next one is told again.
 //!
 //! The same thread cannot lock it twice: that is an error, not a deadlock.
+//!
+//! # Rules for the rest of the crate
+//!
+//! The C library keeps a list of the mutexes that a thread holds, through the mutexes themselves. So
+//! this is not for users of the crate:
+//!
+//! 1. `create` comes once for an offset, before anybody else knows the region; `attach` is for offsets
+//!    that it was called for. No word of the mutex is accessed otherwise.
+//! 2. A [`Locked`] is dropped by the thread that has it, and before the region is unmapped. Whoever
+//!    leaks one (`mem::forget`) and then lets the region go leaves a hole in that list, into which the
+//!    thread's next lock writes. So no guard ever leaves the table, which gives closures to users.
 
 #![allow(
     unsafe_code,
@@ -34,7 +45,7 @@ use crate::region::Region;
 
 /// A robust mutex at an offset of a region.
 #[derive(Clone, Debug)]
-pub struct RobustMutex {
+pub(crate) struct RobustMutex {
     region: Arc<Region>,
     offset: usize,
 }
@@ -42,7 +53,7 @@ pub struct RobustMutex {
 /// The mutex is held by this thread until this is dropped.
 #[derive(Debug)]
 #[must_use = "the mutex is let go when this is dropped"]
-pub struct Locked<'a> {
+pub(crate) struct Locked<'a> {
     mutex: &'a RobustMutex,
     owner_died: bool,
     /// A POSIX mutex is unlocked by the thread that locked it: not `Send`.
@@ -56,7 +67,7 @@ pub enum LockError {
     /// The calling thread holds it already.
     #[error("this thread holds the lock already: a second time would wait for itself")]
     Reentrant,
-    /// The system refused; the memory was not made by [`RobustMutex::create`], or was overwritten.
+    /// The system refused: the memory is not that of a lock, or was overwritten.
     #[error("the lock cannot be taken: {0}")]
     System(io::Error),
 }
@@ -64,9 +75,9 @@ pub enum LockError {
 impl RobustMutex {
     /// Bytes that it takes in the region. What is behind them in its cache line is for words that
     /// its holders need: who takes the lock has that line.
-    pub const BYTES: usize = 48;
+    pub(crate) const BYTES: usize = 48;
     /// Alignment of its offset.
-    pub const ALIGN: usize = 64;
+    pub(crate) const ALIGN: usize = 64;
 
     /// Makes a mutex at `offset`, once, before any other process knows the region.
     ///
@@ -77,7 +88,7 @@ impl RobustMutex {
     /// # Panics
     ///
     /// If the offset is misaligned or outside of the region.
-    pub fn create(region: Arc<Region>, offset: usize) -> io::Result<RobustMutex> {
+    pub(crate) fn create(region: Arc<Region>, offset: usize) -> io::Result<RobustMutex> {
         let mutex = RobustMutex::attach(region, offset);
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
         let attributes = attributes.as_mut_ptr();
@@ -114,7 +125,7 @@ impl RobustMutex {
     /// # Panics
     ///
     /// If the offset is misaligned or outside of the region.
-    pub fn attach(region: Arc<Region>, offset: usize) -> RobustMutex {
+    pub(crate) fn attach(region: Arc<Region>, offset: usize) -> RobustMutex {
         assert!(
             offset.is_multiple_of(Self::ALIGN) && offset + Self::BYTES <= region.len(),
             "a mutex at {offset} is misaligned or outside of a region of {} bytes",
@@ -125,15 +136,15 @@ impl RobustMutex {
 
     /// Waits until the mutex is free, or its holder has died, and takes it.
     #[inline]
-    pub fn lock(&self) -> Result<Locked<'_>, LockError> {
-        // SAFETY: the mutex was made by `create`, which is the contract of `attach`; the region
-        // lives as long as `self`, and so as long as the guard.
+    pub(crate) fn lock(&self) -> Result<Locked<'_>, LockError> {
+        // SAFETY: the mutex was made by `create` (rule 1); the region lives as long as `self`, and so
+        // as long as the guard, which nobody leaks (rule 2).
         self.locked(unsafe { libc::pthread_mutex_lock(self.raw()) })
     }
 
     /// Takes the mutex if it is free or its holder has died. `None`: it is held.
     #[inline]
-    pub fn try_lock(&self) -> Result<Option<Locked<'_>>, LockError> {
+    pub(crate) fn try_lock(&self) -> Result<Option<Locked<'_>>, LockError> {
         // SAFETY: as in `lock`.
         match unsafe { libc::pthread_mutex_trylock(self.raw()) } {
             libc::EBUSY => Ok(None),
@@ -177,7 +188,7 @@ impl RobustMutex {
 impl Locked<'_> {
     /// The last holder died with the mutex: what it guards may be half changed.
     #[inline]
-    pub fn owner_died(&self) -> bool {
+    pub(crate) fn owner_died(&self) -> bool {
         self.owner_died
     }
 }

@@ -190,7 +190,8 @@ impl<R: Content, K: Key + ?Sized> Table<R, K> {
     ///
     /// Others wait meanwhile who write rows of the same stripe (about one in a thousand of a large
     /// table), so be quick, and do not write to this table: that fails, or waits for another who
-    /// waits for this. If `change` panics, the row stays as it was.
+    /// waits for this. To write to another table is possible if everybody does so in one order: two
+    /// who do it crosswise wait for each other for ever. If `change` panics, the row stays as it was.
     pub fn update<T>(
         &self,
         key: &K,
