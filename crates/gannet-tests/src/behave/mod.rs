@@ -107,7 +107,11 @@ impl Handler for Behave {
         match variant.start {
             Start::Ready => {}
             Start::Panics => panic!("this build cannot start"),
-            Start::Fails => return Err(gannet::Error::new("this build will not start")),
+            Start::Fails => {
+                // What a library may do, and forget.
+                tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::MAX));
+                return Err(gannet::Error::new("this build will not start"));
+            }
             Start::Hangs => std::future::pending().await,
         }
         let runs = match std::env::var_os("BEHAVE_RUNS") {

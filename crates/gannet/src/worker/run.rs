@@ -45,15 +45,15 @@ pub(crate) struct Parts {
 pub(crate) fn run<H: Handler>(bootstrap: Bootstrap) -> Result<()> {
     let implements = handler::implements::<H>();
     let (parts, runtime) = begin(bootstrap, |bootstrap| check(bootstrap, &implements))?;
-    let ended = runtime.block_on(tokio::task::coop::unconstrained(serve::<H>(parts)))?;
-    if ended == Ended::Orphaned {
+    let ended = runtime.block_on(tokio::task::coop::unconstrained(serve::<H>(parts)));
+    if matches!(ended, Ok(Ended::Orphaned)) {
         // Nobody is left to take an outcome. Threads that block must not hold the process.
         tracing::error!("the manager is gone");
         std::process::exit(1);
     }
-    // Neither must threads of the handler that block still.
+    // Neither must threads of the handler that block still, also of one that has failed to start.
     runtime.shutdown_background();
-    Ok(())
+    ended.map(drop)
 }
 
 /// Makes what a worker needs, or tells the manager why that cannot be done.
