@@ -325,6 +325,22 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_cannot_be_watched_is_not_left_alone() {
+        let mut command = std::process::Command::new("sleep");
+        let process = command.arg("1000").spawn().unwrap();
+        let path = format!("/proc/{}", process.id());
+        let spawned = Spawned::new(process, Channel::pair().unwrap().0).unwrap();
+        let no_epoll = std::fs::File::open("/dev/null").unwrap();
+        let mut children = Children::default();
+        let added = children.add(no_epoll.as_fd(), Who::Worker(1), spawned, None);
+        assert!(added.is_err());
+        assert!(
+            !std::fs::exists(path).unwrap(),
+            "it lives, or was not reaped"
+        );
+    }
+
+    #[test]
     fn tokens_and_sources_agree() {
         assert_eq!(Children::source(0), Some(Source::Process(Who::Master)));
         assert_eq!(Children::source(1), Some(Source::Channel(Who::Master)));

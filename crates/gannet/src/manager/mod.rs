@@ -63,6 +63,7 @@ pub(crate) use self::{
     children::how_it_ended,
     places::title,
     program::{ENV as TITLED_ENV, Program},
+    spawn::pidfd,
 };
 use crate::{
     Result, Settings, Shared,

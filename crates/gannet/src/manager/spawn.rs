@@ -116,13 +116,43 @@ impl Spawner {
                 self.program.path.display()
             ))
         })?;
-        let pidfd = rustix::process::pidfd_open(Pid::from_child(&process), PidfdFlags::NONBLOCK)?;
+        Ok(Spawned::new(process, channel)?)
+    }
+}
+
+impl Spawned {
+    /// Takes a process over that has just been started.
+    pub(super) fn new(mut process: Process, channel: Channel) -> io::Result<Self> {
+        let pidfd = pidfd(&mut process)?;
         Ok(Spawned {
             process,
             pidfd,
             channel,
         })
     }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        end(&mut self.process);
+    }
+}
+
+/// A descriptor that tells the end of a process. Without one nobody could look after it: it is ended.
+pub(crate) fn pidfd(process: &mut Process) -> io::Result<OwnedFd> {
+    let opened = rustix::process::pidfd_open(Pid::from_child(process), PidfdFlags::NONBLOCK);
+    opened.map_err(|error| {
+        end(process);
+        error.into()
+    })
+}
+
+/// Kills and reaps a process that cannot be taken into the books, for want of descriptors or memory.
+/// Of one that was reaped nothing is left to do: `Child` knows that.
+fn end(process: &mut Process) {
+    let _ = process.kill();
+    // It dies at once.
+    let _ = process.wait();
 }
 
 /// An eventfd, close-on-exec, as a doorbell.

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Child, Pool, child, slot};
@@ -17,7 +16,7 @@ use crate::{
     Error, Restart, Result, bootstrap,
     channel::{Channel, FromWorker},
     inherit,
-    manager::{Program, TITLED_ENV},
+    manager::{self, Program, TITLED_ENV},
     process::check_name,
     sys,
 };
@@ -208,6 +207,7 @@ pub(super) fn spawn(
 ) -> Result<Started> {
     let (channel, childs_channel) = Channel::pair()?;
     let (stream, childs_stream) = std::os::unix::net::UnixStream::pair()?;
+    stream.set_nonblocking(true)?;
     let orders = Orders {
         abi: ABI,
         parent_pid: std::process::id(),
@@ -236,12 +236,11 @@ pub(super) fn spawn(
         orders_fd.as_raw_fd(),
     ];
     sys::as_child(&mut command, inherit);
-    let process = command.spawn().map_err(|error| {
+    let mut process = command.spawn().map_err(|error| {
         let path = program.path.display();
         Error::new(format!("cannot start {path}: {error}"))
     })?;
-    let pidfd = rustix::process::pidfd_open(Pid::from_child(&process), PidfdFlags::NONBLOCK)?;
-    stream.set_nonblocking(true)?;
+    let pidfd = manager::pidfd(&mut process)?;
     Ok(Started {
         process,
         pidfd,
