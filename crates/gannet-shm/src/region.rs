@@ -447,7 +447,7 @@ pub(crate) const PAGE: usize = 4096;
 /// Bytes in front of offset 0: a page, so that offsets keep the alignment of the mapping.
 const STAMP: usize = PAGE;
 /// Half of the address space that x86-64 and aarch64 give a process.
-const MAX_LEN: usize = 1 << 46;
+pub(crate) const MAX_LEN: usize = 1 << 46;
 const SIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
 const _: () = assert!(size_of::<Stamp>() <= STAMP && STAMP.is_multiple_of(128));

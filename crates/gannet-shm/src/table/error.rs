@@ -92,6 +92,19 @@ pub enum TableError {
         /// Name of the table.
         table: String,
     },
+    /// The rows need more than a process can map.
+    #[error(
+        "table `{table}`: {rows} rows of these columns need {bytes} bytes of address space, 2^46 are \
+         possible: declare fewer rows, or shorter columns"
+    )]
+    TooLarge {
+        /// Name of the table.
+        table: String,
+        /// Most rows.
+        rows: usize,
+        /// Bytes that all of them would need.
+        bytes: usize,
+    },
     /// The shared memory cannot be made or attached to, or is not a table.
     #[error("table `{table}`: {source}")]
     Memory {

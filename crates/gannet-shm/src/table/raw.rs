@@ -10,7 +10,7 @@ use super::core::{Core, Guard, Locks};
 use super::error::TableError;
 use super::row::{load_bytes, store_bytes};
 use super::schema::Schema;
-use crate::region::{Region, RegionError};
+use crate::region::{MAX_LEN, Region, RegionError};
 use crate::robust::{LockError, Locked, RobustMutex};
 
 /// A table that is to be made.
@@ -77,6 +77,13 @@ impl RawTable {
         let memory = memory(name);
         let text = schema.to_string();
         let plan = Plan::new(schema.key(), schema.words(), *rows, HEADER + text.len());
+        if plan.total > MAX_LEN {
+            return Err(TableError::TooLarge {
+                table: name.clone(),
+                rows: rows.max,
+                bytes: plan.total,
+            });
+        }
         let region =
             Region::create(&format!("gannet-table-{name}"), KIND, plan.total).map_err(&memory)?;
         let seed = [random(), random()];

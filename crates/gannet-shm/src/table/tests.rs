@@ -396,6 +396,29 @@ fn numbers_of_rows_that_cannot_be_are_refused() {
     }
 }
 
+#[test]
+fn the_largest_columns_and_rows_are_refused_with_a_way_out() {
+    let columns = (0..Schema::MAX_COLUMNS).map(|index| format!("c{index}"));
+    let schema = columns.fold(Schema::new(KeyKind::Text), |schema, name| {
+        schema.bytes(&name, Schema::MAX_VALUE)
+    });
+    let create = |rows| Table::<Record>::create_with("t", schema.clone(), Rows::up_to(rows));
+    let refused = create(Rows::MAX).unwrap_err();
+    assert!(matches!(refused, TableError::TooLarge { .. }), "{refused}");
+    assert!(refused.to_string().contains("declare fewer rows"));
+    // What is possible works, to its last byte.
+    let table = create(2).unwrap();
+    let mut row = table.record();
+    for index in 0..Schema::MAX_COLUMNS {
+        row.set(&format!("c{index}"), vec![7; Schema::MAX_VALUE])
+            .unwrap();
+    }
+    for key in ["a", "b"] {
+        table.set(key, &row).unwrap();
+    }
+    assert_eq!(table.get("b").unwrap(), Some(row));
+}
+
 /// Whatever is in the memory, nobody panics or does not return.
 #[test]
 fn memory_that_somebody_overwrote_does_no_harm() {
