@@ -145,6 +145,36 @@ fn unix_datagrams_are_answered_and_say_who_sent_them() {
 }
 
 #[test]
+fn a_unix_client_that_does_not_read_costs_others_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("server.sock");
+    let server = behave()
+        .set("workers", 1)
+        .listen("udp", &format!("unixgram:{}", path.display()))
+        .start();
+    // Not connected: the kernel bounds what waits for it.
+    let deaf = UnixDatagram::bind(directory.path().join("deaf.sock")).unwrap();
+    let client = unix_client(&directory.path().join("client.sock"), &path);
+    // All answers are given in one turn, those that nobody takes in front.
+    client.send(b"sleep-block 200 slept").unwrap();
+    let most: usize = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    for _ in 0..most + 20 {
+        deaf.send_to(b"#", &path).unwrap();
+    }
+    client.send(b"#heard").unwrap();
+    assert_eq!(receive(&client), "slept");
+    assert_eq!(receive(&client), "#heard");
+    wait_until("the others to be counted", || {
+        server.total("packets_unsent") > 0
+    });
+    server.stop();
+}
+
+#[test]
 fn datagrams_can_be_sent_by_every_handler() {
     let server = behave().tcp().udp().set("reactors", 2).start();
     let client = server.udp();

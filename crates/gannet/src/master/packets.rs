@@ -149,7 +149,7 @@ impl Reactor {
                 break;
             };
             let tells_local = socket.wildcard;
-            let count = match inbox.receive(&socket.fd) {
+            let count = match inbox.receive(&socket.fd, socket.family) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
@@ -227,8 +227,12 @@ impl Reactor {
                 .collect();
             let (sent, unsent) = match packets::send(&socket.fd, socket.family, &batch) {
                 Ok(sent) => (sent.max(1).min(batch.len()), usize::from(sent == 0)),
-                // The socket is full, and nobody can be asked to wait.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // The socket is full, and nobody can be asked to wait. A Unix socket says so of
+                // the one that does not read.
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && socket.family != Family::Unix =>
+                {
                     self.add(ReactorCounter::PacketsUnsent, letters.len());
                     return;
                 }

@@ -53,11 +53,18 @@ pub(crate) struct Letter<'a> {
 
 /// Asks the kernel to tell the address that a datagram came to, or who sent it.
 pub(crate) fn prepare(socket: &OwnedFd, family: Family) -> io::Result<()> {
-    let (level, option) = match family {
-        Family::V4 => (libc::IPPROTO_IP, libc::IP_PKTINFO),
-        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-        Family::Unix => (libc::SOL_SOCKET, libc::SO_PASSCRED),
-    };
+    match family {
+        Family::V4 => switch_on(socket, libc::IPPROTO_IP, libc::IP_PKTINFO),
+        Family::V6 => {
+            // Of IPv4 it is the other one that knows where to answer from.
+            switch_on(socket, libc::IPPROTO_IP, libc::IP_PKTINFO)?;
+            switch_on(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
+        }
+        Family::Unix => switch_on(socket, libc::SOL_SOCKET, libc::SO_PASSCRED),
+    }
+}
+
+fn switch_on(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
     let len = size_of_val(&on) as libc::socklen_t;
     // SAFETY: `on` is `len` bytes and outlives the call.
@@ -85,8 +92,14 @@ impl Inbox {
     }
 
     /// Reads what is there, up to [`BATCH`] datagrams; says how many. Does not wait.
-    pub(crate) fn receive(&mut self, socket: &OwnedFd) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, socket: &OwnedFd, family: Family) -> io::Result<usize> {
         self.received.clear();
+        let control_len = match family {
+            Family::V4 | Family::V6 => size_of::<[u64; CONTROL]>(),
+            // The kernel puts credentials first. With room for nothing else it drops descriptors
+            // that a client sends along; all others would stay open here.
+            Family::Unix => CREDENTIALS,
+        };
         // SAFETY: all of these are plain numbers and pointers, for which zeroes are valid.
         let mut names: [libc::sockaddr_storage; BATCH] =
             unsafe { MaybeUninit::zeroed().assume_init() };
@@ -106,7 +119,7 @@ impl Inbox {
             header.msg_iov = ptr::from_mut(&mut parts[index]);
             header.msg_iovlen = 1;
             header.msg_control = controls[index].as_mut_ptr().cast();
-            header.msg_controllen = size_of_val(&controls[index]);
+            header.msg_controllen = control_len;
         }
         // SAFETY: the first `BATCH` headers point to names, buffers and control buffers of the sizes
         // that they say, which outlive the call and which nothing else refers to.
@@ -141,9 +154,10 @@ impl Inbox {
     }
 }
 
-/// Sends the first of these, up to [`BATCH`]; says how many left. Does not wait.
+/// Sends the first of these, up to [`BATCH`]; says how many left. Does not wait. An error is about
+/// the first.
 pub(crate) fn send(socket: &OwnedFd, family: Family, letters: &[Letter<'_>]) -> io::Result<usize> {
-    let count = letters.len().min(BATCH);
+    let mut count = letters.len().min(BATCH);
     // SAFETY: all of these are plain numbers and pointers, for which zeroes are valid.
     let mut names: [libc::sockaddr_storage; BATCH] = unsafe { MaybeUninit::zeroed().assume_init() };
     // SAFETY: as above.
@@ -158,7 +172,15 @@ pub(crate) fn send(socket: &OwnedFd, family: Family, letters: &[Letter<'_>]) -> 
             iov_len: letter.data.len(),
         };
         let header = &mut headers[index].msg_hdr;
-        header.msg_namelen = write_name(&mut names[index], letter.to, family)?;
+        header.msg_namelen = match write_name(&mut names[index], letter.to, family) {
+            Ok(len) => len,
+            // Those in front of it leave first.
+            Err(_) if index > 0 => {
+                count = index;
+                break;
+            }
+            Err(error) => return Err(error),
+        };
         header.msg_name = ptr::from_mut(&mut names[index]).cast();
         header.msg_iov = ptr::from_mut(&mut parts[index]);
         header.msg_iovlen = 1;
@@ -227,7 +249,9 @@ fn read_control(header: &libc::msghdr, received: &mut Received) {
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
                     let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                    received.local = answerable(ip.to_canonical(), info.ipi6_ifindex as u32);
+                    if ip.to_ipv4_mapped().is_none() {
+                        received.local = answerable(ip, info.ipi6_ifindex as u32);
+                    }
                 }
                 (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) => {
                     let of = data.cast::<libc::ucred>().read_unaligned();
@@ -245,12 +269,11 @@ fn read_control(header: &libc::msghdr, received: &mut Received) {
 }
 
 /// An address to answer from; the interface counts only where an address is not enough.
-fn answerable(ip: IpAddr, interface: u32) -> Option<(IpAddr, u32)> {
+fn answerable(ip: Ipv6Addr, interface: u32) -> Option<(IpAddr, u32)> {
     match ip {
         _ if ip.is_multicast() => None,
-        IpAddr::V4(ip) if ip.is_broadcast() => None,
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some((ip, interface)),
-        _ => Some((ip, 0)),
+        _ if ip.is_unicast_link_local() => Some((ip.into(), interface)),
+        _ => Some((ip.into(), 0)),
     }
 }
 
@@ -356,12 +379,21 @@ pub(crate) const BATCH: usize = 16;
 const ROOM: usize = 64 << 10;
 /// Words of control data: room for an address and credentials.
 const CONTROL: usize = 16;
+/// Bytes of control data that credentials take.
+// SAFETY: the macro only computes.
+const CREDENTIALS: usize =
+    unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as libc::c_uint) } as usize;
 /// Bytes in front of the path in `sockaddr_un`.
 const UNIX_PATH: usize = std::mem::offset_of!(libc::sockaddr_un, sun_path);
 
 #[cfg(test)]
 mod tests {
-    use std::{net::UdpSocket, os::unix::net::UnixDatagram};
+    use std::{
+        net::UdpSocket,
+        os::{fd::AsFd, unix::net::UnixDatagram},
+    };
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
     use super::*;
 
@@ -376,7 +408,7 @@ mod tests {
             client.send_to(&[n; 9], (to, port)).unwrap();
         }
         let mut inbox = Inbox::new();
-        let count = inbox.receive(&server).unwrap();
+        let count = inbox.receive(&server, family).unwrap();
         assert_eq!(count, BATCH);
         let letters: Vec<_> = (0..count)
             .map(|index| {
@@ -401,8 +433,8 @@ mod tests {
             assert_eq!(buffer[..len], [n; 9]);
             assert_eq!(from, SocketAddr::new(to, port), "from where it was sent to");
         }
-        assert_eq!(inbox.receive(&server).unwrap(), 4);
-        let empty = inbox.receive(&server).unwrap_err();
+        assert_eq!(inbox.receive(&server, family).unwrap(), 4);
+        let empty = inbox.receive(&server, family).unwrap_err();
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
     }
 
@@ -415,21 +447,76 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_datagram_says_who_sent_it() {
-        let path = std::env::temp_dir().join(format!("gannet-packets-{}", std::process::id()));
+    fn a_broadcast_is_answered_from_an_address_of_this_machine() {
+        for (address, family) in [("0.0.0.0:0", Family::V4), ("[::]:0", Family::V6)] {
+            let server = UdpSocket::bind(address).unwrap();
+            let port = server.local_addr().unwrap().port();
+            let server = OwnedFd::from(server);
+            prepare(&server, family).unwrap();
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.set_broadcast(true).unwrap();
+            client
+                .send_to(b"anybody", ("127.255.255.255", port))
+                .unwrap();
+            let mut inbox = Inbox::new();
+            assert_eq!(inbox.receive(&server, family).unwrap(), 1);
+            let (received, data) = inbox.get(0).unwrap();
+            let letter = Letter {
+                to: received.from.as_ref().unwrap(),
+                local: received.local,
+                data,
+            };
+            assert_eq!(send(&server, family, &[letter]).unwrap(), 1, "{letter:?}");
+            let mut buffer = [0; 16];
+            let (_, from) = client.recv_from(&mut buffer).unwrap();
+            assert_eq!(from, SocketAddr::from(([127, 0, 0, 1], port)), "{address}");
+        }
+    }
+
+    fn unix_pair(name: &str) -> (OwnedFd, UnixDatagram) {
+        let name = format!("gannet-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
         // One that a killed test left.
         let _ = std::fs::remove_file(&path);
-        let server = UnixDatagram::bind(&path).unwrap();
-        let server = OwnedFd::from(server);
+        let server = OwnedFd::from(UnixDatagram::bind(&path).unwrap());
         prepare(&server, Family::Unix).unwrap();
         let client = UnixDatagram::unbound().unwrap();
-        client.send_to(b"hello", &path).unwrap();
+        client.connect(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        (server, client)
+    }
+
+    #[test]
+    fn a_unix_datagram_says_who_sent_it() {
+        let (server, client) = unix_pair("credentials");
+        client.send(b"hello").unwrap();
         let mut inbox = Inbox::new();
-        assert_eq!(inbox.receive(&server).unwrap(), 1);
+        assert_eq!(inbox.receive(&server, Family::Unix).unwrap(), 1);
         let (received, data) = inbox.get(0).unwrap();
         assert_eq!(data, b"hello");
         assert_eq!(received.credentials.unwrap().pid, std::process::id());
-        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn descriptors_that_a_client_sends_along_do_not_stay_open() {
+        let (server, client) = unix_pair("descriptors");
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let descriptors = [writer.as_fd(), writer.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let data = [io::IoSlice::new(b"hello")];
+        rustix::net::sendmsg(&client, &data, &mut control, SendFlags::empty()).unwrap();
+        drop(writer);
+
+        let mut inbox = Inbox::new();
+        assert_eq!(inbox.receive(&server, Family::Unix).unwrap(), 1);
+        let (received, data) = inbox.get(0).unwrap();
+        assert_eq!((data, received.truncated), (&b"hello"[..], false));
+        assert!(received.credentials.is_some());
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        let end = io::Read::read(&mut reader, &mut [0]);
+        assert_eq!(end.unwrap(), 0, "somebody can still write");
     }
 
     #[test]
@@ -445,6 +532,12 @@ mod tests {
                 data: b"x",
             };
             assert!(send(&socket, Family::V4, &[letter]).is_err());
+            // Those in front of it leave.
+            let own = socket.try_clone().map(UdpSocket::from).unwrap();
+            let own = PacketAddress::Ip(own.local_addr().unwrap());
+            let good = Letter { to: &own, ..letter };
+            let sent = send(&socket, Family::V4, &[good, good, letter, good]);
+            assert_eq!(sent.unwrap(), 2);
         }
     }
 }
