@@ -25,7 +25,12 @@ pub struct Compressor {
 }
 
 /// Inflates messages, one after another.
-pub(super) struct Inflater(Inflate);
+pub(super) struct Inflater {
+    inflate: Inflate,
+    /// Bytes of room that were filled with zeros.
+    #[cfg(test)]
+    zeroed: usize,
+}
 
 impl Compressor {
     /// A compressor with a window of 2 to the `window_bits` bytes.
@@ -133,7 +138,11 @@ impl std::fmt::Debug for Compressor {
 impl Inflater {
     pub(super) fn new() -> Self {
         // The largest window inflates what any smaller one has made, and costs the same.
-        Self(Inflate::new(false, MAX_WINDOW_BITS))
+        Self {
+            inflate: Inflate::new(false, MAX_WINDOW_BITS),
+            #[cfg(test)]
+            zeroed: 0,
+        }
     }
 
     /// Appends what `input` inflates to.
@@ -146,39 +155,64 @@ impl Inflater {
         out: &mut Vec<u8>,
         limit: u32,
     ) -> Result<(), ProtocolError> {
+        let mut filled = out.len();
+        let result = self.fill(&mut input, out, &mut filled, limit);
+        out.truncate(filled);
+        result
+    }
+
+    /// Inflates behind the first `filled` bytes of `out`; what is behind those then is only room.
+    fn fill(
+        &mut self,
+        input: &mut &[u8],
+        out: &mut Vec<u8>,
+        filled: &mut usize,
+        limit: u32,
+    ) -> Result<(), ProtocolError> {
         let most = limit as usize;
-        // Room is filled with zeros first: a byte of input must not cost as much as many do.
+        // Room is filled with zeros first: a byte of input must not cost as much as many do. So
+        // there is little at first, more only when that is used up, and none is made twice.
         let mut step = (8 * input.len()).clamp(256, STEP);
         loop {
-            let start = out.len();
-            let mut probe = [0];
-            if start == out.capacity() && start < most {
-                // Doubles as bytes come out, for the input says nothing about their number.
-                let wanted = (2 * start).max(start + (4 * input.len()).clamp(64, STEP));
-                out.reserve_exact(wanted.min(most) - start);
+            if *filled == out.len() {
+                if out.len() == out.capacity() && out.len() < most {
+                    // Doubles as bytes come out, for the input says nothing about their number.
+                    let start = out.len();
+                    let wanted = (2 * start).max(start + (4 * input.len()).clamp(64, STEP));
+                    out.reserve_exact(wanted.min(most) - start);
+                }
+                let room = out.capacity().min(most).saturating_sub(out.len());
+                let room = room.min(step);
+                out.resize(out.len() + room, 0);
+                #[cfg(test)]
+                {
+                    self.zeroed += room;
+                }
+                step = (2 * step).min(STEP);
             }
-            let room = out.capacity().min(most).saturating_sub(start).min(step);
-            step = (2 * step).min(STEP);
-            out.resize(start + room, 0);
-            let before = (self.0.total_in(), self.0.total_out());
-            let output = match room {
-                // Full: the next byte is one too many, but the input may hold none.
-                0 => &mut probe[..],
-                _ => &mut out[start..],
+            let mut probe = [0];
+            let is_full = *filled == out.len();
+            let output = match is_full {
+                // The next byte is one too many, but the input may hold none.
+                true => &mut probe[..],
+                false => &mut out[*filled..],
             };
+            let before = (self.inflate.total_in(), self.inflate.total_out());
             let offered = output.len();
-            let status = self.0.decompress(input, output, InflateFlush::SyncFlush);
-            let taken = (self.0.total_in() - before.0) as usize;
-            let made = (self.0.total_out() - before.1) as usize;
-            if room == 0 && made > 0 {
+            let status = self
+                .inflate
+                .decompress(input, output, InflateFlush::SyncFlush);
+            let taken = (self.inflate.total_in() - before.0) as usize;
+            let made = (self.inflate.total_out() - before.1) as usize;
+            if is_full && made > 0 {
                 return Err(ProtocolError::MessageTooBig { limit });
             }
-            out.truncate(start + made);
-            input = &input[taken..];
+            *filled += made;
+            *input = &input[taken..];
             match status {
                 Ok(Status::StreamEnd) => {
                     // A last block inside a message (RFC 7692 section 7.2.3.4): blocks may follow.
-                    self.0.reset(false);
+                    self.inflate.reset(false);
                     if input.is_empty() {
                         return Ok(());
                     }
@@ -262,6 +296,22 @@ mod tests {
             assert_eq!(result.is_ok(), fits, "{limit}");
             assert!(out.capacity() <= limit as usize);
         }
+    }
+
+    #[test]
+    fn room_is_made_once_however_many_blocks_come_to_nothing() {
+        for block in [&[0x03, 0x00][..], &[0, 0, 0, 0xff, 0xff]] {
+            let input = block.repeat(20_000);
+            let (mut inflater, mut out) = (Inflater::new(), Vec::new());
+            inflater.inflate(&input, &mut out, 2 << 20).unwrap();
+            assert!(out.is_empty());
+            assert!(inflater.zeroed <= STEP, "{} bytes", inflater.zeroed);
+        }
+        let (mut inflater, mut out) = (Inflater::new(), Vec::new());
+        let zeros = miniz_oxide::deflate::compress_to_vec(&vec![0; 1 << 20], 9);
+        inflater.inflate(&zeros, &mut out, 2 << 20).unwrap();
+        assert_eq!(out.len(), 1 << 20);
+        assert!(inflater.zeroed <= (1 << 20) + STEP);
     }
 
     #[test]
