@@ -177,6 +177,39 @@ fn input_that_is_no_frame_closes_its_connection() {
 }
 
 #[test]
+fn what_came_before_input_that_is_no_frame_is_answered() {
+    for (framing, input, answer, reason) in [
+        (
+            "kind = 'lines'",
+            [
+                &b"sleep-async 100 one\n#two\n"[..],
+                &[b'x'; 200],
+                b"\n#three\n",
+            ]
+            .concat(),
+            &b"one\n#two\n"[..],
+            "too_large",
+        ),
+        (
+            "kind = 'length'\nwidth = 'varint'",
+            b"\x04#one\x80\x00\x04#two".to_vec(),
+            b"\x04#one",
+            "protocol",
+        ),
+    ] {
+        let server = framed("framed", framing)
+            .with("max_message_size", 100)
+            .start();
+        let mut client = server.tcp();
+        client.send(input);
+        assert_eq!(client.bytes(answer.len()), answer, "{framing}");
+        client.expect_closed();
+        expect_closed(&server, reason);
+        server.stop();
+    }
+}
+
+#[test]
 fn a_message_that_was_sent_in_part_is_no_message() {
     let server = framed("describe", "kind = 'lines'").start();
     let mut client = server.tcp();

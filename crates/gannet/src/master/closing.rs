@@ -1,13 +1,16 @@
 //! How connections end: closed by us, by the client, by a deadline, by a stop of the server.
 //! The phases stand in `conn`.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::{
+    borrow::Cow,
+    sync::atomic::Ordering::{AcqRel, Acquire, Relaxed},
+};
 
 use gannet_proto::websocket;
 use rustix::net::Shutdown;
 
 use super::{
-    conn::{Closed, Conn, Phase, Speaks, Stall},
+    conn::{Closed, Conn, Ending, Phase, Speaks, Stall},
     places::BODY_IN_FLIGHT,
     reactor::Reactor,
 };
@@ -44,6 +47,21 @@ impl Reactor {
         }
         self.watch(slot);
         self.shut_if_flushed(slot);
+    }
+
+    /// Closes when the events of what came before are done.
+    pub(super) fn end_after_events(
+        &mut self,
+        slot: usize,
+        closed: Closed,
+        text: impl Into<Cow<'static, str>>,
+    ) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let text = text.into();
+        conn.ending = Some(Box::new(Ending { closed, text }));
+        self.settle(slot);
     }
 
     /// Cuts the connection now.

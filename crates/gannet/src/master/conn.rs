@@ -38,7 +38,7 @@ pub(super) struct Conn {
     pub(super) resuming: bool,
     /// The client will send no more.
     pub(super) eof: bool,
-    /// Nothing more is taken from this WebSocket; it is closed so when its events are done.
+    /// Nothing more is taken from its client; it is closed so when its events are done.
     pub(super) ending: Option<Box<Ending>>,
     /// Frames are spoken.
     pub(super) websocket: bool,
@@ -96,7 +96,8 @@ pub(super) struct Closed {
     pub(super) code: u16,
 }
 
-/// How a WebSocket is to be closed: its client has sent a close frame, or what is no frame.
+/// How a connection is to be closed whose client has sent a close frame, or what is no frame or
+/// framed message.
 pub(super) struct Ending {
     pub(super) closed: Closed,
     pub(super) text: Cow<'static, str>,

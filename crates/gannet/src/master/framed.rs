@@ -26,6 +26,10 @@ impl Reactor {
     ) -> usize {
         let mut used = 0;
         while let Some(conn) = self.conns.get(slot) {
+            if conn.ending.is_some() {
+                // Where a message ends is not known any more: it is read and not kept.
+                return input.len();
+            }
             if conn.stall != Stall::No || !conn.is_open() {
                 break;
             }
@@ -33,7 +37,7 @@ impl Reactor {
                 Ok(decoded) => decoded,
                 Err(error) => {
                     self.refuse_frames(slot, error);
-                    break;
+                    return input.len();
                 }
             };
             used += decoded.used;
@@ -47,6 +51,8 @@ impl Reactor {
         used
     }
 
+    /// Takes nothing more from the client. The messages before were taken in full: their answers
+    /// leave before the connection is closed.
     fn refuse_frames(&mut self, slot: usize, error: FrameError) {
         let Some(conn) = self.conns.get(slot) else {
             return;
@@ -67,6 +73,6 @@ impl Reactor {
         if reason == CloseReason::HandlerFailed {
             self.count(ReactorCounter::HandlerFailed);
         }
-        self.begin_close(slot, Closed::of(reason), &error.to_string());
+        self.end_after_events(slot, Closed::of(reason), error.to_string());
     }
 }

@@ -6,7 +6,7 @@ use gannet_proto::websocket::{self, Decoder, Event, MessageKind};
 
 use super::{
     compress::{Compressors, Sending},
-    conn::{Closed, Conn, Ending, Speaks, Stall},
+    conn::{Closed, Conn, Speaks, Stall},
     output::Pool,
     pace::{ControlRate, Progress},
     reactor::Reactor,
@@ -165,12 +165,7 @@ impl Reactor {
         text: impl Into<Cow<'static, str>>,
     ) {
         websocket.progress = None;
-        let Some(conn) = self.conns.get_mut(slot) else {
-            return;
-        };
-        let text = text.into();
-        conn.ending = Some(Box::new(Ending { closed, text }));
-        self.settle(slot);
+        self.end_after_events(slot, closed, text);
     }
 }
 

@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// and [`Conn::send_framed`](crate::Conn::send_framed) sends one. A message over
 /// `max_message_size` closes the connection
 /// ([`CloseReason::TooLarge`](crate::CloseReason::TooLarge)), one that breaks the framing too
-/// ([`CloseReason::Protocol`](crate::CloseReason::Protocol)). An incomplete message when the client
+/// ([`CloseReason::Protocol`](crate::CloseReason::Protocol)), both when the messages before it have
+/// been handled, so that their answers leave first. An incomplete message when the client
 /// ends its stream is dropped ([`CloseReason::Reset`](crate::CloseReason::Reset)).
 ///
 /// ```
