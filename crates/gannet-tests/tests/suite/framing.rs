@@ -1,6 +1,7 @@
 //! Messages out of a TCP stream.
 
 use std::{
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -234,6 +235,49 @@ fn an_idle_connection_in_the_middle_of_a_message_is_closed() {
 }
 
 #[test]
+fn a_message_that_drips_closes_its_connection() {
+    let length = 1_000_000_u32.to_be_bytes();
+    for (framing, begin) in [("kind = 'lines'", &b"a"[..]), ("kind = 'length'", &length)] {
+        let server = hasty(framing).start();
+        let mut client = server.tcp();
+        client.send(begin);
+        let mut writer = TcpClient::over(client.socket().try_clone().unwrap());
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // Every byte is in time for `request_timeout_ms`: only the rate is too little.
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) && writer.try_send("x").is_ok() {
+                    thread::sleep(Duration::from_millis(20));
+                }
+            });
+            client.expect_closed();
+            done.store(true, Ordering::Relaxed);
+        });
+        drop((client, writer));
+        expect_closed(&server, "timeout");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_client_may_be_silent_between_messages_and_while_it_is_not_read() {
+    let server = hasty("kind = 'lines'").set("max_in_flight", 1).start();
+    let mut client = server.tcp();
+    client.send("#in ");
+    wait_until("the first piece", || server.total("bytes_in") == 4);
+    client.send("pieces\n");
+    assert_eq!(client.line(), "#in pieces");
+    thread::sleep(Duration::from_millis(700));
+    // What is behind the second one is not read before the first has slept.
+    let long = "x".repeat(300_000);
+    client.send(format!("sleep-async 1200 slept\n#next\n#{long}\n"));
+    assert_eq!(client.line(), "slept");
+    assert_eq!(client.line(), "#next");
+    assert_eq!(client.line().len(), 300_001);
+    server.stop();
+}
+
+#[test]
 fn a_function_of_the_program_finds_messages() {
     let spec = behave()
         .env("BEHAVE_FRAMING", "custom")
@@ -367,6 +411,13 @@ fn framed(mode: &str, framing: &str) -> Spec {
         .env("BEHAVE_TCP", mode)
         .tcp()
         .with("framing", framing)
+}
+
+/// As `framed`, with little patience.
+fn hasty(framing: &str) -> Spec {
+    framed("framed", framing)
+        .with("request_timeout_ms", 400)
+        .with("min_receive_rate", 1_000_000)
 }
 
 /// Waits until one connection has ended for this reason.

@@ -19,6 +19,7 @@ use rustix::{
 
 use super::{
     conn::{Conn, Phase, Speaks, Stall},
+    framed::Framed,
     http::Http,
     reactor::{LISTENER, Reactor, register},
     tls::Tls,
@@ -197,7 +198,10 @@ impl Reactor {
             Protocol::Tcp | Protocol::Udp => match &self.accepting.listeners[listener].framing {
                 Some(framing) => {
                     let largest = settings.max_message_size;
-                    Speaks::Framed(Box::new(tcp::Decoder::new(framing.clone(), largest)))
+                    Speaks::Framed(Box::new(Framed {
+                        decoder: tcp::Decoder::new(framing.clone(), largest),
+                        progress: None,
+                    }))
                 }
                 None => Speaks::Tcp,
             },

@@ -427,6 +427,11 @@ impl Reactor {
                 let closed = Closed::of(CloseReason::Timeout);
                 self.begin_close(slot, closed, "the message came too slowly");
             }
+            Speaks::Framed(framed)
+                if framed.progress.is_some_and(|it| it.is_late(now, listener)) =>
+            {
+                self.begin_close(slot, Closed::of(CloseReason::Timeout), "");
+            }
             Speaks::Http(http) if http.exchange.is_receiving() => {
                 if http.exchange.is_streaming() && conn.held.is_none() {
                     self.offer_or_hold(slot, EventKind::RequestBody, BODY_ABORT, 0, &[]);
@@ -474,6 +479,11 @@ impl Reactor {
                     false => conn.last_seen + idle / 2,
                 });
                 let slow = websocket.progress.and_then(|it| it.deadline(listener));
+                [idle, slow].into_iter().flatten().min()
+            }
+            Speaks::Framed(framed) => {
+                let idle = (idle > 0).then(|| conn.last_seen + idle);
+                let slow = framed.progress.and_then(|it| it.deadline(listener));
                 [idle, slow].into_iter().flatten().min()
             }
             _ if idle == 0 => None,

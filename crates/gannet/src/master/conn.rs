@@ -11,9 +11,9 @@
 
 use std::{borrow::Cow, os::fd::OwnedFd};
 
-use gannet_proto::tcp;
-
-use super::{http::Http, output::Output, pace::Progress, tls::Tls, websocket::WebSocket};
+use super::{
+    framed::Framed, http::Http, output::Output, pace::Progress, tls::Tls, websocket::WebSocket,
+};
 use crate::{close::CloseReason, id::ConnId, peer::Peer, wire::event::EventKind};
 
 pub(super) struct Conn {
@@ -105,7 +105,7 @@ pub(super) struct Ending {
 
 pub(super) enum Speaks {
     Tcp,
-    Framed(Box<tcp::Decoder>),
+    Framed(Box<Framed>),
     Http(Box<Http>),
     WebSocket(Box<WebSocket>),
     /// Being worked on: the value is on the stack of the function that parses.
@@ -147,13 +147,13 @@ impl Conn {
     /// Part of a message has come.
     pub(super) fn is_mid_message(&self) -> bool {
         !self.input.is_empty()
-            || matches!(&self.speaks, Speaks::Framed(decoder) if !decoder.is_idle())
+            || matches!(&self.speaks, Speaks::Framed(framed) if !framed.decoder.is_idle())
     }
 
     /// Gives back what has come of a message that will not be handed over.
     pub(super) fn forget_message(&mut self) {
-        if let Speaks::Framed(decoder) = &mut self.speaks {
-            decoder.abandon();
+        if let Speaks::Framed(framed) = &mut self.speaks {
+            framed.decoder.abandon();
         }
     }
 
@@ -162,7 +162,8 @@ impl Conn {
         let progress = match &mut self.speaks {
             Speaks::Http(http) => &mut http.exchange.progress,
             Speaks::WebSocket(websocket) => &mut websocket.progress,
-            Speaks::Tcp | Speaks::Framed(_) | Speaks::Taken => return,
+            Speaks::Framed(framed) => &mut framed.progress,
+            Speaks::Tcp | Speaks::Taken => return,
         };
         if progress.is_some() {
             *progress = Some(Progress::begin(now));

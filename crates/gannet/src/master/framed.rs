@@ -4,9 +4,17 @@ use gannet_proto::tcp::{Decoder, FrameError};
 
 use super::{
     conn::{Closed, Stall},
+    pace::Progress,
     reactor::Reactor,
 };
 use crate::{close::CloseReason, layout::ReactorCounter, wire::event::EventKind};
+
+/// What a connection has whose listener has a framing.
+pub(super) struct Framed {
+    pub(super) decoder: Decoder,
+    /// How the unfinished message comes on; `None` between messages.
+    pub(super) progress: Option<Progress>,
+}
 
 /// Refused input is logged once a second at most: who sends it decides how often.
 #[derive(Default)]
@@ -21,7 +29,7 @@ impl Reactor {
     pub(super) fn take_framed(
         &mut self,
         slot: usize,
-        decoder: &mut Decoder,
+        framed: &mut Framed,
         input: &mut [u8],
     ) -> usize {
         let mut used = 0;
@@ -33,7 +41,7 @@ impl Reactor {
             if conn.stall != Stall::No || !conn.is_open() {
                 break;
             }
-            let decoded = match decoder.decode(&mut input[used..]) {
+            let decoded = match framed.decoder.decode(&mut input[used..]) {
                 Ok(decoded) => decoded,
                 Err(error) => {
                     self.refuse_frames(slot, error);
@@ -41,13 +49,18 @@ impl Reactor {
                 }
             };
             used += decoded.used;
+            let got = decoded.used;
             let Some(message) = decoded.message else {
+                let waits = !framed.decoder.is_idle();
+                let now = self.clock.now;
+                framed.progress = waits.then(|| Progress::go_on(framed.progress, now, got));
                 break;
             };
+            framed.progress = None;
             self.message_in(slot);
             self.offer_or_hold(slot, EventKind::Receive, 0, 0, &[message]);
         }
-        decoder.give_back();
+        framed.decoder.give_back();
         used
     }
 

@@ -197,9 +197,10 @@ impl Reactor {
                 conn.speaks = Speaks::Tcp;
                 self.take_tcp(slot, &buffer[..len])
             }
-            Speaks::Framed(mut decoder) => {
-                let used = self.take_framed(slot, &mut decoder, &mut buffer[..len]);
-                self.put_back(slot, Speaks::Framed(decoder));
+            Speaks::Framed(mut framed) => {
+                let used = self.take_framed(slot, &mut framed, &mut buffer[..len]);
+                self.put_back(slot, Speaks::Framed(framed));
+                self.watch(slot);
                 used
             }
             Speaks::Http(mut http) => {

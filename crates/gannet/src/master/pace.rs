@@ -1,6 +1,6 @@
 //! Clients that are too slow in the middle of something, and those that send too much of it.
 //!
-//! What has begun to arrive (a streamed request body, a WebSocket message) holds memory or a
+//! What has begun to arrive (a streamed request body, a WebSocket or framed message) holds memory or a
 //! handler until it is whole. It has to come on with `min_receive_rate` bytes a second on average,
 //! with `request_timeout_ms` on top. The count begins anew when the server itself has not read for
 //! a while, so that nobody is late through no fault of its own.
@@ -33,12 +33,26 @@ impl Progress {
         }
     }
 
+    /// Goes on from `before`, if there is something, with so many bytes more; or begins.
+    pub(super) fn go_on(before: Option<Self>, now: u64, bytes: usize) -> Self {
+        match before {
+            Some(progress) => progress.and(bytes),
+            None => Progress::begin(now),
+        }
+    }
+
     /// With so many bytes more.
     pub(super) fn and(self, bytes: usize) -> Self {
         Progress {
             bytes: self.bytes + bytes as u64,
             ..self
         }
+    }
+
+    /// Whether more should have come by now.
+    pub(super) fn is_late(self, now: u64, listener: &Listener) -> bool {
+        self.deadline(listener)
+            .is_some_and(|deadline| now >= deadline)
     }
 
     /// When it is too late for the next byte; `None`: never.

@@ -265,8 +265,8 @@ impl<'a> Broadcast<'a> {
             queue_message(conn, pool, compressors, listener, self.text, self.data);
             return true;
         }
-        if let Speaks::Framed(decoder) = &conn.speaks {
-            let Some(bytes) = self.framed(conn.listener, decoder.framing()) else {
+        if let Speaks::Framed(framed) = &conn.speaks {
+            let Some(bytes) = self.framed(conn.listener, framed.decoder.framing()) else {
                 return false;
             };
             share(conn, pool, &bytes);

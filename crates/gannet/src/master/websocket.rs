@@ -172,16 +172,12 @@ impl Reactor {
 impl WebSocket {
     /// Whether more of an unfinished message should have come by now.
     pub(super) fn is_late(&self, now: u64, listener: &Listener) -> bool {
-        let deadline = self.progress.and_then(|it| it.deadline(listener));
-        deadline.is_some_and(|deadline| now >= deadline)
+        self.progress.is_some_and(|it| it.is_late(now, listener))
     }
 
     /// Notes that `got` bytes of a message have come; `waits`: more of it has to.
     fn note_progress(&mut self, now: u64, got: usize, waits: bool) {
-        self.progress = waits.then(|| match self.progress {
-            Some(progress) => progress.and(got),
-            None => Progress::begin(now),
-        });
+        self.progress = waits.then(|| Progress::go_on(self.progress, now, got));
     }
 }
 

@@ -207,11 +207,11 @@ pub struct Listener {
     /// Every ping is answered. More of them close the connection (1008).
     pub max_control_rate: u32,
 
-    /// Bytes a second that a client must send, on average, while a request body or a WebSocket
-    /// message of it is on its way. Default 240; 0: any number.
+    /// Bytes a second that a client must send, on average, while a request body, a WebSocket message
+    /// or one of a TCP `framing` is on its way. Default 240; 0: any number.
     ///
     /// It counts from the beginning of the body or message, with `request_timeout_ms` on top. Who
-    /// is slower is answered with 408, a WebSocket is closed (1008): otherwise one byte a minute
+    /// is slower is answered with 408, a WebSocket (1008) or TCP connection is closed: otherwise one byte a minute
     /// would hold a connection, and what has come of the message, for ever. Time in which the server
     /// does not read is not counted.
     pub min_receive_rate: u32,
