@@ -22,6 +22,8 @@ pub struct Compressor {
     /// Payloads are compressed into this before their length is known.
     scratch: Vec<u8>,
     takeover: bool,
+    /// What the window has is not to be referred to: it goes before the next message.
+    stale: bool,
 }
 
 /// Inflates messages, one after another.
@@ -45,6 +47,7 @@ impl Compressor {
             deflate: Deflate::new(level, false, window_bits),
             scratch: Vec::new(),
             takeover,
+            stale: false,
         }
     }
 
@@ -76,15 +79,15 @@ impl Compressor {
     }
 
     /// Forgets the messages before: to be called when the connection got one from elsewhere, for
-    /// then the other end's window is no longer this one.
+    /// then the other end's window is no longer this one. It costs nothing before the next message.
     pub fn forget(&mut self) {
-        self.deflate.reset();
+        self.stale = true;
     }
 
     /// Compresses into the scratch buffer; `false`: it does not become smaller.
     fn shrink(&mut self, mut payload: &[u8]) -> bool {
         let len = payload.len();
-        if !self.takeover {
+        if std::mem::replace(&mut self.stale, !self.takeover) {
             self.deflate.reset();
         }
         self.scratch.clear();
@@ -122,7 +125,7 @@ impl Compressor {
             }
         }
         // What was begun is in no window but ours.
-        self.deflate.reset();
+        self.stale = true;
         false
     }
 }
