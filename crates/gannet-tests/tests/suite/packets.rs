@@ -230,30 +230,35 @@ fn a_datagram_that_its_worker_died_with_is_handled_again() {
 
 #[test]
 fn datagrams_behind_a_crash_are_not_lost() {
-    let server = behave().set("workers", 1).udp().start();
+    let runs = NamedTempFile::new().unwrap();
+    let server = behave()
+        .set("workers", 1)
+        .udp()
+        .env("BEHAVE_RUNS", runs.path().display().to_string())
+        .start();
     let client = server.udp();
-    let pid: u32 = client.ask("pid").parse().unwrap();
+    // One that blocks kills its worker and two successors, then it is given up.
     client.send("sleep-block 60000 never");
-    wait_until("the handler to run", || server.total("packets_in") == 2);
+    let kill_the_blocked = |times: usize| {
+        wait_until("the handler to run", || {
+            let runs = fs::read_to_string(runs.path()).unwrap();
+            runs.matches("sleep-block").count() == times
+        });
+        let pids = server.ready_workers();
+        assert!(pids.first().is_some_and(|&pid| process::kill(pid)));
+    };
+    wait_until("it to be taken", || server.total("packets_in") == 1);
     for n in 0..100 {
         client.send(format!("#{n}"));
     }
-    wait_until("all to be there", || server.total("packets_in") == 102);
-    process::kill(pid);
+    wait_until("all to be there", || server.total("packets_in") == 101);
+    kill_the_blocked(1);
     // While there is no worker, more come.
     for n in 100..120 {
         client.send(format!("#{n}"));
     }
-    // The one that blocks is handled again first: kill its successor too, until it is given up.
-    for _ in 0..2 {
-        wait_until("a successor", || {
-            server
-                .ready_workers()
-                .first()
-                .is_some_and(|&now| now != pid && process::kill(now))
-        });
-        thread::sleep(Duration::from_millis(50));
-    }
+    kill_the_blocked(2);
+    kill_the_blocked(3);
     let mut seen = std::collections::HashSet::new();
     while seen.len() < 120 {
         seen.insert(client.text());
