@@ -62,7 +62,7 @@ use proc_macro2::TokenStream;
 mod input;
 mod output;
 
-/// Makes a struct with named fields the row of a shared table. See the [crate](crate) for the types
+/// Makes a struct with named fields the row of a shared table. See the [crate] for the types
 /// that fields can have.
 ///
 /// # Attributes
