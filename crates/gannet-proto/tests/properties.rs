@@ -8,7 +8,7 @@ use gannet_proto::{
     websocket::{Decoder, Limits, Opcode, client},
 };
 use proptest::{collection::vec, prelude::*};
-use support::{http1, random::Random, tcp, websocket};
+use support::{http1, proxy, random::Random, tcp, websocket};
 
 /// A smoke test of the fuzz target `http1`: the same property, the same cases every time.
 #[test]
@@ -88,6 +88,26 @@ fn cuts_mean_nothing_to_framed_tcp() {
     );
 }
 
+/// A smoke test of the fuzz target `proxy`: what the model finds, at every cut.
+#[test]
+fn cuts_mean_nothing_to_proxy_headers() {
+    let mut found = [0; 3];
+    for seed in 0..10_000 {
+        let mut random = Random::new(seed);
+        let input = proxy::random_input(&mut random);
+        found[match proxy::assert_cuts_mean_nothing(&input) {
+            proxy::Found::Header(..) => 0,
+            proxy::Found::Unfinished => 1,
+            proxy::Found::Wrong => 2,
+        }] += 1;
+    }
+    let [headers, unfinished, wrong] = found;
+    assert!(
+        headers > 2000 && unfinished > 200 && wrong > 2000,
+        "{headers} headers, {unfinished} unfinished, {wrong} wrong"
+    );
+}
+
 /// Longer than the generator makes what it does not compress.
 fn is_long(event: &websocket::Seen) -> bool {
     match event {
@@ -108,6 +128,30 @@ fn message() -> impl Strategy<Value = (websocket::Seen, Vec<prop::sample::Index>
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever a client has written to the left, the address that its proxy adds is found.
+    #[test]
+    fn what_a_client_forges_hides_nothing(
+        forged in vec(prop_oneof![Just(b'"'), Just(b'\\'), Just(b','), Just(b';'), any::<u8>()], 0..40),
+        own_line in any::<bool>(),
+        quoted in any::<bool>(),
+    ) {
+        use gannet_proto::proxy::{Client, Header, client};
+        for header in [Header::XForwardedFor, Header::Forwarded] {
+            let added = match (header, quoted) {
+                (Header::XForwardedFor, _) => "192.0.2.7:47",
+                (_, true) => "proto=https;for=\"192.0.2.7:47\"",
+                (_, false) => "for=\"192.0.2.7:47\";by=_proxy",
+            };
+            let mut lines = vec![forged.clone(), added.as_bytes().to_vec()];
+            if !own_line {
+                lines = vec![lines.join(&b", "[..])];
+            }
+            let values = lines.iter().rev().map(Vec::as_slice);
+            let found = client(header, values, |_| false);
+            prop_assert_eq!(found, Client::Address("192.0.2.7:47".parse().unwrap()));
+        }
+    }
 
     #[test]
     fn messages_come_back_however_they_are_fragmented_and_cut(

@@ -23,7 +23,9 @@ use crate::{Error, worker::UploadReader};
 /// A request as [`Handler::request`](crate::Handler::request) gets it.
 ///
 /// Its extensions carry the [`Conn`](crate::Conn), the [`Peer`](crate::Peer), and, on a network, the
-/// peer's `std::net::SocketAddr`.
+/// peer's `std::net::SocketAddr`. Behind a trusted proxy that names the client, the peer is the client
+/// of this request (port 0 if the proxy tells none), and the proxy is there as
+/// [`ViaProxy`](crate::ViaProxy).
 pub type Request = http::Request<Body>;
 
 /// A response. The engine writes `content-length`, `transfer-encoding`, `connection` and `date`

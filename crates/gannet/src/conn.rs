@@ -229,10 +229,14 @@ impl std::hash::Hash for Conn {
 pub struct ConnInfo {
     /// Its number.
     pub id: ConnId,
-    /// The client.
+    /// The client. Behind a proxy: whom its PROXY header names, or, for a WebSocket, the forwarding
+    /// header of the handshake. A plain HTTP connection keeps the proxy here, since each of its
+    /// requests may be another client's: the [`Peer`] among the request's extensions is that.
     pub peer: Peer,
-    /// The address that the client connected to; `None` on a Unix socket, whose address stands in
-    /// the settings of the listener.
+    /// The trusted proxy that has named the client: the other end of the socket.
+    pub proxy: Option<Peer>,
+    /// The address that the client connected to, behind a proxy with a PROXY header that of the
+    /// proxy; `None` on a Unix socket, whose address stands in the settings of the listener.
     pub local: Option<SocketAddr>,
     /// Which of `settings.listeners` it came from.
     pub listener: usize,
@@ -267,6 +271,7 @@ impl ConnInfo {
         ConnInfo {
             id: row.id,
             peer: row.peer,
+            proxy: row.proxy,
             local: row.local,
             listener: row.listener.into(),
             worker: row.worker,

@@ -7,11 +7,12 @@
 //! | 0      | connection id; 0: the slot is free                                               |
 //! | 1      | listener (16 bits), worker (16 bits), flags (32 bits)                            |
 //! | 2, 3   | peer IP, as IPv6 (IPv4 mapped); on a Unix socket pid; uid and gid (32 bits each) |
-//! | 4      | peer port (16 bits), local port (16 bits), length of the uid (32 bits)           |
+//! | 4      | ports of peer, local and proxy (16 bits each), length of the uid (16 bits)       |
 //! | 5, 6   | local IP                                                                         |
 //! | 7..=14 | uid                                                                              |
 //! | 15     | opened, Unix time in ms                                                          |
-//! | 16..   | [`Cell`]s, each for itself: they change too often for the lock of the row        |
+//! | 16, 17 | the proxy, as the peer in 2 and 3                                                |
+//! | 18..   | [`Cell`]s, each for itself: they change too often for the lock of the row        |
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -50,7 +51,11 @@ pub(crate) struct Row {
     pub(crate) websocket: bool,
     /// There is a row about its TLS.
     pub(crate) tls: bool,
+    /// Its PROXY header is not here: no worker has heard of it.
+    pub(crate) unheard: bool,
     pub(crate) peer: Peer,
+    /// The other end of the socket, if that has named the peer.
+    pub(crate) proxy: Option<Peer>,
     /// `None` on a Unix socket.
     pub(crate) local: Option<SocketAddr>,
     /// At most [`MAX_UID`](crate::wire::command::MAX_UID) bytes; empty: none is bound. What is
@@ -186,6 +191,31 @@ impl ConnTable {
         }
     }
 
+    /// Writer: it is known who the client is, and what it connected to; the connection's worker may be
+    /// another for that.
+    pub(crate) fn set_client(
+        &self,
+        row: usize,
+        peer: Peer,
+        proxy: Option<Peer>,
+        local: Option<SocketAddr>,
+        worker: WorkerId,
+    ) {
+        if let Some(content) = self.row(row) {
+            self.write(
+                row,
+                &Row {
+                    peer,
+                    proxy,
+                    local,
+                    worker,
+                    unheard: false,
+                    ..content
+                },
+            );
+        }
+    }
+
     /// What is known of the TLS of the connection in this row.
     pub(crate) fn tls(&self, at: usize, row: &Row) -> Option<TlsInfo> {
         if !row.tls {
@@ -256,18 +286,19 @@ impl Row {
     pub(crate) fn encode(&self) -> [u64; ROW] {
         let mut words = [0; ROW];
         words[0] = self.id.as_u64();
-        let mut flags = if self.websocket { WEBSOCKET } else { 0 } | if self.tls { TLS } else { 0 };
-        let mut peer_port = 0;
-        [words[2], words[3]] = match self.peer {
-            Peer::Ip(addr) => {
-                peer_port = addr.port();
-                ip_words(addr.ip())
-            }
-            Peer::Unix(Credentials { pid, uid, gid }) => {
-                flags |= UNIX;
-                [u64::from(pid), u64::from(uid) | u64::from(gid) << 32]
-            }
-        };
+        let mut flags = if self.websocket { WEBSOCKET } else { 0 };
+        flags |= if self.tls { TLS } else { 0 };
+        flags |= if self.unheard { UNHEARD } else { 0 };
+        let (peer, peer_port, is_unix) = peer_words(self.peer);
+        [words[2], words[3]] = peer;
+        flags |= if is_unix { UNIX } else { 0 };
+        let mut proxy_port = 0;
+        if let Some(proxy) = self.proxy {
+            let (proxy, port, is_unix) = peer_words(proxy);
+            [words[PROXY], words[PROXY + 1]] = proxy;
+            proxy_port = port;
+            flags |= PROXIED | if is_unix { UNIX_PROXY } else { 0 };
+        }
         let mut local_port = 0;
         if let Some(local) = self.local {
             flags |= LOCAL;
@@ -276,7 +307,10 @@ impl Row {
         }
         words[1] = u64::from(self.listener) | u64::from(self.worker.0) << 16 | flags;
         let uid = cut(&self.uid);
-        words[4] = u64::from(peer_port) | u64::from(local_port) << 16 | (uid.len() as u64) << 32;
+        words[4] = u64::from(peer_port)
+            | u64::from(local_port) << 16
+            | u64::from(proxy_port) << 32
+            | (uid.len() as u64) << 48;
         for (word, bytes) in words[UID..UID + UID_WORDS].iter_mut().zip(uid.chunks(8)) {
             let mut full = [0; 8];
             full[..bytes.len()].copy_from_slice(bytes);
@@ -295,24 +329,22 @@ impl Row {
         for (bytes, word) in uid.as_chunks_mut::<8>().0.iter_mut().zip(&words[UID..]) {
             *bytes = word.to_le_bytes();
         }
-        let uid = &uid[..((words[4] >> 32) as usize).min(uid.len())];
+        let uid = &uid[..((words[4] >> 48) as usize).min(uid.len())];
         Some(Row {
             id: ConnId::from_u64(words[0]),
             listener: words[1] as u16,
             worker: WorkerId((words[1] >> 16) as u16),
             websocket: words[1] & WEBSOCKET != 0,
             tls: words[1] & TLS != 0,
-            peer: match words[1] & UNIX {
-                0 => Peer::Ip(SocketAddr::new(
-                    ip_from(words[2], words[3]),
-                    words[4] as u16,
-                )),
-                _ => Peer::Unix(Credentials {
-                    pid: words[2] as u32,
-                    uid: words[3] as u32,
-                    gid: (words[3] >> 32) as u32,
-                }),
-            },
+            unheard: words[1] & UNHEARD != 0,
+            peer: peer_from([words[2], words[3]], words[4] as u16, words[1] & UNIX != 0),
+            proxy: (words[1] & PROXIED != 0).then(|| {
+                peer_from(
+                    [words[PROXY], words[PROXY + 1]],
+                    (words[4] >> 32) as u16,
+                    words[1] & UNIX_PROXY != 0,
+                )
+            }),
             local: (words[1] & LOCAL != 0)
                 .then(|| SocketAddr::new(ip_from(words[5], words[6]), (words[4] >> 16) as u16)),
             uid: String::from_utf8_lossy(uid).into_owned(),
@@ -324,6 +356,28 @@ impl Row {
 /// The longest beginning of a uid that fits and is whole characters.
 fn cut(uid: &str) -> &[u8] {
     &uid.as_bytes()[..uid.floor_char_boundary(crate::wire::command::MAX_UID)]
+}
+
+/// Its words, its port, and whether it is on a Unix socket.
+fn peer_words(peer: Peer) -> ([u64; 2], u16, bool) {
+    match peer {
+        Peer::Ip(addr) => (ip_words(addr.ip()), addr.port(), false),
+        Peer::Unix(Credentials { pid, uid, gid }) => {
+            let words = [u64::from(pid), u64::from(uid) | u64::from(gid) << 32];
+            (words, 0, true)
+        }
+    }
+}
+
+fn peer_from(words: [u64; 2], port: u16, is_unix: bool) -> Peer {
+    match is_unix {
+        false => Peer::Ip(SocketAddr::new(ip_from(words[0], words[1]), port)),
+        true => Peer::Unix(Credentials {
+            pid: words[0] as u32,
+            uid: words[1] as u32,
+            gid: (words[1] >> 32) as u32,
+        }),
+    }
 }
 
 fn ip_words(ip: IpAddr) -> [u64; 2] {
@@ -340,16 +394,21 @@ fn ip_from(high: u64, low: u64) -> IpAddr {
 }
 
 /// Words under the lock of the row.
-const ROW: usize = 16;
+const ROW: usize = 18;
 /// First word of the uid.
 const UID: usize = 7;
 const UID_WORDS: usize = 8;
-/// Flags of word 1: it is a WebSocket; it is on a Unix socket; it has a local address; there
-/// is a row about its TLS.
+/// First word of the proxy.
+const PROXY: usize = 16;
+/// Flags of word 1: it is a WebSocket; it is on a Unix socket; it has a local address; it has a
+/// proxy; that is on a Unix socket; no worker has heard of it; there is a row about its TLS.
 const WEBSOCKET: u64 = 1 << 32;
 const UNIX: u64 = 1 << 33;
 const LOCAL: u64 = 1 << 34;
-const TLS: u64 = 1 << 35;
+const PROXIED: u64 = 1 << 35;
+const UNIX_PROXY: u64 = 1 << 36;
+const UNHEARD: u64 = 1 << 37;
+const TLS: u64 = 1 << 38;
 
 const _: () = assert!(UID_WORDS * 8 >= crate::wire::command::MAX_UID);
 const _: () = assert!((Cell::Generation as usize) < ROW_WORDS);
@@ -366,8 +425,10 @@ mod tests {
             worker: WorkerId(1023),
             websocket: true,
             tls: true,
+            unheard: false,
             peer: Peer::Ip("192.0.2.7:50001".parse().unwrap()),
             local: Some("[2001:db8::1]:443".parse().unwrap()),
+            proxy: Some(Peer::Ip("[2001:db8::9]:1".parse().unwrap())),
             uid: "ann".to_owned(),
             opened: 1_700_000_000_123,
         }
@@ -404,7 +465,19 @@ mod tests {
             local: None,
             ..row(id)
         };
-        assert_eq!(Row::decode(&unix.encode()), Some(unix));
+        assert_eq!(Row::decode(&unix.encode()), Some(unix.clone()));
+        let through = Row {
+            peer: row(id).peer,
+            proxy: Some(unix.peer),
+            ..unix.clone()
+        };
+        assert_eq!(Row::decode(&through.encode()), Some(through));
+        let without = Row {
+            proxy: None,
+            unheard: true,
+            ..unix
+        };
+        assert_eq!(Row::decode(&without.encode()), Some(without));
         let long = Row {
             uid: format!("{}\u{e9}", "u".repeat(62)),
             ..row(id)

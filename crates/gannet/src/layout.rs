@@ -31,7 +31,7 @@ pub(crate) struct Dimensions {
 }
 
 /// Words of one row of the connection table: see `conn_table`.
-pub(crate) const ROW_WORDS: usize = 24;
+pub(crate) const ROW_WORDS: usize = 26;
 
 /// Counters of a reactor, as words from [`Dimensions::reactor_counters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,12 @@ pub(crate) enum ReactorCounter {
     TlsDelayed,
     TlsRefused,
     TlsTruncated,
+    /// Connections that were not taken, because they came from no trusted proxy.
+    ProxyUntrusted,
+    /// Connections closed for want of a good PROXY header.
+    ProxyFailed,
+    /// Requests whose forwarding header could not be read.
+    ForwardedMalformed,
     /// Tasks submitted, finished, failed, refused because the queue was full (reactor 0).
     TasksSubmitted,
     TasksFinished,

@@ -118,7 +118,8 @@ impl<const N: usize> From<[u8; N]> for Message {
 }
 
 /// The request of a WebSocket handshake. Derefs to `http::Request<()>`; its extensions carry the
-/// [`Peer`](crate::Peer) and, on a network, its `SocketAddr`.
+/// [`Peer`](crate::Peer) and, on a network, its `SocketAddr`; behind a trusted proxy also
+/// [`ViaProxy`](crate::ViaProxy).
 #[derive(Debug)]
 pub struct Handshake {
     request: http::Request<()>,

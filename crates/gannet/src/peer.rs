@@ -29,6 +29,11 @@ pub struct Credentials {
     pub gid: u32,
 }
 
+/// The proxy that a request came through: stands among the extensions of a request whose client a
+/// trusted proxy has named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ViaProxy(pub Peer);
+
 impl Peer {
     /// Its address on a network.
     pub fn addr(&self) -> Option<SocketAddr> {

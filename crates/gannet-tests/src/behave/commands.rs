@@ -258,7 +258,7 @@ fn describe(conn: &Conn) -> String {
         None => "gone".to_owned(),
         Some(info) => format!(
             "id={} peer={} local={} listener={} worker={} uid={} bytes_in={} bytes_out={} \
-             messages_in={} messages_out={} websocket={}",
+             messages_in={} messages_out={} websocket={} proxy={}",
             info.id,
             info.peer,
             info.local
@@ -271,6 +271,8 @@ fn describe(conn: &Conn) -> String {
             info.messages_in,
             info.messages_out,
             info.websocket,
+            info.proxy
+                .map_or_else(|| "-".to_owned(), |proxy| proxy.to_string()),
         ),
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, process, thread, time::Duration};
 
 use bytes::Bytes;
 use gannet::{
-    Body, Conn, Error, Request, Response, Result,
+    Body, Conn, Error, Peer, Request, Response, Result, ViaProxy,
     http::{StatusCode, header},
 };
 
@@ -45,6 +45,16 @@ impl Behave {
                 Some(info) => format!("{} {}", info.peer, info.websocket),
                 None => "gone".to_owned(),
             }),
+            // Who the client of this request is, and through whom it came.
+            "/client" => {
+                let peer = request.extensions().get::<Peer>();
+                let proxy = request.extensions().get::<ViaProxy>();
+                text(format!(
+                    "{} via {}",
+                    peer.map_or("nobody".to_owned(), Peer::to_string),
+                    proxy.map_or("nobody".to_owned(), |proxy| proxy.0.to_string()),
+                ))
+            }
             "/echo" => text(request.into_body().collect(64 << 20).await?),
             // Sends each piece back as it comes.
             "/pipe" => {

@@ -53,6 +53,19 @@ fn an_unknown_setting_in_the_environment_is_refused_with_the_nearest_known_name(
 }
 
 #[test]
+fn a_listener_behind_proxies_that_trusts_nobody_is_refused() {
+    let ended = behave()
+        .tcp()
+        .with("proxy_protocol", "required")
+        .run(&["start"]);
+    refused(
+        &ended,
+        2,
+        &["listener 0", "proxy_protocol", "trusted_proxies"],
+    );
+}
+
+#[test]
 fn a_setting_of_the_wrong_type_is_named() {
     let ended = behave().tcp().set("workers", "many").run(&["start"]);
     refused(&ended, 2, &["workers"]);

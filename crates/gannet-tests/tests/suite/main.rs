@@ -31,6 +31,8 @@ mod master;
 mod packets;
 mod pool;
 mod processes;
+mod proxy;
+mod proxy_nginx;
 mod redelivery;
 mod reload;
 mod shared;

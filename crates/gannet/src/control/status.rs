@@ -169,6 +169,12 @@ pub struct Totals {
     pub tls_refused: u64,
     /// TLS connections that ended without saying so: what came last may be missing.
     pub tls_truncated: u64,
+    /// Connections that were not taken, because they came from no trusted proxy.
+    pub proxy_untrusted: u64,
+    /// Connections closed for want of a good PROXY header.
+    pub proxy_failed: u64,
+    /// Requests whose forwarding header could not be read.
+    pub forwarded_malformed: u64,
     /// Tasks submitted.
     pub tasks_submitted: u64,
     /// Tasks finished.
@@ -207,6 +213,9 @@ pub struct ClientRow {
     pub id: ConnId,
     /// Address of the client.
     pub peer: String,
+    /// The proxy that has named the client, if one has.
+    #[serde(default)]
+    pub proxy: Option<String>,
     /// Index of the listener that it came from.
     pub listener: usize,
     /// The worker that gets its events.
@@ -357,6 +366,13 @@ impl fmt::Display for Totals {
             "pressure    {} stalls, {} bytes parked, {} publishes dropped",
             self.stalls, self.parked, self.publish_dropped
         )?;
+        if self.proxy_untrusted + self.proxy_failed + self.forwarded_malformed > 0 {
+            writeln!(
+                f,
+                "proxies     {} untrusted, {} without a PROXY header, {} forwarding headers malformed",
+                self.proxy_untrusted, self.proxy_failed, self.forwarded_malformed
+            )?;
+        }
         if self.packets_in + self.packets_out + self.packets_unsent > 0 {
             writeln!(
                 f,

@@ -155,6 +155,9 @@ impl Report<'_> {
             parked: sum(ReactorCounter::Parked),
             turns: sum(ReactorCounter::Turns),
             compressed: sum(ReactorCounter::Compressed),
+            proxy_untrusted: sum(ReactorCounter::ProxyUntrusted),
+            proxy_failed: sum(ReactorCounter::ProxyFailed),
+            forwarded_malformed: sum(ReactorCounter::ForwardedMalformed),
             compression_saved: sum(ReactorCounter::CompressionSaved),
         }
     }
@@ -195,6 +198,7 @@ pub(super) fn clients(table: &ConnTable, from: usize, limit: usize) -> ClientPag
         clients.push(ClientRow {
             id: row.id,
             peer: row.peer.to_string(),
+            proxy: row.proxy.map(|proxy| proxy.to_string()),
             listener: row.listener.into(),
             worker: row.worker,
             uid: (!row.uid.is_empty()).then_some(row.uid),
@@ -279,7 +283,9 @@ mod tests {
                     worker: WorkerId(0),
                     websocket: false,
                     tls: false,
+                    unheard: false,
                     peer: crate::Peer::Ip("127.0.0.1:5".parse().unwrap()),
+                    proxy: None,
                     local: Some("127.0.0.1:6".parse().unwrap()),
                     uid: String::new(),
                     opened: 0,

@@ -22,14 +22,13 @@ use super::{
     framed::Framed,
     http::Http,
     reactor::{LISTENER, Reactor, register},
-    tls::Tls,
 };
 use crate::{
     conn_table::{Cell, Row},
     id::WorkerId,
     layout::ReactorCounter,
     peer::{Peer, canonical},
-    settings::{Protocol, Settings},
+    settings::{Protocol, ProxyProtocol, Settings, Trust},
     sys,
     wire::event::EventKind,
 };
@@ -37,8 +36,10 @@ use crate::{
 /// The listening sockets of a reactor.
 pub(super) struct Accepting {
     listeners: Vec<Listening>,
+    /// By listener, the proxies that are believed. Stays when the listeners are closed.
+    pub(super) trust: Vec<Trust>,
     active: bool,
-    /// Connections accepted so far.
+    /// Connections taken from the listeners so far, those that were refused included.
     taken: u64,
 }
 
@@ -68,8 +69,14 @@ impl Accepting {
                 })
             })
             .collect::<io::Result<_>>()?;
+        let trust = settings
+            .listeners
+            .iter()
+            .map(|listener| Trust::parse(&listener.trusted_proxies).map_err(io::Error::other))
+            .collect::<io::Result<_>>()?;
         Ok(Accepting {
             listeners,
+            trust,
             active: false,
             taken: 0,
         })
@@ -170,6 +177,11 @@ impl Reactor {
             None => sys::peer_credentials(&socket).ok().map(Peer::Unix),
         };
         let Some(peer) = peer else { return };
+        let proxied = self.settings.listeners[listener].proxy_protocol == ProxyProtocol::Required;
+        if proxied && !self.admits(listener, peer) {
+            self.accepting.taken += 1;
+            return;
+        }
         if let Some(local) = &mut local {
             let _ = sockopt::set_tcp_nodelay(&socket, true);
             if local.ip().is_unspecified()
@@ -213,11 +225,13 @@ impl Reactor {
                 })))
             }
         };
-        let tls = self.tls_listeners[listener]
-            .as_ref()
-            .map(|listener| Box::new(Tls::new(self.clock.now, listener)));
+        // Behind a proxy, TLS begins when the client is known, and it is told no sooner.
+        let (header_due, tls) = match proxied {
+            true => (self.clock.now + settings.request_timeout_ms, None),
+            false => (0, self.new_tls(listener)),
+        };
         // With TLS it is told when the handshake is done.
-        let connects = settings.protocol == Protocol::Tcp && tls.is_none();
+        let connects = settings.protocol == Protocol::Tcp && !proxied && tls.is_none();
         let place = self.first_place(id, listener, peer);
         self.places[place].connections += 1;
         self.connections.fetch_add(1, Relaxed);
@@ -232,7 +246,9 @@ impl Reactor {
                     worker: WorkerId(place as u16),
                     websocket: false,
                     tls: false,
+                    unheard: proxied,
                     peer,
+                    proxy: None,
                     local,
                     uid: String::new(),
                     opened: self.clock.unix,
@@ -273,6 +289,8 @@ impl Reactor {
             lingers: 0,
             pinged: false,
             peer,
+            header_due,
+            forwarded: None,
         });
         let slot = id.slot();
         self.watch(slot);

@@ -81,7 +81,7 @@ impl Reactor {
         conn.socket = None;
         conn.close_due = match &conn.speaks {
             Speaks::Http(http) => http.exchange.is_busy(),
-            _ => !conn.is_handshaking(),
+            _ => !conn.awaits_header() && !conn.is_handshaking(),
         };
         // It may be long until the last event is done; nothing more is taken from the input.
         conn.input = Vec::new();
@@ -404,6 +404,10 @@ impl Reactor {
             Phase::Gone(_) => return,
             Phase::Open => {}
         }
+        if conn.awaits_header() {
+            let why = "the PROXY header did not come in time";
+            return self.fail_header(slot, CloseReason::Timeout, why);
+        }
         if conn.is_handshaking() {
             return self.handshake_due(slot);
         }
@@ -459,6 +463,9 @@ impl Reactor {
             }
             Phase::Gone(_) => return None,
             Phase::Open => {}
+        }
+        if conn.awaits_header() {
+            return Some(conn.header_due);
         }
         if let Some(tls) = conn.tls.as_ref().filter(|tls| tls.is_handshaking()) {
             return Some(tls.next_deadline());

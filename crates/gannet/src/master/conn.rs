@@ -9,7 +9,7 @@
 //! A connection is **stalled** while an event of it cannot be handed over. Then nothing is parsed;
 //! its socket is taken out of the poll set lazily, when it has more to say.
 
-use std::{borrow::Cow, os::fd::OwnedFd};
+use std::{borrow::Cow, net::SocketAddr, os::fd::OwnedFd};
 
 use super::{
     framed::Framed, http::Http, output::Output, pace::Progress, tls::Tls, websocket::WebSocket,
@@ -47,7 +47,7 @@ pub(super) struct Conn {
     /// A `Close` event is owed to the worker.
     pub(super) close_due: bool,
     pub(super) speaks: Speaks,
-    /// Under what it speaks; `None` on plain listeners.
+    /// Under what it speaks; `None` on plain listeners, and as long as a PROXY header is awaited.
     pub(super) tls: Option<Box<Tls>>,
     /// Received and not yet understood: the beginning of something, or what came during a stall.
     pub(super) input: Vec<u8>,
@@ -67,7 +67,12 @@ pub(super) struct Conn {
     pub(super) lingers: u64,
     /// A ping is out and nothing has come since.
     pub(super) pinged: bool,
+    /// The client, as far as it is the same for the whole connection: see `proxied`.
     pub(super) peer: Peer,
+    /// When its PROXY header is to be here at the latest, ms; 0: none is awaited.
+    pub(super) header_due: u64,
+    /// The client of the current request, where a proxy has named another than `peer`.
+    pub(super) forwarded: Option<Box<SocketAddr>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

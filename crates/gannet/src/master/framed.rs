@@ -24,6 +24,18 @@ pub(super) struct Refusals {
     unlogged: u64,
 }
 
+impl Refusals {
+    /// Counts one; if it is to be logged, how many before it were not.
+    pub(super) fn due(&mut self, now: u64) -> Option<u64> {
+        if self.logged_at != 0 && now < self.logged_at + 1_000 {
+            self.unlogged += 1;
+            return None;
+        }
+        self.logged_at = now;
+        Some(std::mem::take(&mut self.unlogged))
+    }
+}
+
 impl Reactor {
     /// Takes messages from `input`; returns how many bytes are done with.
     pub(super) fn take_framed(
@@ -75,13 +87,8 @@ impl Reactor {
             FrameError::Panicked | FrameError::BadCut => CloseReason::HandlerFailed,
             _ => CloseReason::Protocol,
         };
-        let now = self.clock.now;
-        if self.refusals.logged_at == 0 || now >= self.refusals.logged_at + 1_000 {
-            let unlogged = std::mem::take(&mut self.refusals.unlogged);
-            self.refusals.logged_at = now;
+        if let Some(unlogged) = self.refusals.due(self.clock.now) {
             tracing::warn!(conn = %conn.id, peer = %conn.peer, %reason, unlogged, "closing: {error}");
-        } else {
-            self.refusals.unlogged += 1;
         }
         if reason == CloseReason::HandlerFailed {
             self.count(ReactorCounter::HandlerFailed);

@@ -418,9 +418,11 @@ impl Reactor {
         exchange: &mut Exchange,
         request: &http1::RequestHead<'_>,
     ) -> bool {
+        self.note_client(slot, request);
         let Some(conn) = self.conns.get(slot) else {
             return false;
         };
+        let client = conn.forwarded.as_deref().copied();
         let listener = conn.listener;
         let protocol = self.settings.listeners[usize::from(listener)].protocol;
         exchange.response = Response::None;
@@ -448,6 +450,7 @@ impl Reactor {
             request.method,
             request.target,
             request.headers.iter(),
+            client,
         );
         exchange.head_len = exchange.request.len();
         exchange.state = State::Collecting;
@@ -463,6 +466,7 @@ impl Reactor {
                     }));
                     exchange.state = State::Upgrading;
                     exchange.began = 0;
+                    self.keep_client(slot);
                     self.offer_or_hold(slot, EventKind::Open, 0, 0, &[&exchange.request]);
                     self.give_buffer(exchange);
                     return true;

@@ -62,7 +62,12 @@ impl Reactor {
         if self.buffer.len() < kept + MIN_READ {
             self.buffer.resize(kept + MIN_READ, 0);
         }
-        let room = &mut self.buffer[kept..];
+        // Of what stands behind a PROXY header, little is read before it is known where it goes.
+        let end = match conn.awaits_header() {
+            true => kept + MIN_READ,
+            false => self.buffer.len(),
+        };
+        let room = &mut self.buffer[kept..end];
         let received =
             rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut *room, RecvFlags::empty()));
         match received {
@@ -191,6 +196,12 @@ impl Reactor {
             // Nothing is taken from a connection that is being closed.
             return;
         }
+        let Some(len) = self.take_header(slot, len) else {
+            return;
+        };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         let mut buffer = std::mem::take(&mut self.buffer);
         let used = match std::mem::replace(&mut conn.speaks, Speaks::Taken) {
             Speaks::Tcp => {
@@ -272,6 +283,16 @@ impl Reactor {
                 return self.interest(slot, false, writing);
             }
             Phase::Gone(_) => return,
+        }
+        if conn.awaits_header() {
+            // Without a byte it was only to see whether somebody listens.
+            return match conn.input.is_empty() {
+                true => self.leave(slot, Closed::of(CloseReason::Client)),
+                false => {
+                    let why = "the connection ended within its PROXY header";
+                    self.fail_header(slot, CloseReason::Reset, why);
+                }
+            };
         }
         let writing = conn.writing;
         match &conn.speaks {

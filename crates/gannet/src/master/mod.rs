@@ -13,6 +13,7 @@
 //! | `tls`                   | TLS between socket and protocol                             |
 //! | `framed`, `http`,       | the protocols                                               |
 //! | `websocket`             |                                                             |
+//! | `proxied`               | who the client behind a proxy is                            |
 //! | `packets`               | datagrams                                                   |
 //! | `sending`, `output`     | what goes to clients                                        |
 //! | `compress`              | compressing WebSocket messages                              |
@@ -40,6 +41,7 @@ mod output;
 mod pace;
 mod packets;
 mod places;
+mod proxied;
 mod reactor;
 mod sending;
 mod tls;

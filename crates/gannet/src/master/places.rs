@@ -37,7 +37,7 @@ use crate::{
     layout::ReactorCounter,
     peer::Peer,
     server::DispatchRequest,
-    settings::Dispatch,
+    settings::{Dispatch, Forwarded},
     wire::event::{EventHeader, EventKind},
 };
 
@@ -235,8 +235,8 @@ impl Reactor {
             let listener = self.settings.listeners.get(usize::from(lost.listener));
             let known = listener.is_some_and(|listener| {
                 let told = listener.protocol == crate::Protocol::Tcp || lost.websocket;
-                // No handler knows a connection before its TLS handshake is done.
-                told && (listener.tls.is_none() || lost.tls)
+                // No handler knows a connection before its PROXY header and its TLS handshake.
+                told && !lost.unheard && (listener.tls.is_none() || lost.tls)
             });
             if !known {
                 continue;
@@ -418,6 +418,13 @@ impl Reactor {
         }
         let before = usize::from(conn.place);
         let place = match self.settings.dispatch {
+            // Each request of a proxy may be another client's.
+            Dispatch::PeerAddress
+                if self.settings.listeners[usize::from(conn.listener)].forwarded
+                    != Forwarded::Off =>
+            {
+                by_address(conn.client(), self.settings.workers)
+            }
             Dispatch::Connection | Dispatch::PeerAddress => return,
             Dispatch::RoundRobin => (before + 1) % self.settings.workers,
             Dispatch::LeastBusy => self.idlest(),
@@ -430,7 +437,7 @@ impl Reactor {
                 self.custom(
                     conn.id,
                     usize::from(conn.listener),
-                    conn.peer,
+                    conn.client(),
                     conn.uid.as_deref(),
                     data,
                 )

@@ -134,6 +134,8 @@ pub(super) struct Reactor {
     pub(super) wheel: Wheel,
     pub(super) clock: Clock,
     pub(super) refusals: Refusals,
+    /// The same for connections from proxies, and those that should have been.
+    pub(super) proxy_log: Refusals,
     /// When the server stops: the time (ms) at which what is left is cut.
     pub(super) stopping: Option<u64>,
     pub(super) stopped: bool,
@@ -224,6 +226,7 @@ impl Reactor {
             next_check: clock.now + CHECK,
             clock,
             refusals: Refusals::default(),
+            proxy_log: Refusals::default(),
             stopping: None,
             stopped: false,
             counters,

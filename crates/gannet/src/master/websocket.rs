@@ -190,6 +190,10 @@ pub(super) fn queue_message(
     text: bool,
     data: &[u8],
 ) -> bool {
+    if conn.awaits_header() {
+        // Whose it is nobody knows yet.
+        return false;
+    }
     let kind = if text {
         MessageKind::Text
     } else {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
-    Listener, Protocol, Settings,
+    Forwarded, Listener, Protocol, ProxyProtocol, Settings, Trust,
     address::{Endpoint, UNIXGRAM, resolve},
     fields::{of_listener, of_server, of_tls},
 };
@@ -43,6 +43,7 @@ pub(crate) fn check(settings: &mut Settings) -> Result<Vec<Endpoint>> {
                 listener.protocol.scheme()
             ));
         }
+        check_proxies(listener).map_err(|why| Error::usage(format!("{whose}: {why}")))?;
         if listener.max_message_size > largest {
             return wrong(format!(
                 "listener {index} ({}): `max_message_size` = {}: must be at most {largest}, a \
@@ -54,6 +55,43 @@ pub(crate) fn check(settings: &mut Settings) -> Result<Vec<Endpoint>> {
     crate::process::check(settings)?;
     crate::logging::check_filter(&settings.log_level)?;
     addresses(settings)
+}
+
+/// Refuses settings about proxies that cannot work together.
+fn check_proxies(listener: &Listener) -> std::result::Result<(), String> {
+    let trust = Trust::parse(&listener.trusted_proxies)
+        .map_err(|why| format!("`trusted_proxies`: {why}"))?;
+    let has_header = listener.proxy_protocol == ProxyProtocol::Required;
+    let is_forwarded = listener.forwarded != Forwarded::Off;
+    let is_http = matches!(listener.protocol, Protocol::Http | Protocol::Websocket);
+    let is_unix = listener.address.starts_with("unix:");
+    let scheme = listener.protocol.scheme();
+    let wrong = if has_header && listener.protocol == Protocol::Udp {
+        "`proxy_protocol` is for connections, and datagrams have none: remove it".to_owned()
+    } else if is_forwarded && !is_http {
+        format!("`forwarded` is for HTTP and WebSocket, and this is {scheme}: remove it")
+    } else if (has_header || is_forwarded) && trust.is_empty() {
+        let setting = if has_header {
+            "proxy_protocol"
+        } else {
+            "forwarded"
+        };
+        format!(
+            "`{setting}` without `trusted_proxies` believes nobody: add the addresses of your \
+             proxies, such as trusted_proxies = [\"10.0.0.1\"]"
+        )
+    } else if !has_header && !is_forwarded && !trust.is_empty() {
+        "`trusted_proxies` means nothing by itself: set `proxy_protocol` or `forwarded` too, or \
+         remove it"
+            .to_owned()
+    } else if trust.has_unix() && !is_unix {
+        "`trusted_proxies`: \"unix\" is for listeners on a Unix socket: remove it".to_owned()
+    } else if is_unix && !trust.is_empty() && !trust.has_unix() {
+        "who connects to a Unix socket has no address: add \"unix\" to `trusted_proxies`".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(wrong)
 }
 
 /// Refuses a handler that lacks a method which the settings need.
@@ -296,6 +334,56 @@ mod tests {
                 .contains("a quarter of `arena_size`")
         );
         assert!(error(|settings| settings.log_level = "a=b=c".to_owned()).contains("log_level"));
+    }
+
+    #[test]
+    fn settings_about_proxies_go_together() {
+        let one = |listener: Listener| error(|settings| settings.listeners = vec![listener]);
+        let at = "127.0.0.1:0";
+        let none: [&str; 0] = [];
+        for (listener, why) in [
+            (
+                Listener::udp(at).behind_proxy_protocol(["::1"]),
+                "datagrams",
+            ),
+            (
+                Listener::tcp(at).behind_proxy(Forwarded::Forwarded, ["::1"]),
+                "this is tcp",
+            ),
+            (
+                Listener::tcp(at).behind_proxy_protocol(none),
+                "believes nobody",
+            ),
+            (
+                Listener::http(at).behind_proxy(Forwarded::XForwardedFor, none),
+                "`forwarded` without `trusted_proxies`",
+            ),
+            (
+                Listener::http(at).behind_proxy(Forwarded::Off, ["::1"]),
+                "means nothing by itself",
+            ),
+            (
+                Listener::tcp(at).behind_proxy_protocol(["unix"]),
+                "on a Unix socket",
+            ),
+            (
+                Listener::tcp("unix:/a").behind_proxy_protocol(["::1"]),
+                "has no address",
+            ),
+            (
+                Listener::tcp(at).behind_proxy_protocol(["10.0.0.1/8"]),
+                "listener 0 (127.0.0.1:0): `trusted_proxies`: \"10.0.0.1/8\" has bits",
+            ),
+        ] {
+            let error = one(listener);
+            assert!(error.contains(why), "{error}");
+        }
+        let both = Listener::http(at)
+            .behind_proxy_protocol(["10.0.0.0/8"])
+            .behind_proxy(Forwarded::XForwardedFor, ["fd00::/8"]);
+        assert!(with(|settings| settings.listeners = vec![both]).is_ok());
+        let unix = Listener::tcp("unix:/a").behind_proxy_protocol(["unix"]);
+        assert!(with(|settings| settings.listeners = vec![unix]).is_ok());
     }
 
     #[test]

@@ -12,7 +12,8 @@ use serde::{
 };
 
 use super::{
-    CertificateFiles, ClientAuth, Dispatch, Listener, Protocol, Settings, Tls, TlsVersion,
+    CertificateFiles, ClientAuth, Dispatch, Forwarded, Listener, Protocol, ProxyProtocol, Settings,
+    Tls, TlsVersion,
     framing::{Draft, Framing, Kind},
 };
 use crate::ConnId;
@@ -30,6 +31,9 @@ enum Slot<'a> {
     Path(&'a mut Option<PathBuf>),
     Dispatch(&'a mut Dispatch),
     Protocol(&'a mut Protocol),
+    ProxyProtocol(&'a mut ProxyProtocol),
+    Forwarded(&'a mut Forwarded),
+    List(&'a mut Vec<String>),
     Framing(&'a mut Framing),
     Width(&'a mut Width),
     TlsVersion(&'a mut TlsVersion),
@@ -45,6 +49,8 @@ pub(super) enum Given<'a> {
     Quoted(&'a str),
     Integer(i128),
     Bool(bool),
+    /// A list of texts, in a file.
+    List(&'a [String]),
     /// Something that no setting is; its name in TOML.
     Other(&'static str),
 }
@@ -143,6 +149,18 @@ pub(super) fn of_listener(listener: &mut Listener) -> Vec<Field<'_>> {
         Field {
             name: "fd_name",
             slot: Slot::Text(&mut listener.fd_name),
+        },
+        Field {
+            name: "proxy_protocol",
+            slot: Slot::ProxyProtocol(&mut listener.proxy_protocol),
+        },
+        Field {
+            name: "forwarded",
+            slot: Slot::Forwarded(&mut listener.forwarded),
+        },
+        Field {
+            name: "trusted_proxies",
+            slot: Slot::List(&mut listener.trusted_proxies),
         },
         number("backlog", &mut listener.backlog, 1..=1_000_000),
         number(
@@ -312,6 +330,14 @@ impl Field<'_> {
             (Slot::Protocol(slot), Given::Word(value) | Given::Quoted(value)) => {
                 **slot = choose(value)?;
             }
+            (Slot::ProxyProtocol(slot), Given::Word(value) | Given::Quoted(value)) => {
+                **slot = choose(value)?;
+            }
+            (Slot::Forwarded(slot), Given::Word(value) | Given::Quoted(value)) => {
+                **slot = choose(value)?;
+            }
+            (Slot::List(slot), Given::List(values)) => values.clone_into(slot),
+            (Slot::List(_), _) => return wrong("a list of texts, such as [\"10.0.0.0/8\"]"),
             (Slot::Framing(slot), Given::Word(value) | Given::Quoted(value)) => {
                 **slot = match value {
                     "none" => Framing::None,
@@ -376,6 +402,7 @@ impl fmt::Display for Given<'_> {
             Given::Word(text) | Given::Quoted(text) => write!(f, "{text:?}"),
             Given::Integer(value) => value.fmt(f),
             Given::Bool(value) => value.fmt(f),
+            Given::List(values) => write!(f, "{values:?}"),
             Given::Other(name) => write!(f, "a TOML {name}"),
         }
     }

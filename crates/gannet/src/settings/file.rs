@@ -169,8 +169,13 @@ impl File<'_> {
             let message = format!("there is no {what} `{}`{hint}", name.get_ref());
             return Err(self.error(name.span().start, message));
         };
+        let texts = texts(value.get_ref());
+        let given = match &texts {
+            Some(texts) => Given::List(texts),
+            None => given(value.get_ref()),
+        };
         field
-            .set(given(value.get_ref()))
+            .set(given)
             .map_err(|wrong| self.error(value.span().start, format!("`{}` {wrong}", field.name)))
     }
 
@@ -184,6 +189,14 @@ impl File<'_> {
             .count();
         Error::usage(format!("{}:{line}: {message}", self.path.display()))
     }
+}
+
+/// The items of an array that has nothing but texts.
+fn texts(value: &DeValue<'_>) -> Option<Vec<String>> {
+    let items = value.as_array()?.iter();
+    items
+        .map(|item| item.get_ref().as_str().map(str::to_owned))
+        .collect()
 }
 
 fn given<'a>(value: &'a DeValue<'_>) -> Given<'a> {
@@ -403,6 +416,33 @@ mod tests {
         assert!(with("tls = true").contains("[listeners.tls]"));
         assert!(with("tls.sni = 'x'").contains("[[listeners.tls.sni]]"));
         assert!(with("tls.min_version = '1.1'").contains("`1.2` or `1.3`"));
+    }
+
+    #[test]
+    fn lists_are_arrays_of_texts() {
+        let mut settings = Settings::default();
+        load(
+            &mut settings,
+            "[[listeners]]\naddress = 'a:1'\nproxy_protocol = 'required'\n\
+             forwarded = 'x-forwarded-for'\ntrusted_proxies = ['10.0.0.1', 'fd00::/8']\n",
+        )
+        .unwrap();
+        let listener = &settings.listeners[0];
+        assert_eq!(listener.proxy_protocol, crate::ProxyProtocol::Required);
+        assert_eq!(listener.forwarded, crate::Forwarded::XForwardedFor);
+        assert_eq!(listener.trusted_proxies, ["10.0.0.1", "fd00::/8"]);
+
+        for value in ["'10.0.0.1'", "[1]", "['a', true]"] {
+            let error = error(&format!(
+                "[[listeners]]\naddress = 'a:1'\ntrusted_proxies = {value}"
+            ));
+            assert!(
+                error.starts_with("echo.toml:3: `trusted_proxies` must be a list of texts"),
+                "{error}"
+            );
+        }
+        let error = error("[[listeners]]\naddress = 'a:1'\nforwarded = 'x-real-ip'");
+        assert!(error.contains("x-forwarded-for"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod file;
 mod flags;
 pub(crate) mod framing;
 mod tls;
+mod trust;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,6 +18,7 @@ pub(crate) use self::{
     check::{check, check_handler, dimensions, pid_file, raise_file_limit},
     environment::Environment,
     flags::Flags,
+    trust::Trust,
 };
 
 use gannet_proto::websocket::DeflatePolicy;
@@ -173,6 +175,30 @@ pub struct Listener {
     /// nothing.
     pub fd_name: String,
 
+    /// Whether every connection begins with a PROXY header, version 1 or 2, that names its client.
+    /// Default `off`: connections are their clients' own. Not for UDP.
+    ///
+    /// When `required`, only [`trusted_proxies`](Listener::trusted_proxies) may connect: a connection
+    /// from elsewhere is closed at once (`proxy_untrusted`). The header has to come within
+    /// `request_timeout_ms`, in front of everything else; a connection without a good one is closed
+    /// (`proxy_failed`). Worst-case memory is 4 KiB for each connection whose header is not here.
+    pub proxy_protocol: ProxyProtocol,
+
+    /// The header in which a trusted proxy names the client of a request. Default `off`: nobody is
+    /// believed. HTTP and WebSocket only.
+    ///
+    /// The client is the right-most address in it that is not in
+    /// [`trusted_proxies`](Listener::trusted_proxies). From anybody else the header means nothing; one
+    /// that cannot be read is passed over (`forwarded_malformed`).
+    pub forwarded: Forwarded,
+
+    /// The proxies that are believed: addresses and networks, such as `10.0.0.1`, `10.0.0.0/8`,
+    /// `fd00::/8`, and `unix` for whoever may connect to a Unix socket. Default: none.
+    ///
+    /// Whoever connects from such an address can pretend to be any client: name proxies, and not
+    /// networks that clients are in.
+    pub trusted_proxies: Vec<String>,
+
     /// Connections that wait to be accepted, in the kernel. Default 1024 (cut by the kernel to
     /// `net.core.somaxconn`).
     pub backlog: u32,
@@ -183,7 +209,8 @@ pub struct Listener {
     pub idle_timeout_ms: u64,
 
     /// How long a request head, a request body without progress, a WebSocket handshake or an idle
-    /// keep-alive connection may take, in milliseconds. Default 60,000. HTTP and WebSocket only.
+    /// keep-alive connection may take, in milliseconds. Default 60,000. HTTP and WebSocket only, but
+    /// for a PROXY header, which has so long on TCP as well.
     ///
     /// A head that takes longer is answered with 408.
     pub request_timeout_ms: u64,
@@ -293,6 +320,30 @@ pub enum Protocol {
     Websocket,
 }
 
+/// Whether connections begin with a PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ProxyProtocol {
+    /// None does: connections are their clients' own.
+    Off,
+    /// Every one does.
+    Required,
+}
+
+/// The header in which a proxy names the client of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Forwarded {
+    /// None: nobody is believed.
+    Off,
+    /// `X-Forwarded-For: 192.0.2.7, 10.0.0.3`, as most proxies write it.
+    XForwardedFor,
+    /// `Forwarded: for=192.0.2.7;proto=https` (RFC 7239).
+    Forwarded,
+}
+
 /// Which worker gets an event. The events of one connection are handled in order whatever is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -351,6 +402,9 @@ impl Default for Listener {
             v6only: false,
             reuse_port: false,
             fd_name: String::new(),
+            proxy_protocol: ProxyProtocol::Off,
+            forwarded: Forwarded::Off,
+            trusted_proxies: Vec::new(),
             backlog: 1024,
             idle_timeout_ms: 0,
             request_timeout_ms: 60_000,
@@ -428,6 +482,38 @@ impl Listener {
     /// The scheme of its address: that of its protocol, with TLS `tls`, `https`, `wss`.
     pub fn scheme(&self) -> &'static str {
         self.protocol.scheme_with(self.tls.is_some())
+    }
+}
+
+impl Listener {
+    /// Behind proxies that begin every connection with a PROXY header; `trusted` are their
+    /// addresses: see [`trusted_proxies`](Listener::trusted_proxies).
+    #[must_use]
+    pub fn behind_proxy_protocol<A: Into<String>>(
+        mut self,
+        trusted: impl IntoIterator<Item = A>,
+    ) -> Self {
+        self.proxy_protocol = ProxyProtocol::Required;
+        self.trust(trusted);
+        self
+    }
+
+    /// Behind proxies that name the client of a request in this header; `trusted` are their
+    /// addresses: see [`trusted_proxies`](Listener::trusted_proxies).
+    #[must_use]
+    pub fn behind_proxy<A: Into<String>>(
+        mut self,
+        header: Forwarded,
+        trusted: impl IntoIterator<Item = A>,
+    ) -> Self {
+        self.forwarded = header;
+        self.trust(trusted);
+        self
+    }
+
+    fn trust<A: Into<String>>(&mut self, trusted: impl IntoIterator<Item = A>) {
+        self.trusted_proxies
+            .extend(trusted.into_iter().map(Into::into));
     }
 }
 

@@ -1,22 +1,27 @@
 //! An HTTP request head as it crosses the ring.
 //!
 //! Checked by the parser before; the worker only builds `http` types from it. Layout: u32
-//! length of all, u8 minor version, u8 0, u16 method length, u32 target length, u16 number of
+//! length of all, u8 minor version, u8 1 if a proxy has named the client, u16 method length, u32 target length, u16 number of
 //! headers, u16 0; per header u32 name length, u32 value length; then the bytes of
-//! method, target, and each name and value in that order.
+//! method, target, and each name and value in that order; then, if there is a client, its IP as
+//! IPv6 (IPv4 mapped, 16 bytes) and u16 its port.
+
+use std::net::{Ipv6Addr, SocketAddr};
 
 use super::{u16_at, u32_at};
 
 const FIXED: usize = 16;
 const PER_HEADER: usize = 8;
+const CLIENT: usize = 18;
 
-/// Appends a head to `out`.
+/// Appends a head to `out`. `client`: whom a proxy has named for this request.
 pub(crate) fn encode<'a>(
     out: &mut Vec<u8>,
     minor_version: u8,
     method: &str,
     target: &str,
     headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+    client: Option<SocketAddr>,
 ) {
     let start = out.len();
     out.extend_from_slice(&[0; FIXED]);
@@ -32,10 +37,19 @@ pub(crate) fn encode<'a>(
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(value);
     }
+    if let Some(client) = client {
+        let ip = match client.ip() {
+            std::net::IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            std::net::IpAddr::V6(ip) => ip,
+        };
+        out.extend_from_slice(&ip.octets());
+        out.extend_from_slice(&client.port().to_le_bytes());
+    }
     let len = (out.len() - start) as u32;
     let fixed = &mut out[start..start + FIXED];
     fixed[..4].copy_from_slice(&len.to_le_bytes());
     fixed[4] = minor_version;
+    fixed[5] = client.is_some().into();
     fixed[6..8].copy_from_slice(&(method.len() as u16).to_le_bytes());
     fixed[8..12].copy_from_slice(&(target.len() as u32).to_le_bytes());
     fixed[12..14].copy_from_slice(&count.to_le_bytes());
@@ -67,12 +81,20 @@ impl<'a> Head<'a> {
                 (at + PER_HEADER <= len)
                     .then(|| sum + u32_at(bytes, at) as usize + u32_at(bytes, at + 4) as usize)
             })?;
-        (table + strings == len).then_some((head, rest))
+        (table + strings + head.client_len() == len).then_some((head, rest))
     }
 
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub(crate) fn minor_version(&self) -> u8 {
         self.bytes[4]
+    }
+
+    /// The client that a proxy has named.
+    pub(crate) fn client(&self) -> Option<SocketAddr> {
+        let at = self.bytes.len().checked_sub(self.client_len())?;
+        let (ip, port) = self.bytes[at..].split_first_chunk::<16>()?;
+        let ip = Ipv6Addr::from(*ip).to_canonical();
+        Some(SocketAddr::new(ip, u16_at(port, 0)))
     }
 
     pub(crate) fn method(&self) -> &'a [u8] {
@@ -104,6 +126,10 @@ impl<'a> Head<'a> {
         usize::from(u16_at(self.bytes, 6))
     }
 
+    fn client_len(&self) -> usize {
+        if self.bytes[5] == 0 { 0 } else { CLIENT }
+    }
+
     fn target_len(&self) -> usize {
         u32_at(self.bytes, 8) as usize
     }
@@ -121,7 +147,14 @@ mod tests {
     fn keeps_a_head_and_the_body_behind_it() {
         let mut out = Vec::new();
         let headers = [("Host", &b"a"[..]), ("X-Empty", b"")];
-        encode(&mut out, 1, "POST", "/echo?x=1", headers.iter().copied());
+        encode(
+            &mut out,
+            1,
+            "POST",
+            "/echo?x=1",
+            headers.iter().copied(),
+            None,
+        );
         out.extend_from_slice(b"body");
 
         let (head, body) = Head::split(&out).unwrap();
@@ -134,13 +167,34 @@ mod tests {
             head.headers().collect::<Vec<_>>(),
             [(&b"Host"[..], &b"a"[..]), (b"X-Empty", b"")]
         );
+        assert_eq!(head.client(), None);
         assert_eq!(body, b"body");
+    }
+
+    #[test]
+    fn keeps_the_client_that_a_proxy_has_named() {
+        for client in ["192.0.2.7:0", "[2001:db8::7]:4711"] {
+            let client = client.parse().unwrap();
+            let mut out = Vec::new();
+            let headers = [("Host", &b"a"[..])];
+            encode(&mut out, 1, "GET", "/", headers.into_iter(), Some(client));
+            out.extend_from_slice(b"body");
+            let (head, body) = Head::split(&out).unwrap();
+            assert_eq!(head.client(), Some(client));
+            assert_eq!(
+                head.headers().collect::<Vec<_>>(),
+                [(&b"Host"[..], &b"a"[..])]
+            );
+            assert_eq!(body, b"body");
+            out[5] = 0;
+            assert!(Head::split(&out).is_none());
+        }
     }
 
     #[test]
     fn refuses_lengths_that_do_not_fit() {
         let mut out = Vec::new();
-        encode(&mut out, 1, "GET", "/", std::iter::empty());
+        encode(&mut out, 1, "GET", "/", std::iter::empty(), None);
         for cut in 0..out.len() {
             assert!(Head::split(&out[..cut]).is_none());
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
-use crate::{Conn, Peer, wire::head::Head};
+use crate::{Conn, Peer, ViaProxy, wire::head::Head};
 
 /// Why a head cannot be given to the handler; the client gets 400.
 #[derive(Debug, thiserror::Error)]
@@ -32,10 +32,17 @@ pub(crate) fn build(conn: &Conn, payload: &Bytes) -> Result<http::Request<Bytes>
     }
     *request.headers_mut() = headers;
     if let Some(row) = conn.worker().shared().table().get(conn.id()) {
-        if let Peer::Ip(addr) = row.peer {
+        let (peer, proxy) = match head.client() {
+            Some(client) => (Peer::Ip(client), Some(row.proxy.unwrap_or(row.peer))),
+            None => (row.peer, row.proxy),
+        };
+        if let Peer::Ip(addr) = peer {
             request.extensions_mut().insert(addr);
         }
-        request.extensions_mut().insert(row.peer);
+        request.extensions_mut().insert(peer);
+        if let Some(proxy) = proxy {
+            request.extensions_mut().insert(ViaProxy(proxy));
+        }
     }
     request.extensions_mut().insert(conn.clone());
     Ok(request)

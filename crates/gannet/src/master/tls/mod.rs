@@ -17,8 +17,10 @@
 //!   queued.
 //! - *done*: nothing more is decrypted or encrypted; what is sealed (an alert, `close_notify`) leaves.
 //!
-//! Before fresh, others may read what stands in front of the handshake: bytes enter at
-//! [`Reactor::take_encrypted`], and it does not matter where they come from. After the handshake,
+//! What stands in front of the handshake is not read here: until a PROXY header is taken, its
+//! connection has no TLS, as if its listener had none. Then [`Reactor::take_header`] makes it
+//! *fresh*, its deadline begins, and what is behind the header enters at
+//! [`Reactor::take_encrypted`]: it does not matter where bytes come from. After the handshake,
 //! [`Reactor::established`] knows what ALPN has chosen.
 //!
 //! The client's `close_notify` is the end of what it sends, as an end of file is on plain TCP:
@@ -73,7 +75,7 @@ pub(super) struct FailureLog {
 }
 
 impl Tls {
-    pub(super) fn new(now: u64, listener: &TlsListener) -> Self {
+    fn new(now: u64, listener: &TlsListener) -> Self {
         Tls {
             state: State::Fresh,
             sealed: None,
@@ -185,6 +187,12 @@ impl Conn {
 }
 
 impl Reactor {
+    /// What a connection of this listener begins with; `None`: without TLS.
+    pub(super) fn new_tls(&self, listener: usize) -> Option<Box<Tls>> {
+        let listener = self.tls_listeners[listener].as_ref()?;
+        Some(Box::new(Tls::new(self.clock.now, listener)))
+    }
+
     /// Reads once from a TLS connection and takes what is there.
     pub(super) fn readable_encrypted(&mut self, slot: usize) {
         let Some(conn) = self.conns.get_mut(slot) else {
