@@ -269,6 +269,8 @@ pub fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
 pub struct Client {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    /// What stands in front of the handshake.
+    header: Vec<u8>,
 }
 
 impl Client {
@@ -300,6 +302,7 @@ impl Client {
         Client {
             config: Arc::new(config),
             name: "localhost".try_into().expect("a name"),
+            header: Vec::new(),
         }
     }
 
@@ -326,6 +329,14 @@ impl Client {
         }
     }
 
+    /// The same, with these bytes in front of the handshake, in one write with its first.
+    pub fn behind(self, header: impl Into<Vec<u8>>) -> Self {
+        Client {
+            header: header.into(),
+            ..self
+        }
+    }
+
     /// Connects and shakes hands.
     pub fn connect(&self, address: SocketAddr) -> TlsClient {
         self.try_connect(address)
@@ -340,7 +351,16 @@ impl Client {
     }
 
     /// Shakes hands over a connection that exists.
-    pub fn over(&self, mut stream: TcpStream) -> io::Result<TlsClient> {
+    pub fn over(&self, stream: TcpStream) -> io::Result<TlsClient> {
+        self.over_with(stream, |stream, first| stream.write_all(first))
+    }
+
+    /// Shakes hands over a connection that exists; `send` sends the client's first bytes.
+    pub fn over_with(
+        &self,
+        mut stream: TcpStream,
+        send: impl FnOnce(&mut TcpStream, &[u8]) -> io::Result<()>,
+    ) -> io::Result<TlsClient> {
         // A Unix socket has no such address.
         if stream.local_addr().is_ok() {
             stream.set_nodelay(true)?;
@@ -349,6 +369,9 @@ impl Client {
         stream.set_write_timeout(Some(DEADLINE))?;
         let mut session = ClientConnection::new(self.config.clone(), self.name.clone())
             .map_err(io::Error::other)?;
+        let mut first = self.header.clone();
+        session.write_tls(&mut first)?;
+        send(&mut stream, &first)?;
         while session.is_handshaking() {
             session.complete_io(&mut stream)?;
         }

@@ -33,6 +33,7 @@ mod pool;
 mod processes;
 mod proxy;
 mod proxy_nginx;
+mod proxy_tls;
 mod redelivery;
 mod reload;
 mod shared;
