@@ -9,9 +9,10 @@ use std::{
         unix::net::{SocketAddr as UnixAddress, UnixStream},
     },
     sync::{Arc, Weak},
+    time::Duration,
 };
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::wait::DEADLINE;
 
@@ -101,6 +102,13 @@ impl TcpClient {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Leaves without a word: a reset.
+    pub fn reset(self) {
+        let at_once = Some(Duration::ZERO);
+        let socket = SockRef::from(self.socket());
+        socket.set_linger(at_once).expect("a socket");
     }
 
     /// Says that nothing more will be sent.

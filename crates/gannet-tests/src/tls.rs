@@ -337,6 +337,15 @@ impl Client {
         }
     }
 
+    /// The first thing it sends.
+    pub fn hello(&self) -> Vec<u8> {
+        let session = ClientConnection::new(self.config.clone(), self.name.clone());
+        let mut hello = Vec::new();
+        let written = session.expect("a session").write_tls(&mut hello);
+        written.expect("memory takes all");
+        hello
+    }
+
     /// Connects and shakes hands.
     pub fn connect(&self, address: SocketAddr) -> TlsClient {
         self.try_connect(address)

@@ -462,12 +462,74 @@ fn handshakes_that_would_wait_too_long_are_refused() {
         .with_tls("max_handshakes_per_s", 1)
         .with_tls("handshake_timeout_ms", 1000)
         .start();
-    let hello = [0x16, 3, 1];
+    let hello = Client::new(&keys.authority).hello();
     let mut clients: Vec<_> = (0..10).map(|_| server.tcp()).collect();
     for client in &mut clients {
-        client.send(hello);
+        client.send(&hello);
     }
     wait_until("most to be refused", || count(&server, "tls_refused") >= 7);
+    server.stop();
+}
+
+#[test]
+fn a_hello_takes_no_turn_before_it_is_whole_and_good() {
+    let keys = Keys::default();
+    let server = keys
+        .serve(behave().tcp())
+        .with_tls("max_handshakes_per_s", 1)
+        .start();
+    let client = Client::new(&keys.authority);
+    let hello = client.hello();
+    let mut bad = hello.clone();
+    // The length of what is in it.
+    bad[43] ^= 0xff;
+    let begun: Vec<_> = (0..60)
+        .map(|n| {
+            let mut begun = server.tcp();
+            begun.send(match n % 3 {
+                0 => &hello[..1],
+                1 => &hello[..hello.len() - 1],
+                _ => &bad[..],
+            });
+            begun
+        })
+        .collect();
+    wait_until("the bad ones to be told", || {
+        count(&server, "tls_failed") == 20
+    });
+    let mut conn = client.connect(server.address(0));
+    assert_eq!(conn.ask("echo in"), "in");
+    assert_eq!(count(&server, "tls_delayed"), 0);
+    assert_eq!(count(&server, "tls_refused"), 0);
+    drop(begun);
+    server.stop();
+}
+
+#[test]
+fn whoever_leaves_before_its_turn_gives_it_back() {
+    let keys = Keys::default();
+    let server = keys
+        .serve(behave().tcp())
+        .with_tls("max_handshakes_per_s", 1)
+        .with_tls("handshake_timeout_ms", 20_000)
+        .start();
+    let client = Client::new(&keys.authority);
+    let hello = client.hello();
+    let mut conn = client.connect(server.address(0));
+    let mut waiting: Vec<_> = (0..60).map(|_| server.tcp()).collect();
+    for waiting in &mut waiting {
+        waiting.send(&hello);
+    }
+    wait_until("the turns to be taken", || {
+        count(&server, "tls_refused") > 30
+    });
+    for waiting in waiting {
+        waiting.reset();
+    }
+    wait_until("them to have left", || server.connections() == 1);
+    // The first turn is its own, and at most a few that were used meanwhile lie before it.
+    client.connect(server.address(0));
+    assert_eq!(conn.ask("echo still in"), "still in");
     server.stop();
 }
 

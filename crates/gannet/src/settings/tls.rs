@@ -54,7 +54,8 @@ pub struct Tls {
     /// How long a handshake may take, from the connection's first moment, in milliseconds. Default
     /// 10,000.
     ///
-    /// Then the connection is cut. One that has sent nothing yet costs no TLS memory.
+    /// Then the connection is cut. One that has sent nothing yet costs no TLS memory; one whose hello is
+    /// under way or waits for its turn keeps it, 128 KiB at most.
     pub handshake_timeout_ms: u64,
 
     /// Handshakes begun in a second, by all reactors together. Default 1,000; 0: no limit.
@@ -63,6 +64,11 @@ pub struct Tls {
     /// `handshake_timeout_ms` are cut. A handshake takes a reactor about 0.25 ms with an ECDSA
     /// key, 0.45 ms with RSA-2048, and that long it serves nobody else: the limit keeps a rush of new
     /// clients from slowing down those that are there.
+    ///
+    /// A turn is taken when a client's hello is there as a whole and makes sense, and given back if
+    /// the client leaves before it comes. It is one limit for all clients: whoever sends more whole
+    /// hellos than that makes others wait, or be refused. A firewall's limit for each address
+    /// (connections a second) is what keeps one client from that.
     pub max_handshakes_per_s: u64,
 }
 

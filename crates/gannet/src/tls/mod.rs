@@ -28,5 +28,5 @@ pub(crate) use self::{
     info::row_words,
     material::Material,
     serving::{Serving, TlsListener},
-    turns::Turn,
+    turns::{Place, Turn},
 };

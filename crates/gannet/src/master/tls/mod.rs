@@ -4,13 +4,16 @@
 //! one pointer.
 //!
 //! ```text
-//!   fresh ──first byte is a handshake's──▶ its turn ──▶ handshake ──▶ open ──we close──▶ done
-//!     │                                     waiting ──▶     │          │
-//!     └── anything else: told in plain text ───────────────┴── alert ──┴──────────────▶ done
+//!   fresh ──▶ hello ──it is whole──▶ its turn ──▶ handshake ──▶ open ──we close──▶ done
+//!     │         │                    waiting ──▶     │           │
+//!     │         └────────────────────────────────────┴── alert ──┴──────────────▶ done
+//!     └── no handshake's byte: told in plain text ──────────────────────────────▶ done
 //! ```
 //!
 //! - *fresh*: nothing has come, and there is no session: half-open connections cost what plain ones do.
+//! - *hello*: it is under way, and has no turn yet: see `hello`.
 //! - *waiting*: `max_handshakes_per_s` is used up. What has come is kept, nothing more is read.
+//!   Who leaves gives the place back.
 //! - *handshake*: no event of the connection has been given to anybody, `Close` included.
 //! - *open*: what is decrypted goes where plain bytes go; what is queued is encrypted only as far as
 //!   the socket takes it: `sealed` holds [`BATCH`] bytes and their overhead at most, and counts as
@@ -29,12 +32,16 @@
 //!
 //! Handshakes are made in the reactor's thread.
 
+mod hello;
 mod session;
 
 use gannet_proto::http1;
 use rustix::{io::Errno, net::RecvFlags};
 
-use self::session::{Received, Session};
+use self::{
+    hello::{Gathering, Hello},
+    session::{Received, Session},
+};
 use super::{
     conn::{Closed, Conn, Stall},
     output::{Output, Pool},
@@ -43,7 +50,7 @@ use super::{
 use crate::{
     close::CloseReason,
     layout::ReactorCounter,
-    tls::{TlsListener, Turn},
+    tls::{Place, TlsListener},
     wire::event::{BODY_ABORT, EventKind},
 };
 
@@ -62,7 +69,12 @@ pub(super) struct Tls {
 
 enum State {
     Fresh,
-    Waiting { hello: Vec<u8>, until: u64 },
+    Hello(Gathering),
+    Waiting {
+        hello: Hello,
+        until: u64,
+        place: Place,
+    },
     Session(Session),
     Done,
 }
@@ -236,7 +248,8 @@ impl Reactor {
         let Some(tls) = &mut conn.tls else { return };
         match &mut tls.state {
             State::Fresh => self.first_bytes(slot, wire),
-            State::Waiting { hello, .. } => hello.extend_from_slice(wire),
+            State::Hello(_) => self.gather(slot, wire),
+            State::Waiting { hello, .. } => hello.push(wire),
             State::Session(_) => self.feed(slot, wire),
             State::Done => {}
         }
@@ -253,9 +266,12 @@ impl Reactor {
             self.count(ReactorCounter::TlsTimeouts);
             return self.leave(slot, Closed::of(CloseReason::Timeout));
         }
-        if let State::Waiting { hello, .. } = &mut tls.state {
-            let hello = std::mem::take(hello);
-            self.begin_session(slot, &hello);
+        if matches!(tls.state, State::Waiting { .. })
+            && let State::Waiting { hello, place, .. } =
+                std::mem::replace(&mut tls.state, State::Done)
+        {
+            place.use_up();
+            self.begin_session(slot, hello);
             if let Some(conn) = self.conns.get(slot)
                 && conn.is_open()
                 && conn.stall == Stall::No
@@ -273,58 +289,6 @@ impl Reactor {
             let what = "speaks TLS to a listener without it: https:// or wss:// in place of \
                         http:// or ws://?";
             self.log_failure(slot, &what);
-        }
-    }
-
-    fn first_bytes(&mut self, slot: usize, wire: &[u8]) {
-        let now = self.clock.now;
-        let Some(conn) = self.conns.get_mut(slot) else {
-            return;
-        };
-        let (Some(tls), Some(listener)) = (
-            &mut conn.tls,
-            &self.tls_listeners[usize::from(conn.listener)],
-        ) else {
-            return;
-        };
-        if wire.first() != Some(&HANDSHAKE) {
-            return self.not_tls(slot, wire);
-        }
-        match listener.turns.take(tls.deadline.saturating_sub(now)) {
-            Turn::Now => self.begin_session(slot, wire),
-            Turn::In(wait) => {
-                tls.state = State::Waiting {
-                    hello: wire.to_vec(),
-                    until: now + wait,
-                };
-                let writing = conn.writing;
-                self.count(ReactorCounter::TlsDelayed);
-                self.interest(slot, false, writing);
-                self.watch(slot);
-            }
-            Turn::Never => {
-                self.count(ReactorCounter::TlsRefused);
-                self.leave(slot, Closed::of(CloseReason::TlsFailed));
-            }
-        }
-    }
-
-    fn begin_session(&mut self, slot: usize, hello: &[u8]) {
-        let Some(conn) = self.conns.get_mut(slot) else {
-            return;
-        };
-        let (Some(tls), Some(listener)) = (
-            &mut conn.tls,
-            &self.tls_listeners[usize::from(conn.listener)],
-        ) else {
-            return;
-        };
-        match Session::new(listener.config.clone()) {
-            Ok(session) => {
-                tls.state = State::Session(session);
-                self.feed(slot, hello);
-            }
-            Err(error) => self.tls_fails(slot, &error),
         }
     }
 

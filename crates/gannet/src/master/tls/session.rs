@@ -1,14 +1,11 @@
 //! One TLS session: bytes of the wire in, bytes of the application out, and the other way round.
 //!
-//! The only place where the reactor meets rustls. Nothing stays in here between two calls but an
+//! With `hello`, the only place where the reactor meets rustls. Nothing stays in here between two calls but an
 //! incomplete record: what was decrypted is taken at once, what was encrypted too.
 
-use std::{
-    io::{self, Read, Write},
-    sync::Arc,
-};
+use std::io::{self, Read, Write};
 
-use rustls::{HandshakeKind, InvalidMessage, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::{HandshakeKind, InvalidMessage, ProtocolVersion, ServerConnection};
 
 use crate::{
     settings::TlsVersion,
@@ -28,11 +25,10 @@ pub(super) struct Received {
 }
 
 impl Session {
-    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        let mut connection = ServerConnection::new(config)?;
+    pub(super) fn new(mut connection: ServerConnection) -> Self {
         // Its output is taken at once: the limits are those of the connection's own queue.
         connection.set_buffer_limit(None);
-        Ok(Session(Box::new(connection)))
+        Session(Box::new(connection))
     }
 
     /// Takes bytes of the wire. What they bring of the application goes to the front of `plain`,
@@ -45,11 +41,8 @@ impl Session {
         plain: &mut [u8],
     ) -> Result<Received, rustls::Error> {
         let mut received = Received::default();
-        while !wire.is_empty() && !received.closed {
-            match self.0.read_tls(&mut wire) {
-                Ok(0) | Err(_) => return Err(InvalidMessage::MessageTooLarge.into()),
-                Ok(_) => {}
-            }
+        loop {
+            // Something may have come with the hello already.
             let state = self.0.process_new_packets()?;
             let ready = state.plaintext_bytes_to_read();
             if let Some(room) = plain.get_mut(received.plain..received.plain + ready)
@@ -60,8 +53,14 @@ impl Session {
                 return Err(rustls::Error::General("more came out than went in".into()));
             }
             received.closed = state.peer_has_closed();
+            if wire.is_empty() || received.closed {
+                return Ok(received);
+            }
+            match self.0.read_tls(&mut wire) {
+                Ok(0) | Err(_) => return Err(InvalidMessage::MessageTooLarge.into()),
+                Ok(_) => {}
+            }
         }
-        Ok(received)
     }
 
     /// Encrypts bytes of the application; [`Session::drain`] has the result.
@@ -133,8 +132,10 @@ impl Write for Appending<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use rcgen::{CertificateParams, KeyPair};
-    use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::aws_lc_rs};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, crypto::aws_lc_rs};
 
     use super::*;
 
@@ -172,7 +173,7 @@ mod tests {
             let name = "localhost".try_into().unwrap();
             Pair {
                 client: ClientConnection::new(Arc::new(of_client), name).unwrap(),
-                server: Session::new(Arc::new(config)).unwrap(),
+                server: Session::new(ServerConnection::new(Arc::new(config)).unwrap()),
                 plain: vec![0; 1 << 20],
             }
         }
