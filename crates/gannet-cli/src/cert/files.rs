@@ -1,7 +1,9 @@
 //! The directory of the certificates: what is there stays, what is new is there whole or not at all.
+//!
+//! Whoever changes more than one file, or a file by what was in it, holds the [`Lock`] meanwhile.
 
 use std::{
-    fs::{self, OpenOptions, Permissions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -14,6 +16,11 @@ use super::{failed, make};
 
 /// See the module's documentation.
 pub(super) struct Directory(PathBuf);
+
+/// The directory is this process's alone, until this is dropped or the process ends.
+pub(super) struct Lock {
+    _file: File,
+}
 
 /// A key, and whether it was there before.
 pub(super) struct Pair {
@@ -55,6 +62,21 @@ impl Directory {
             .mode(0o700)
             .create(&self.0)
             .map_err(|error| failed(&format!("make {}", self.0.display()), error))
+    }
+
+    /// Waits until nobody else changes the directory.
+    pub(super) fn lock(&self) -> Result<Lock> {
+        let locked = || {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(self.path(LOCK))?;
+            file.lock()?;
+            Ok(Lock { _file: file })
+        };
+        locked().map_err(|error: io::Error| failed(&format!("lock {}", self.show(LOCK)), error))
     }
 
     pub(super) fn read(&self, name: &str) -> Result<String> {
@@ -136,13 +158,8 @@ impl Directory {
     }
 
     fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> Result {
-        let new = self.path(&format!("{name}.new"));
+        let new = self.path(&format!(".{name}.{}.new", make::hex(&make::random::<8>()?)));
         let written = || {
-            // A rest of a run that was killed.
-            match fs::remove_file(&new) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
@@ -153,7 +170,11 @@ impl Directory {
             file.sync_all()?;
             fs::rename(&new, self.path(name))
         };
-        written().map_err(|error| failed(&format!("write {}", self.show(name)), error))
+        written().map_err(|error| {
+            // It may not be there; what went wrong before is said.
+            let _ = fs::remove_file(&new);
+            failed(&format!("write {}", self.show(name)), error)
+        })
     }
 }
 
@@ -185,6 +206,9 @@ pub(super) fn first_line(path: &Path) -> Result<String> {
         line => Ok(line.to_owned()),
     }
 }
+
+/// The file that is locked; there is nothing in it.
+const LOCK: &str = ".lock";
 
 #[cfg(test)]
 mod tests {

@@ -179,6 +179,18 @@ pub(super) fn serial_of(text: &str) -> std::result::Result<SerialNumber, String>
     })
 }
 
+/// A serial number of pairs of hexadecimal digits; colons are left out.
+pub(super) fn parse_serial(text: &str) -> Option<SerialNumber> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
+    let (pairs, rest) = digits.as_chunks::<2>();
+    if pairs.is_empty() || !rest.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    let bytes = pairs.iter().map(byte).collect::<Option<Vec<_>>>()?;
+    Some(SerialNumber::from_slice(&bytes))
+}
+
 /// Whether the key is that of the certificate.
 pub(super) fn check_pair(certificate: &str, key: &KeyPair) -> std::result::Result<(), String> {
     let own = with_certificate(certificate, |certificate| {
@@ -210,6 +222,10 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     rand::fill(&mut bytes).map_err(|_| Error::new("the system gives no random numbers"))?;
     Ok(bytes)
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn pem(text: &str) -> std::result::Result<Pem, String> {

@@ -1,12 +1,14 @@
 //! `gannet cert`: an authority, certificates of servers and of clients, and their revocation.
 //!
 //! All lies in one directory: `ca.pem` and `ca.key`, then `NAME.pem` and `NAME.key` for each
-//! certificate, `NAME.p12` for a client's browser, and `revoked.pem`. A private key is never
+//! certificate, `NAME.p12` for a client's browser, `issued.txt` and `revoked.pem`. A private key is never
 //! overwritten, and only its owner can read it. What is made is printed, and what comes next.
 //!
-//! `files` writes, `make` says what stands in a certificate, `revoked` keeps the list.
+//! `files` writes, `make` says what stands in a certificate, `issued` knows which were made, `revoked`
+//! keeps the list.
 
 mod files;
+mod issued;
 mod make;
 mod revoked;
 
@@ -88,10 +90,14 @@ enum What {
         #[arg(long)]
         renew: bool,
     },
-    /// Put a certificate on the list of revoked ones, revoked.pem
+    /// Put all certificates made for a name on the list of revoked ones, revoked.pem
     Revoke {
-        /// The name of its files: server, or a client's name
+        /// The name of their files: server, or a client's name
         name: String,
+
+        /// Only the one with this serial number, as `openssl x509 -serial` prints it
+        #[arg(long, value_name = "HEX")]
+        serial: Option<String>,
     },
 }
 
@@ -124,13 +130,14 @@ pub(crate) fn run(cert: &Cert) -> Result {
             };
             client(&directory, name, &kind, *days, password, *old_p12, *renew)?
         }
-        What::Revoke { name } => revoke(&directory, name)?,
+        What::Revoke { name, serial } => revoke(&directory, name, serial.as_deref())?,
     };
     crate::steer::print(out.trim_end())
 }
 
 fn authority(directory: &Directory, name: &str, days: i64) -> Result<String> {
     directory.make()?;
+    let _lock = directory.lock()?;
     if directory.path("ca.pem").exists() {
         return Err(directory.taken("ca.pem"));
     }
@@ -174,8 +181,10 @@ fn server(
     };
     let shown = names.to_string();
     let issuer = directory.issuer()?;
+    let lock = directory.lock()?;
     let pair = directory.key(&key, renew)?;
     let made = make::signed(&Kind::Server(names), days, &pair.key, &issuer)?;
+    issued::record(directory, &lock, file, &made.pem())?;
     directory.write(&certificate, &made.pem())?;
     Ok(format!(
         "{} {}  its private key\n\
@@ -203,8 +212,10 @@ fn client(
     files::check_name(name)?;
     let [certificate, key, p12] = ["pem", "key", "p12"].map(|end| format!("{name}.{end}"));
     let issuer = directory.issuer()?;
+    let lock = directory.lock()?;
     let pair = directory.key(&key, renew)?;
     let made = make::signed(kind, days, &pair.key, &issuer)?;
+    issued::record(directory, &lock, name, &made.pem())?;
     directory.write(&certificate, &made.pem())?;
     let authority = directory.read("ca.pem")?;
     let chosen = match &password {
@@ -234,29 +245,47 @@ fn client(
     ))
 }
 
-fn revoke(directory: &Directory, name: &str) -> Result<String> {
+fn revoke(directory: &Directory, name: &str, serial: Option<&str>) -> Result<String> {
     files::check_name(name)?;
-    let certificate = format!("{name}.pem");
     let issuer = directory.issuer()?;
-    let serial = make::serial_of(&directory.read(&certificate)?)
-        .map_err(|what| directory.bad(&certificate, &what))?;
+    let _lock = directory.lock()?;
+    let mut serials = issued::all(directory, name)?;
+    if serials.is_empty() {
+        return Err(Error::usage(format!(
+            "nothing was made for {name:?} in {}: there is no {}",
+            directory.display(),
+            directory.show(&format!("{name}.pem"))
+        )));
+    }
+    if let Some(text) = serial {
+        let wanted = make::parse_serial(text);
+        let known = serials.iter().map(|it| make::hex(it.as_ref()));
+        let known = known.collect::<Vec<_>>().join(", ");
+        serials.retain(|serial| Some(serial) == wanted.as_ref());
+        if serials.is_empty() {
+            return Err(Error::usage(format!(
+                "{text:?} is no serial number of a certificate of {name}; those are: {known}"
+            )));
+        }
+    }
     let list = "revoked.pem";
     let before = match directory.path(list).exists() {
         true => revoked::read(&directory.read(list)?).map_err(|what| directory.bad(list, &what))?,
         false => revoked::List::default(),
     };
-    let (list_text, is_new) = revoked::with(before, &serial, &issuer)?;
+    let (list_text, new) = revoked::with(before, &serials, &issuer)?;
     directory.write(list, &list_text)?;
-    let what = match is_new {
-        true => "revoked",
-        false => "was revoked before:",
+    let what = match (new, serials.len()) {
+        (0, 1) => format!("was revoked before: 1 certificate of {name}"),
+        (0, all) => format!("was revoked before: {all} certificates of {name}"),
+        (1, _) => format!("revoked 1 certificate of {name}"),
+        (new, _) => format!("revoked {new} certificates of {name}"),
     };
     Ok(format!(
-        "{what} {}\n\
+        "{what}\n\
          made {}  the list of revoked certificates\n\n\
          Use it (a running server that has it takes up changes by `reload`):\n  \
-         gannet ... --tls-client-ca {} --tls-client-crl {1}",
-        directory.show(&certificate),
+         gannet ... --tls-client-ca {} --tls-client-crl {0}",
         directory.show(list),
         directory.show("ca.pem"),
     ))

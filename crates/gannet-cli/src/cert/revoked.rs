@@ -35,17 +35,20 @@ pub(super) fn read(text: &str) -> std::result::Result<List, String> {
     })
 }
 
-/// The list with one more certificate, signed by the authority; and whether it was not on it before.
+/// The list with these certificates too, signed by the authority; and how many were not on it before.
 pub(super) fn with(
     mut list: List,
-    serial: &SerialNumber,
+    serials: &[SerialNumber],
     issuer: &Issuer<'_, KeyPair>,
-) -> Result<(String, bool)> {
+) -> Result<(String, usize)> {
     let now = OffsetDateTime::now_utc();
-    let is_new = !list.revoked.iter().any(|(known, _)| known == serial);
-    if is_new {
-        list.revoked.push((serial.clone(), now));
+    let before = list.revoked.len();
+    for serial in serials {
+        if !list.revoked.iter().any(|(known, _)| known == serial) {
+            list.revoked.push((serial.clone(), now));
+        }
     }
+    let new = list.revoked.len() - before;
     let params = CertificateRevocationListParams {
         this_update: now - Duration::hours(1),
         // It is renewed by hand: an end would lock everybody out some day.
@@ -67,7 +70,7 @@ pub(super) fn with(
     let signed = params.signed_by(issuer).and_then(|list| list.pem());
     Ok((
         signed.map_err(|error| failed("make the list of revoked certificates", error))?,
-        is_new,
+        new,
     ))
 }
 

@@ -311,3 +311,93 @@ fn a_renewed_certificate_is_taken_up_by_reload() {
     );
     assert!(certs.curl(&server, None).is_some());
 }
+
+#[test]
+fn revocation_takes_every_certificate_of_a_name() {
+    let certs = Certs::new();
+    let keep = |name: &str, to: &str| {
+        for end in ["pem", "key"] {
+            fs::copy(
+                certs.path(&format!("{name}.{end}")),
+                certs.path(&format!("{to}.{end}")),
+            )
+            .unwrap();
+        }
+    };
+    certs.make(&["client", "ann"]);
+    keep("ann", "first");
+    certs.make(&["client", "ann", "--renew"]);
+    keep("ann", "second");
+    certs.make(&["client", "ann", "--renew"]);
+    certs.make(&["client", "anna"]);
+    let said = certs.make(&["revoke", "ann"]);
+    assert!(said.contains("revoked 3 certificates"), "{said}");
+    // One that was made before there was a record of them.
+    certs.make(&["client", "old"]);
+    fs::remove_file(certs.path("issued.txt")).unwrap();
+    keep("old", "old-1");
+    certs.make(&["client", "old", "--renew"]);
+    certs.make(&["revoke", "old"]);
+    let (ca, list) = (certs.text("ca.pem"), certs.text("revoked.pem"));
+    let server = certs.start(&["--tls-client-ca", &ca, "--tls-client-crl", &list]);
+    for name in ["first", "second", "ann", "old-1", "old"] {
+        assert_eq!(certs.curl(&server, Some(name)), None, "{name}");
+    }
+    assert!(certs.curl(&server, Some("anna")).is_some());
+}
+
+#[test]
+fn one_certificate_is_revoked_by_its_serial_number() {
+    let certs = Certs::new();
+    certs.make(&["client", "ann"]);
+    certs.make(&["client", "bob"]);
+    let serial = |name: &str| {
+        let shown = openssl(&["x509", "-noout", "-serial", "-in", &certs.text(name)]).stdout;
+        let shown = String::from_utf8(shown).unwrap();
+        shown.trim().strip_prefix("serial=").unwrap().to_owned()
+    };
+    let first = serial("ann.pem");
+    certs.make(&["client", "ann", "--renew"]);
+    let refused = certs.refused(&["revoke", "ann", "--serial", &serial("bob.pem")]);
+    assert!(refused.contains(&first.to_lowercase()), "{refused}");
+    let said = certs.make(&["revoke", "ann", "--serial", &first]);
+    assert!(said.contains("revoked 1 certificate of ann"), "{said}");
+    let list = openssl(&["crl", "-noout", "-text", "-in", &certs.text("revoked.pem")]).stdout;
+    let list = String::from_utf8(list).unwrap();
+    assert!(
+        list.contains(&first) && !list.contains(&serial("ann.pem")),
+        "{list}"
+    );
+}
+
+#[test]
+fn what_is_done_at_once_is_all_kept() {
+    let certs = Certs::new();
+    let names: Vec<String> = (0..12).map(|n| format!("client-{n}")).collect();
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| certs.make(&["client", name]));
+        }
+    });
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| certs.make(&["revoke", name]));
+        }
+    });
+    let list = openssl(&["crl", "-noout", "-text", "-in", &certs.text("revoked.pem")]).stdout;
+    let list = String::from_utf8(list).unwrap();
+    assert_eq!(
+        list.matches("Serial Number: ").count(),
+        names.len(),
+        "{list}"
+    );
+    let issued = fs::read_to_string(certs.path("issued.txt")).unwrap();
+    assert_eq!(issued.lines().count(), names.len() + 1, "{issued}");
+    let rest = fs::read_dir(certs.0.path())
+        .unwrap()
+        .map(|file| file.unwrap().file_name());
+    let rest: Vec<_> = rest
+        .filter(|name| name.to_string_lossy().ends_with(".new"))
+        .collect();
+    assert!(rest.is_empty(), "{rest:?}");
+}
