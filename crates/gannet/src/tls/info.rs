@@ -8,12 +8,13 @@
 //! | 8     | connection id: the row may be of an earlier connection                    |
 //! | 2     | version; flags                                                            |
 //! | ...   | cipher suite, ALPN, server name: each a length (2 bytes) and text         |
-//! | ...   | with a client certificate: fingerprint (32), serial, subject, SANs        |
+//! | ...   | with a client certificate: fingerprint (32), serial, subject, CN, SANs    |
 
 use aws_lc_rs::digest;
 use x509_parser::{
     extensions::GeneralName,
     prelude::{FromDer, X509Certificate},
+    x509::X509Name,
 };
 
 use crate::{
@@ -47,11 +48,17 @@ pub struct PeerCertificate {
     pub fingerprint: [u8; 32],
     /// Its serial number, in hexadecimal digits.
     pub serial: String,
-    /// Its subject: `CN=till-1, O=Example`. Cut at 400 bytes.
+    /// Its subject, for people to read: `CN=till-1, O=Example`. Cut at 400 bytes.
+    ///
+    /// What stands in it is not escaped: `O=x, CN=root` may be one organisation's name. Who it is,
+    /// [`PeerCertificate::common_name`], the names, and the fingerprint say.
     pub subject: String,
+    /// Whether the subject goes on behind what stands in `subject`.
+    pub subject_cut: bool,
+    common_name: Option<String>,
     /// Its alternative names: `DNS:till-1.example`, `IP:192.0.2.7`, `email:ann@example.org`, `URI:…`.
     pub names: Vec<String>,
-    /// Whether it has more names than stand in `names`: about 900 bytes of them are kept.
+    /// Whether it has more names than stand in `names`: about 700 bytes of them are kept.
     pub names_cut: bool,
 }
 
@@ -69,6 +76,8 @@ impl PeerCertificate {
             fingerprint,
             serial: hex(certificate.raw_serial()),
             subject: certificate.subject().to_string(),
+            subject_cut: false,
+            common_name: common_name(certificate.subject()),
             names,
             names_cut: false,
         })
@@ -80,10 +89,12 @@ impl PeerCertificate {
         hex(&self.fingerprint)
     }
 
-    /// The common name in the subject.
+    /// The common name in the subject, whole and as it stands in the certificate.
+    ///
+    /// There is none if the subject has none, or more than one, or one that is empty, longer than
+    /// 256 bytes (the standard allows 64 characters), or no text.
     pub fn common_name(&self) -> Option<&str> {
-        let parts = self.subject.rsplit(", ");
-        parts.filter_map(|part| part.strip_prefix("CN=")).next()
+        self.common_name.as_deref()
     }
 }
 
@@ -111,6 +122,11 @@ impl TlsInfo {
             row.bytes.extend_from_slice(&peer.fingerprint);
             row.text(&peer.serial, SHORT);
             row.text(&peer.subject, SUBJECT);
+            if peer.subject.len() > SUBJECT || peer.subject_cut {
+                flags |= SUBJECT_CUT;
+            }
+            let common_name = peer.common_name.as_deref();
+            row.option(common_name, COMMON_NAME, &mut flags, HAS_COMMON_NAME);
             let fit = peer.names.iter().take_while(|name| row.whole(name)).count();
             if fit < peer.names.len() || peer.names_cut {
                 flags |= NAMES_CUT;
@@ -151,12 +167,14 @@ impl TlsInfo {
         if has(PEER) {
             let (&fingerprint, rest) = row.0.split_first_chunk()?;
             row.0 = rest;
-            let (serial, subject) = (row.text()?, row.text()?);
+            let (serial, subject, common_name) = (row.text()?, row.text()?, row.text()?);
             let names = std::iter::from_fn(|| row.text().filter(|name| !name.is_empty()));
             info.peer = Some(PeerCertificate {
                 fingerprint,
                 serial,
                 subject,
+                subject_cut: has(SUBJECT_CUT),
+                common_name: has(HAS_COMMON_NAME).then_some(common_name),
                 names: names.collect(),
                 names_cut: has(NAMES_CUT),
             });
@@ -224,6 +242,18 @@ impl Reader<'_> {
     }
 }
 
+/// See [`PeerCertificate::common_name`].
+fn common_name(subject: &X509Name<'_>) -> Option<String> {
+    let mut names = subject.iter_common_name();
+    let (Some(name), None) = (names.next(), names.next()) else {
+        return None;
+    };
+    let name = name.as_str().ok()?;
+    (1..=COMMON_NAME)
+        .contains(&name.len())
+        .then(|| name.to_owned())
+}
+
 fn name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some(format!("DNS:{name}")),
@@ -248,6 +278,8 @@ const ALPN: u8 = 2;
 const SERVER_NAME: u8 = 4;
 const PEER: u8 = 8;
 const NAMES_CUT: u8 = 16;
+const SUBJECT_CUT: u8 = 32;
+const HAS_COMMON_NAME: u8 = 64;
 
 /// Bytes of a cipher suite, a protocol, a serial number.
 const SHORT: usize = 64;
@@ -255,16 +287,23 @@ const SHORT: usize = 64;
 const NAME: usize = 253;
 /// Bytes kept of a subject.
 const SUBJECT: usize = 400;
+/// Bytes of a common name; a longer one is left out, because a part of it may be another's.
+const COMMON_NAME: usize = 256;
 /// Words of a row where clients have no certificates.
 const WITHOUT_PEER: usize = 51;
 /// Words of a row where they may.
-const WITH_PEER: usize = 231;
+const WITH_PEER: usize = 239;
 
 const _: () = assert!(10 + 2 * (2 + SHORT) + 2 + NAME <= WITHOUT_PEER * 8);
+const _: () = assert!(
+    WITHOUT_PEER * 8 + 32 + 2 + SHORT + 2 + SUBJECT + 2 + COMMON_NAME + 700 <= WITH_PEER * 8
+);
 const _: () = assert!((WITHOUT_PEER + 1) * 8 <= 448 && (WITH_PEER + 1) * 8 <= 1920);
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+
     use super::*;
 
     fn info() -> TlsInfo {
@@ -278,6 +317,8 @@ mod tests {
                 fingerprint: [7; 32],
                 serial: "0a1b".to_owned(),
                 subject: "O=Example, CN=till-1".to_owned(),
+                subject_cut: false,
+                common_name: Some("till-1".to_owned()),
                 names: vec!["DNS:till-1.example".to_owned(), "IP:192.0.2.7".to_owned()],
                 names_cut: false,
             }),
@@ -312,8 +353,58 @@ mod tests {
         let read = TlsInfo::decode(5, &info.encode(5, WITH_PEER)).unwrap();
         let peer = read.peer.unwrap();
         assert_eq!(peer.subject, "\u{e9}".repeat(SUBJECT / 2));
-        assert!(peer.names_cut && peer.names.len() > 50);
+        assert!(peer.subject_cut && peer.common_name() == Some("till-1"));
+        assert!(peer.names_cut && peer.names.len() > 40);
         assert!(info.peer.unwrap().names.starts_with(&peer.names));
         assert_eq!(peer.fingerprint, [7; 32]);
+    }
+
+    /// What is read in a worker of a certificate with this subject.
+    fn seen(subject: &[(DnType, &str)]) -> PeerCertificate {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, value) in subject {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let info = TlsInfo {
+            peer: PeerCertificate::parse(certificate.der()),
+            ..info()
+        };
+        let read = TlsInfo::decode(5, &info.encode(5, WITH_PEER)).unwrap();
+        read.peer.unwrap()
+    }
+
+    #[test]
+    fn a_common_name_is_what_stands_there_and_nothing_else() {
+        use DnType::{CommonName, OrganizationName};
+        let peer = seen(&[(CommonName, "ann"), (OrganizationName, "x, CN=root")]);
+        assert_eq!(peer.common_name(), Some("ann"));
+        assert_eq!(peer.subject, "CN=ann, O=x, CN=root");
+        let peer = seen(&[(CommonName, "ann, O=x"), (OrganizationName, "y")]);
+        assert_eq!(peer.common_name(), Some("ann, O=x"));
+        assert_eq!(
+            seen(&[(OrganizationName, "x, CN=root")]).common_name(),
+            None
+        );
+        let second = DnType::CustomDnType(vec![2, 5, 4, 3]);
+        let two = [(CommonName, "ann"), (second, "root")];
+        assert_eq!(seen(&two).common_name(), None, "which of them?");
+    }
+
+    #[test]
+    fn a_common_name_is_whole_or_not_there() {
+        let long = "a".repeat(COMMON_NAME);
+        let behind = [
+            (DnType::OrganizationName, &*"o".repeat(SUBJECT)),
+            (DnType::CommonName, &*long),
+        ];
+        let peer = seen(&behind);
+        assert!(peer.subject_cut && !peer.subject.contains("CN="));
+        assert_eq!(peer.common_name(), Some(&*long));
+        let longer = seen(&[(DnType::CommonName, &*format!("{long}b"))]);
+        assert_eq!((longer.common_name(), longer.subject_cut), (None, false));
+        assert_eq!(seen(&[(DnType::CommonName, "")]).common_name(), None);
     }
 }
