@@ -115,12 +115,13 @@ impl Directory {
 
     /// Writes a private key, which must not be there.
     pub(super) fn write_key(&self, name: &str, text: &str) -> Result {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(self.path(name));
-        match file.and_then(|mut file| file.write_all(text.as_bytes()).and(file.sync_all())) {
+        let new = self.new_name(name)?;
+        // Unlike a rename, a link does not take the place of what is there.
+        let linked = write_new(&new, text.as_bytes(), 0o600)
+            .and_then(|()| fs::hard_link(&new, self.path(name)));
+        // It may not be there; what went wrong before is said.
+        let _ = fs::remove_file(&new);
+        match linked {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(self.taken(name)),
             Err(error) => Err(failed(&format!("write {}", self.show(name)), error)),
@@ -158,24 +159,31 @@ impl Directory {
     }
 
     fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> Result {
-        let new = self.path(&format!(".{name}.{}.new", make::hex(&make::random::<8>()?)));
-        let written = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&new)?;
-            file.write_all(bytes)?;
-            file.set_permissions(Permissions::from_mode(mode))?;
-            file.sync_all()?;
-            fs::rename(&new, self.path(name))
-        };
-        written().map_err(|error| {
+        let new = self.new_name(name)?;
+        let written = write_new(&new, bytes, mode).and_then(|()| fs::rename(&new, self.path(name)));
+        written.map_err(|error| {
             // It may not be there; what went wrong before is said.
             let _ = fs::remove_file(&new);
             failed(&format!("write {}", self.show(name)), error)
         })
     }
+
+    /// Where a file is written before it has its name: nobody else writes there.
+    fn new_name(&self, name: &str) -> Result<PathBuf> {
+        let unique = make::hex(&make::random::<8>()?);
+        Ok(self.path(&format!(".{name}.{unique}.new")))
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
 }
 
 /// A name that becomes that of a file.

@@ -401,3 +401,31 @@ fn what_is_done_at_once_is_all_kept() {
         .collect();
     assert!(rest.is_empty(), "{rest:?}");
 }
+
+#[test]
+fn a_key_that_cannot_be_written_leaves_nothing() {
+    let certs = Certs::new();
+    // As on a full disk: files may be made, but nothing can stand in them.
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"])
+        .args([
+            env!("CARGO_BIN_EXE_gannet"),
+            "cert",
+            "client",
+            "ann",
+            "--dir",
+        ])
+        .arg(certs.0.path())
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("cannot write") && error.contains("ann.key"),
+        "{error}"
+    );
+    let left = fs::read_dir(certs.0.path()).unwrap();
+    let left = left.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let left: Vec<_> = left.filter(|name| name.contains("ann")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    certs.make(&["client", "ann"]);
+}
