@@ -79,7 +79,9 @@ fn nobody_hears_of_a_connection_before_its_header() {
     other.finish();
     other.expect_closed();
     wait_until("its end", || closed(&server, "reset") == 1);
-    assert_eq!(server.total("proxy_failed"), 1);
+    wait_until("the counter proxy_failed", || {
+        server.total("proxy_failed") == 1
+    });
     assert_eq!(server.events(), events);
     server.stop();
 }
