@@ -220,6 +220,7 @@ fn chat_shows_all_what_one_types() {
 #[test]
 fn table_counts_in_one_table_whichever_worker_it_is() {
     let server = example("table")
+        .set("reactors", 1)
         .set("workers", 2)
         .set("task_workers", 1)
         .tcp()
@@ -235,7 +236,7 @@ fn table_counts_in_one_table_whichever_worker_it_is() {
             .line()
             .starts_with("gannet: 4 times, last by worker ")
     );
-    // Connections go to the workers in turn: both have counted.
+    // A reactor gives connections to the workers in turn: both have counted.
     let counted: Vec<String> = (0..2).map(|_| client.line()).collect();
     for worker in 0..2 {
         let line = format!("worker {worker}: 2 words of 6.0 letters");

@@ -193,7 +193,9 @@ fn a_message_that_three_processes_died_of_is_given_up() {
     client.send("tell agent abort");
     assert_eq!(tell(&mut client, "agent", "echo alive"), "alive");
     assert_eq!(notes(&runs).matches("abort").count(), 3);
-    assert_eq!(server.status()["totals"]["dropped"], 1);
+    wait_until("it to be counted", || {
+        server.status()["totals"]["dropped"] == 1
+    });
     server.stop();
 }
 

@@ -195,7 +195,9 @@ fn only_connections_that_were_established_are_told_of_the_masters_death() {
     wait_until("a new master", || {
         place.client().try_connect(server.address_of("tcp")).is_ok()
     });
-    assert_eq!(server.status()["totals"]["closed"]["master_died"], 1);
+    wait_until("it to be counted", || {
+        server.status()["totals"]["closed"]["master_died"] == 1
+    });
     server.stop();
 }
 
