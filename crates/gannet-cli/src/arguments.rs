@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use gannet::{Server, Tls};
+use gannet::{Server, Tls, cli};
 use gannet_hub::{DataDir, Settings};
 
 use crate::cert::Cert;
@@ -22,24 +22,10 @@ pub(crate) struct Arguments {
 /// What is to be done.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the server in the foreground (this is what happens without a command)
-    Serve,
-    /// Stop the running server gracefully, and wait until it has ended
-    Stop,
-    /// Replace the workers by new processes of the program on disk; no connection drops
-    Reload,
-    /// Show the processes and counters of the running server
-    Status {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// List the connections of the running server
-    Clients {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(visible_alias = "start")]
+    Serve(cli::Start),
+    #[command(flatten)]
+    Running(cli::Command),
     Cert(Cert),
 }
 
@@ -124,7 +110,7 @@ pub(crate) struct Serve {
 impl Arguments {
     /// Reads them. Prints the help or what is wrong and ends the process where there is reason to.
     pub(crate) fn read() -> Self {
-        Arguments::parse()
+        cli::parse("gannet")
     }
 }
 
@@ -218,7 +204,7 @@ mod tests {
         let arguments = Arguments::parse_from(["gannet", "status", "--json", "--data", "x"]);
         assert!(matches!(
             arguments.command,
-            Some(Command::Status { json: true })
+            Some(Command::Running(cli::Command::Status(status))) if status.json
         ));
         assert_eq!(arguments.serve.data, PathBuf::from("x"));
         assert!(Arguments::try_parse_from(["gannet", "--history", "0"]).is_err());

@@ -4,17 +4,18 @@
 //!     gannet status           and: stop, reload, clients, --help
 //!     gannet cert             certificates for TLS: an authority, servers, clients
 //!
-//! `arguments` is the command line; `serve` runs the hub and says where it is; `steer` is everything
-//! that is asked of a running one, through its control socket. What is served is `gannet_hub`'s, how
-//! it runs is `gannet`'s. docs/hub.md is the manual.
+//! `arguments` is the command line; `serve` runs the hub and says where it is. What is served is
+//! `gannet_hub`'s; how it runs, and the commands for a running one, are `gannet`'s. docs/hub.md is the
+//! manual.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
+use gannet::cli::Start;
+
 mod arguments;
 mod cert;
 mod serve;
-mod steer;
 
 use arguments::{Arguments, Command};
 
@@ -22,18 +23,16 @@ use arguments::{Arguments, Command};
 fn main() -> ExitCode {
     let Arguments { command, serve } = Arguments::read();
     let outcome = match command {
-        None | Some(Command::Serve) => serve::run(serve),
-        Some(Command::Stop) => steer::stop(&serve),
-        Some(Command::Reload) => steer::reload(&serve),
-        Some(Command::Status { json }) => steer::status(&serve, json),
-        Some(Command::Clients { json }) => steer::clients(&serve, json),
+        None => serve::run(&serve, &Start::default()),
+        Some(Command::Serve(start)) => serve::run(&serve, &start),
+        Some(Command::Running(command)) => serve.server().and_then(|server| command.run(&server)),
         Some(Command::Cert(cert)) => cert::run(&cert),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::from(if error.is_usage() { 2 } else { 1 })
+            ExitCode::from(error.exit_code())
         }
     }
 }

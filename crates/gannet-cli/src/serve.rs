@@ -5,12 +5,13 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use gannet::cli::Start;
 use gannet_hub::DataDir;
 
 use crate::arguments::Serve;
 
 /// Runs the server until it is stopped.
-pub(crate) fn run(serve: Serve) -> gannet::Result {
+pub(crate) fn run(serve: &Serve, start: &Start) -> gannet::Result {
     let data = serve.data()?;
     let server = serve.server()?.on_ready(move |settings| {
         let addresses = settings
@@ -20,7 +21,7 @@ pub(crate) fn run(serve: Serve) -> gannet::Result {
         // With stdout closed nobody wants to know.
         let _ = greet(&mut io::stdout().lock(), addresses, &data);
     });
-    gannet_hub::serve(serve.hub()?, server)
+    gannet_hub::serve(serve.hub()?, start.apply(server))
 }
 
 /// Says where everything is, and at the first start how to use the key.

@@ -44,6 +44,15 @@ impl Error {
         self.kind == Kind::Usage
     }
 
+    /// What a program that ends with this error says to who has called it: 2 if the command line or
+    /// the settings are to be changed, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Other => 1,
+            Kind::Usage => 2,
+        }
+    }
+
     /// The same error, with what was being done in front of it.
     pub fn context(self, doing: impl fmt::Display) -> Self {
         Error {

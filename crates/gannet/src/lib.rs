@@ -48,7 +48,7 @@
 //! - [`Timer`], [`TimerOptions`]: what is to be done later, or again and again.
 //! - [`Process`], [`ProcessOptions`]: processes of the server's own. [`Pool`], [`Child`]: processes
 //!   without a server.
-//! - [`control`]: steering a running server from another program.
+//! - [`control`]: steering a running server from another program. [`cli`]: the command line of servers.
 //!
 //! # Layout
 //!
@@ -107,7 +107,7 @@ mod backoff;
 mod body;
 mod bootstrap;
 mod channel;
-mod cli;
+pub mod cli;
 mod close;
 mod conn;
 mod conn_table;

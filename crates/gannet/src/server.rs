@@ -15,8 +15,8 @@ use crate::{
     Shared, Tls,
     bootstrap::{self, Bootstrap, Role},
     channel::{Channel, FromWorker},
-    cli::{Arguments, Command},
-    control::{Client, ClientTable, Reloaded},
+    cli::{Arguments, Wanted},
+    control::Client,
     handler, inherit, logging, manager, master,
     objects::{Declaration, Declared},
     process::{ProcessFn, ProcessSpec},
@@ -60,6 +60,8 @@ use crate::{
 #[must_use = "a server does nothing until it is run"]
 pub struct Server {
     settings: Settings,
+    /// Of the command line; they win over the rest.
+    flags: Flags,
     dispatch: Option<DispatchFn>,
     /// In the order of `settings.processes`.
     processes: Vec<ProcessFn>,
@@ -120,6 +122,7 @@ impl Server {
     pub fn new(settings: Settings) -> Self {
         Server {
             settings,
+            flags: Flags::default(),
             dispatch: None,
             processes: Vec::new(),
             allowed_env: Vec::new(),
@@ -326,26 +329,26 @@ impl Server {
                 // With stderr closed there is still the exit code.
                 let line = error.to_string().replace('\n', " ");
                 let _ = writeln!(io::stderr(), "error: {line}");
-                std::process::exit(if error.is_usage() { 2 } else { 1 });
+                std::process::exit(error.exit_code().into());
             }
         }
     }
 
     /// Runs the server as the environment and the code say, for programs with a command line of
-    /// their own. They offer `stop` and the others through [`Server::control`].
+    /// their own. [`cli`](crate::cli) has `stop` and the others for them.
     ///
     /// Returns when the server has been stopped gracefully, or an error if it could not start
     /// ([`Error::is_usage`] tells whether the settings are at fault). Call it in the process's main
     /// thread.
     pub fn serve<H: Handler>(self) -> Result {
         self.become_child::<H>();
-        self.start::<H>(&Flags::default())
+        self.start::<H>()
     }
 
     /// Connects to the running server of this program, that is: with this pid file, as the
     /// environment and the code say.
     pub fn control(&self) -> Result<Client> {
-        let (_, settings, _) = self.gather(&Flags::default())?;
+        let (_, settings, _) = self.gather()?;
         Client::connect(settings::pid_file(&settings)?)
     }
 
@@ -356,32 +359,23 @@ impl Server {
         })
     }
 
-    fn run_command<H: Handler>(self) -> Result {
+    fn run_command<H: Handler>(mut self) -> Result {
         let program = program_name()?;
         let arguments = Arguments::parse(&program, std::env::args_os().skip(1))?;
-        let command = arguments.wanted();
-        if command == Command::Start {
-            return self.start::<H>(&arguments.flags);
-        }
-        let (_, settings, _) = self.gather(&arguments.flags)?;
-        let mut client = Client::connect(settings::pid_file(&settings)?)?;
-        match command {
-            Command::Start => {}
-            Command::Stop => client.stop()?,
-            Command::Reload { tasks } => reloaded(&client.reload(tasks)?)?,
-            Command::Status { json: true } => print(&serde_json::to_string(&client.status()?)?)?,
-            Command::Status { json: false } => print(client.status()?.to_string().trim_end())?,
-            Command::Clients { json: true } => print(&serde_json::to_string(&client.clients()?)?)?,
-            Command::Clients { json: false } => {
-                print(ClientTable(&client.clients()?).to_string().trim_end())?;
+        let (wanted, flags) = arguments.into_parts();
+        self.flags = flags;
+        match wanted {
+            Wanted::Start(start) => start.apply(self).start::<H>(),
+            Wanted::Running(command) => {
+                command.run(&self)?;
+                // What `main` does after a server has stopped is not for a command.
+                std::process::exit(0)
             }
         }
-        // What `main` does after a server has stopped is not for a command.
-        std::process::exit(0);
     }
 
-    fn start<H: Handler>(self, flags: &Flags) -> Result {
-        let (environment, mut settings, named) = self.gather(flags)?;
+    fn start<H: Handler>(self) -> Result {
+        let (environment, mut settings, named) = self.gather()?;
         let addresses = settings::check(&mut settings)?;
         settings::check_handler(&settings, &handler::implements::<H>())?;
         if settings.dispatch == Dispatch::Custom && self.dispatch.is_none() {
@@ -398,9 +392,8 @@ impl Server {
         if let Some(prepare) = &self.prepare {
             prepare(&shared)?;
         }
-        let flags = flags.clone();
         let on_ready = self.on_ready;
-        let code = self.settings;
+        let (code, flags) = (self.settings, self.flags);
         let reread = Box::new(move || settings::gather(&code, &environment, &flags));
         manager::run(manager::Start {
             settings,
@@ -414,9 +407,9 @@ impl Server {
     }
 
     /// The environment, the settings of all layers, and whether somebody named the server.
-    fn gather(&self, flags: &Flags) -> Result<(Environment, Settings, bool)> {
+    fn gather(&self) -> Result<(Environment, Settings, bool)> {
         let environment = Environment::read(std::env::vars_os(), &self.allowed_env)?;
-        let mut settings = settings::gather(&self.settings, &environment, flags)?;
+        let mut settings = settings::gather(&self.settings, &environment, &self.flags)?;
         let named = !settings.name.is_empty();
         if !named {
             settings.name = program_name()?;
@@ -537,24 +530,4 @@ fn program_name() -> Result<String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // What the kernel adds when the file was replaced.
     Ok(name.trim_end_matches(" (deleted)").to_owned())
-}
-
-fn reloaded(reloaded: &Reloaded) -> Result {
-    if let Some(error) = &reloaded.certificates {
-        return Err(Error::new(format!(
-            "the certificates stay as they are: {error} (workers: {})",
-            reloaded.error.as_deref().unwrap_or("reloaded")
-        )));
-    }
-    match &reloaded.error {
-        None => print(&format!("reloaded {} workers", reloaded.workers.len())),
-        Some(error) => Err(Error::new(format!("reload aborted: {error}"))),
-    }
-}
-
-fn print(text: &str) -> Result {
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }

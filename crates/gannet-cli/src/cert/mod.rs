@@ -132,7 +132,7 @@ pub(crate) fn run(cert: &Cert) -> Result {
         }
         What::Revoke { name, serial } => revoke(&directory, name, serial.as_deref())?,
     };
-    crate::steer::print(out.trim_end())
+    gannet::cli::print(out.trim_end())
 }
 
 fn authority(directory: &Directory, name: &str, days: i64) -> Result<String> {

@@ -1,9 +1,10 @@
-//! The command line that every server has.
+//! The command line that [`Server::run`](crate::Server::run) gives to a program.
 
 use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 
+use super::{Command, Start};
 use crate::{Error, Result, settings::Flags};
 
 /// What the command line says.
@@ -11,37 +12,18 @@ use crate::{Error, Result, settings::Flags};
 #[command(disable_help_subcommand = true, max_term_width = 100)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Wanted>,
 
     #[command(flatten)]
-    pub(crate) flags: Flags,
+    flags: Flags,
 }
 
 /// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
-pub(crate) enum Command {
-    /// Run the server in the foreground (this is what happens without a command)
-    Start,
-    /// Stop the running server gracefully, and wait until it has ended
-    Stop,
-    /// Replace the workers by new processes of the program on disk; no connection drops
-    Reload {
-        /// Replace task workers only
-        #[arg(long)]
-        tasks: bool,
-    },
-    /// Show the state of the running server
-    Status {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// List the connections of the running server
-    Clients {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum Wanted {
+    Start(Start),
+    #[command(flatten)]
+    Running(Command),
 }
 
 impl Arguments {
@@ -56,7 +38,7 @@ impl Arguments {
              Settings come from the flags, then environment variables such as GANNET_WORKERS=4, \
              then the\nfile given with --config, then the program."
         );
-        let command = <Self as CommandFactory>::command()
+        let command = super::named(<Self as CommandFactory>::command(), name)
             .name(name.to_owned())
             .bin_name(name)
             .no_binary_name(true)
@@ -70,8 +52,10 @@ impl Arguments {
         }
     }
 
-    pub(crate) fn wanted(&self) -> Command {
-        self.command.unwrap_or(Command::Start)
+    /// The command, and the flags that were given with it.
+    pub(crate) fn into_parts(self) -> (Wanted, Flags) {
+        let wanted = self.command.unwrap_or(Wanted::Start(Start::default()));
+        (wanted, self.flags)
     }
 }
 
@@ -92,13 +76,14 @@ fn one_line(error: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Reload;
 
     fn parse(line: &str) -> Result<Arguments> {
         Arguments::parse("echo", line.split_whitespace().map(OsString::from))
     }
 
-    fn command(line: &str) -> Command {
-        parse(line).unwrap().wanted()
+    fn wanted(line: &str) -> Wanted {
+        parse(line).unwrap().into_parts().0
     }
 
     #[test]
@@ -108,15 +93,18 @@ mod tests {
 
     #[test]
     fn commands_default_to_start_and_take_flags_on_both_sides() {
-        assert_eq!(command(""), Command::Start);
-        assert_eq!(command("--workers 2"), Command::Start);
-        assert_eq!(command("start --workers 2"), Command::Start);
-        assert_eq!(command("--pid-file x stop"), Command::Stop);
-        assert_eq!(command("stop --pid-file x"), Command::Stop);
-        assert_eq!(command("reload"), Command::Reload { tasks: false });
-        assert_eq!(command("reload --tasks"), Command::Reload { tasks: true });
-        assert_eq!(command("status --json"), Command::Status { json: true });
-        assert_eq!(command("clients"), Command::Clients { json: false });
+        for line in ["", "--workers 2", "start --workers 2", "--workers 2 start"] {
+            assert!(matches!(wanted(line), Wanted::Start(_)), "{line}");
+        }
+        for line in ["--pid-file x stop", "stop --pid-file x"] {
+            assert!(
+                matches!(wanted(line), Wanted::Running(Command::Stop(_))),
+                "{line}"
+            );
+        }
+        let reload = |tasks| Wanted::Running(Command::Reload(Reload { tasks }));
+        assert_eq!(wanted("reload"), reload(false));
+        assert_eq!(wanted("reload --tasks"), reload(true));
     }
 
     #[test]

@@ -1,0 +1,134 @@
+//! The command line of servers: one definition for all programs.
+//!
+//! [`Server::run`](crate::Server::run) is a whole command line made of this. A program that has one
+//! of its own, made with clap 4, takes in the commands for a running server:
+//!
+//! ```no_run
+//! use clap::Parser;
+//! use gannet::{Server, cli};
+//!
+//! #[derive(Parser)]
+//! enum Command {
+//!     /// Run the server
+//!     Serve(cli::Start),
+//!     #[command(flatten)]
+//!     Running(cli::Command),
+//! }
+//!
+//! # use gannet::{Bytes, Conn, Handler, Worker};
+//! # struct Echo;
+//! # impl Handler for Echo {
+//! #     async fn start(_: &Worker) -> gannet::Result<Self> { Ok(Echo) }
+//! #     async fn receive(&self, conn: Conn, data: Bytes) -> gannet::Result { conn.send(data).await }
+//! # }
+//! fn main() -> gannet::Result {
+//!     let server = Server::tcp("127.0.0.1:9501");
+//!     match cli::parse("echo") {
+//!         Command::Serve(start) => start.apply(server).serve::<Echo>(),
+//!         Command::Running(command) => command.run(&server),
+//!     }
+//! }
+//! ```
+//!
+//! Each command is a file here, a struct with its arguments and a `run`. A new one for a running
+//! server, or one that looks at the settings only, becomes a variant of [`Command`], and every program
+//! has it; what belongs to the start goes to [`Start`]. In `after_help` of a command, `{name}` stands
+//! for the program and `{command}` for the command.
+
+mod arguments;
+mod clients;
+mod reload;
+mod start;
+mod status;
+mod stop;
+
+use std::io::{self, Write};
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use self::arguments::{Arguments, Wanted};
+pub use self::{clients::Clients, reload::Reload, start::Start, status::Status, stop::Stop};
+use crate::{Result, Server};
+
+/// What can be done with a server beside starting it.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "clap would show it in place of what the structs say"
+)]
+pub enum Command {
+    Stop(Stop),
+    Reload(Reload),
+    Status(Status),
+    Clients(Clients),
+}
+
+impl Command {
+    /// Does it, with the running server of this program: the one with the pid file that the code, the
+    /// environment and the flags say. Prints to standard output.
+    pub fn run(&self, server: &Server) -> Result {
+        match self {
+            Command::Stop(stop) => stop.run(server),
+            Command::Reload(reload) => reload.run(server),
+            Command::Status(status) => status.run(server),
+            Command::Clients(clients) => clients.run(server),
+        }
+    }
+}
+
+/// Reads the arguments of the process with the program's name put into the examples. Prints the help,
+/// or what is wrong, and ends the process where there is reason to.
+pub fn parse<P: Parser>(name: &str) -> P {
+    let mut matches = named(P::command(), name).get_matches();
+    match P::from_arg_matches_mut(&mut matches) {
+        Ok(parsed) => parsed,
+        Err(error) => error.format(&mut P::command()).exit(),
+    }
+}
+
+/// Prints a line on standard output. That nobody reads it is no error.
+pub fn print(text: &str) -> Result {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// `command`, with `{name}` and `{command}` in the texts behind the help replaced.
+fn named(mut command: clap::Command, name: &str) -> clap::Command {
+    if let Some(after) = command.get_after_help() {
+        let after = after.to_string().replace("{name}", name);
+        let after = after.replace("{command}", command.get_name());
+        command = command.after_help(after);
+    }
+    command.mut_subcommands(|command| named(command, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[derive(Parser)]
+    enum Program {
+        Start(Start),
+        #[command(flatten)]
+        Command(Command),
+    }
+
+    #[test]
+    fn every_command_says_what_it_does_and_has_an_example() {
+        for mut command in named(Program::command(), "echo").get_subcommands().cloned() {
+            let help = command.render_help().to_string();
+            let name = command.get_name().to_owned();
+            assert!(command.get_about().is_some(), "{name} says nothing");
+            assert!(help.contains("Example"), "{name} has no example:\n{help}");
+            assert!(
+                help.contains(&format!("\n  echo {name}")) && !help.contains("{name}"),
+                "{name}:\n{help}"
+            );
+        }
+    }
+}
