@@ -20,6 +20,8 @@ enum Kind {
     Other,
     /// The user asked for something that cannot be: exit code 2.
     Usage,
+    /// What was asked for has not ended in time: exit code 3.
+    Late,
 }
 
 impl Error {
@@ -39,17 +41,26 @@ impl Error {
         }
     }
 
+    /// Something has not ended in time; a program ends with exit code 3.
+    pub fn late(message: impl fmt::Display) -> Self {
+        Error {
+            source: message.to_string().into(),
+            kind: Kind::Late,
+        }
+    }
+
     /// Whether the user is to change the command line or the settings.
     pub fn is_usage(&self) -> bool {
         self.kind == Kind::Usage
     }
 
     /// What a program that ends with this error says to who has called it: 2 if the command line or
-    /// the settings are to be changed, else 1.
+    /// the settings are to be changed, 3 if something took too long, else 1.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Other => 1,
             Kind::Usage => 2,
+            Kind::Late => 3,
         }
     }
 

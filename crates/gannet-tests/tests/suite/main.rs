@@ -38,6 +38,7 @@ mod redelivery;
 mod reload;
 mod shared;
 mod sockets;
+mod steer;
 mod stop;
 mod tasks;
 mod timers;

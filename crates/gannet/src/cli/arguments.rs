@@ -102,7 +102,12 @@ mod tests {
                 "{line}"
             );
         }
-        let reload = |tasks| Wanted::Running(Command::Reload(Reload { tasks }));
+        let reload = |tasks| {
+            Wanted::Running(Command::Reload(Reload {
+                tasks,
+                ..Reload::default()
+            }))
+        };
         assert_eq!(wanted("reload"), reload(false));
         assert_eq!(wanted("reload --tasks"), reload(true));
     }

@@ -42,7 +42,10 @@ mod start;
 mod status;
 mod stop;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -93,6 +96,14 @@ pub fn print(text: &str) -> Result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// A duration as people write it: `90`, `0.5`.
+fn seconds(text: &str) -> std::result::Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|&seconds: &f64| seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "it is a number of seconds, such as 90 or 0.5".to_owned())
 }
 
 /// `command`, with `{name}` and `{command}` in the texts behind the help replaced.

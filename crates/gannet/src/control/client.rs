@@ -4,13 +4,14 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use serde::de::DeserializeOwned;
 
 use super::{
-    ClientPage, ClientRow, Refusal, Reloaded, Reply, ReplyResult, Request, Status, VERSION,
-    socket_path,
+    ClientPage, ClientRow, Refusal, ReloadEvent, Reloaded, Reply, ReplyResult, Request, Status,
+    VERSION, socket_path,
 };
 use crate::{ConnId, Result};
 
@@ -21,6 +22,17 @@ type ControlResult<T> = std::result::Result<T, ControlError>;
 pub struct Client {
     stream: BufReader<UnixStream>,
     socket: PathBuf,
+}
+
+/// What [`Client::reload_with`] is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReloadOptions {
+    /// Replace task workers only.
+    pub tasks_only: bool,
+    /// How long to wait for the end, without which the reload goes on all the same. Default: as long
+    /// as it takes, which the server bounds: `start_timeout_ms` for each worker, two at a time, and
+    /// `max_wait_time_ms` of a reload before it.
+    pub timeout: Option<Duration>,
 }
 
 /// Why a request was not done.
@@ -50,6 +62,9 @@ pub enum ControlError {
     /// The server closed the connection instead of replying.
     #[error("the server ended before it replied")]
     Closed,
+    /// There was no reply in time. What was asked for may still be done.
+    #[error("the server has not replied in time")]
+    Late,
     /// The reply was no reply.
     #[error("the server's reply cannot be understood")]
     Reply(#[source] serde_json::Error),
@@ -105,7 +120,35 @@ impl Client {
     ///
     /// An aborted reload is no `Err`: see [`Reloaded::error`].
     pub fn reload(&mut self, tasks_only: bool) -> Result<Reloaded> {
-        Ok(self.request(&Request::Reload { tasks_only })?)
+        Ok(self.request(&Request::Reload {
+            tasks_only,
+            progress: false,
+        })?)
+    }
+
+    /// As [`Client::reload`]; `progress` hears what happens meanwhile.
+    ///
+    /// After [`ControlError::Late`] this connection is of no more use.
+    pub fn reload_with(
+        &mut self,
+        options: ReloadOptions,
+        mut progress: impl FnMut(&ReloadEvent),
+    ) -> Result<Reloaded> {
+        let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
+        let request = Request::Reload {
+            tasks_only: options.tasks_only,
+            progress: true,
+        };
+        self.send(&request)?;
+        let reloaded = loop {
+            self.wait_until(deadline)?;
+            match self.reply()? {
+                ReplyResult::Event(event) => progress(&event),
+                last => break result(last)?,
+            }
+        };
+        self.wait_until(None)?;
+        Ok(reloaded)
     }
 
     /// Asks for the state of the server.
@@ -137,20 +180,33 @@ impl Client {
     }
 
     fn request<T: DeserializeOwned>(&mut self, request: &Request) -> ControlResult<T> {
+        self.send(request)?;
+        result(self.reply()?)
+    }
+
+    fn send(&mut self, request: &Request) -> ControlResult<()> {
         let mut line = serde_json::to_string(request).map_err(ControlError::Reply)?;
         line.push('\n');
         let sent = self.stream.get_mut().write_all(line.as_bytes());
-        sent.map_err(|error| self.failed(error))?;
-        line.clear();
+        sent.map_err(|error| self.failed(error))
+    }
+
+    fn reply<T: DeserializeOwned>(&mut self) -> ControlResult<ReplyResult<T>> {
+        let mut line = String::new();
         self.read_line(&mut line)?;
         let reply: Reply<T> =
             serde_json::from_str(&line).map_err(|error| not_understood(&line, error))?;
-        match reply.result {
-            ReplyResult::Ok(value) => Ok(value),
-            ReplyResult::Error(Refusal { code, message }) => {
-                Err(ControlError::Refused { code, message })
-            }
+        Ok(reply.result)
+    }
+
+    /// What is read from now on must come before `deadline`.
+    fn wait_until(&mut self, deadline: Option<Instant>) -> ControlResult<()> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return Err(ControlError::Late);
         }
+        let set = self.stream.get_ref().set_read_timeout(left);
+        set.map_err(|error| self.failed(error))
     }
 
     fn read_line(&mut self, line: &mut String) -> ControlResult<()> {
@@ -164,11 +220,24 @@ impl Client {
     fn failed(&self, source: io::Error) -> ControlError {
         match source.kind() {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ControlError::Closed,
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ControlError::Late,
             _ => ControlError::Io {
                 socket: self.socket.clone(),
                 source,
             },
         }
+    }
+}
+
+fn result<T>(reply: ReplyResult<T>) -> ControlResult<T> {
+    match reply {
+        ReplyResult::Ok(value) => Ok(value),
+        ReplyResult::Error(Refusal { code, message }) => {
+            Err(ControlError::Refused { code, message })
+        }
+        ReplyResult::Event(_) => Err(ControlError::Reply(serde::de::Error::custom(
+            "an event that nobody asked for",
+        ))),
     }
 }
 

@@ -12,10 +12,11 @@
 //! # }
 //! ```
 //!
-//! The protocol is one line of JSON for a request and one for its reply; see
-//! `docs/internals/control.md`.
+//! The protocol is one line of JSON for a request and one for its reply, with lines that tell of
+//! events before it if they are wanted; see `docs/internals/control.md`.
 
 mod client;
+mod reload;
 mod shared;
 mod status;
 mod table;
@@ -23,13 +24,16 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    client::{Client, ControlError},
+    client::{Client, ControlError, ReloadOptions},
+    reload::{
+        LastReload, ReloadCause, ReloadEvent, ReloadOutcome, Reloaded, ReloadedWorker,
+        ReloadingWorker,
+    },
     shared::{CounterStatus, LockStatus, SharedStatus, TableStatus},
     status::{
         ClientRow, ClientTable, ListenerStatus, Role, Status, Totals, WorkerState, WorkerStatus,
     },
 };
-use crate::WorkerId;
 
 /// Version of the protocol; it stands in each reply.
 pub(crate) const VERSION: u32 = 1;
@@ -46,10 +50,12 @@ pub(crate) enum Request {
         #[serde(default = "default_limit")]
         limit: usize,
     },
-    /// Answered when the reload has ended.
+    /// Answered when the reload has ended; with `progress` events come before.
     Reload {
         #[serde(default)]
         tasks_only: bool,
+        #[serde(default)]
+        progress: bool,
     },
     /// Answered at once; the connection is closed when the server has stopped.
     Stop {},
@@ -72,6 +78,8 @@ pub(crate) struct Reply<T> {
 pub(crate) enum ReplyResult<T> {
     Ok(T),
     Error(Refusal),
+    /// Not the reply yet.
+    Event(ReloadEvent),
 }
 
 /// Why a request was not done.
@@ -89,43 +97,6 @@ pub(crate) struct ClientPage {
     pub(crate) next: Option<usize>,
 }
 
-/// What became of a reload.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Reloaded {
-    /// The workers and task workers that it was about.
-    pub workers: Vec<ReloadedWorker>,
-    /// Why it was aborted, if it was.
-    pub error: Option<String>,
-    /// Why the certificates were not read again, if that failed: those of before stay in use. The
-    /// workers are replaced all the same.
-    #[serde(default)]
-    pub certificates: Option<String>,
-}
-
-/// What became of a worker in a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct ReloadedWorker {
-    /// The worker's number.
-    pub id: WorkerId,
-    /// What became of it.
-    pub outcome: ReloadOutcome,
-}
-
-/// What became of a worker in a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ReloadOutcome {
-    /// A new process gets its events.
-    Replaced,
-    /// The new process did not start; the old one goes on.
-    Failed,
-    /// The reload was aborted before its turn; the old process goes on.
-    Kept,
-}
-
 impl<T> Reply<T> {
     pub(crate) fn ok(value: T) -> Self {
         Reply {
@@ -136,6 +107,13 @@ impl<T> Reply<T> {
 }
 
 impl Reply<()> {
+    pub(crate) fn event(event: ReloadEvent) -> Self {
+        Reply {
+            version: VERSION,
+            result: ReplyResult::Event(event),
+        }
+    }
+
     pub(crate) fn error(code: &str, message: impl std::fmt::Display) -> Self {
         let refusal = Refusal {
             code: code.to_owned(),
@@ -179,7 +157,10 @@ mod tests {
         );
         assert_eq!(
             request(r#"{"cmd":"reload"}"#),
-            Request::Reload { tasks_only: false }
+            Request::Reload {
+                tasks_only: false,
+                progress: false
+            }
         );
         assert_eq!(
             request(r#"{"cmd":"kick","conn":7}"#),
@@ -192,6 +173,8 @@ mod tests {
     fn replies_are_ok_or_error_with_a_version() {
         let line = serde_json::to_string(&Reply::ok(1)).unwrap();
         assert_eq!(line, r#"{"version":1,"ok":1}"#);
+        let waits = serde_json::to_string(&Reply::event(ReloadEvent::Waits)).unwrap();
+        assert_eq!(waits, r#"{"version":1,"event":{"reload":"waits"}}"#);
         let line = serde_json::to_string(&Reply::error("bad_request", "what?")).unwrap();
         assert_eq!(
             line,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    LastReload,
     shared::SharedStatus,
     table::{Align, table},
 };
@@ -30,6 +31,9 @@ pub struct Status {
     pub uptime_ms: u64,
     /// Reloads begun since the start.
     pub reloads: u64,
+    /// The reload that has ended last.
+    #[serde(default)]
+    pub last_reload: Option<LastReload>,
     /// Whether it is on its way to its end.
     pub stopping: bool,
     /// What it listens on.
@@ -254,6 +258,9 @@ impl fmt::Display for Status {
             age(self.uptime_ms),
             self.reloads
         )?;
+        if let Some(last) = &self.last_reload {
+            writeln!(f, "last reload {last}")?;
+        }
         for listener in &self.listeners {
             writeln!(
                 f,
@@ -454,7 +461,7 @@ impl fmt::Display for ClientTable<'_> {
 }
 
 /// `850ms`, `12s`, `3m 5s`, `2h 10m`, `9d 4h`.
-fn age(ms: u64) -> String {
+pub(super) fn age(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
         0 => format!("{ms}ms"),
@@ -480,6 +487,7 @@ mod tests {
             master_last_exit: None,
             uptime_ms: 3_725_000,
             reloads: 1,
+            last_reload: None,
             stopping: false,
             listeners: vec![ListenerStatus {
                 address: "127.0.0.1:9501".to_owned(),

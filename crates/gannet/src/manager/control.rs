@@ -38,9 +38,13 @@ pub(super) struct ControlSocket {
 struct Connection {
     stream: UnixStream,
     input: Vec<u8>,
+    /// So many bytes of the input are known to have no end of a line.
+    searched: usize,
     output: Vec<u8>,
-    /// A request is being worked on: the next waits.
+    /// A request is being worked on: the next waits, and is not even read.
     busy: bool,
+    /// It wants to hear of what happens before the reply.
+    wants_events: bool,
     last_active: Instant,
 }
 
@@ -95,10 +99,8 @@ impl ControlSocket {
     pub(super) fn serve(&mut self, id: u64, now: Instant) -> Option<Request> {
         let connection = self.connections.get_mut(&id)?;
         connection.last_active = now;
-        let open = connection
-            .read()
-            .and_then(|open| connection.write().map(|()| open));
         loop {
+            let open = connection.write().and_then(|()| connection.read());
             let line = match connection.next_line() {
                 Some(line) => line,
                 // A client may have closed its sending half and still wait for a reply.
@@ -124,7 +126,23 @@ impl ControlSocket {
     pub(super) fn reply<T: Serialize>(&mut self, id: u64, reply: &Reply<T>) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.busy = false;
+            connection.wants_events = false;
             connection.reply(reply);
+        }
+    }
+
+    /// The request that [`ControlSocket::serve`] returned is to be told of events before its reply.
+    pub(super) fn wants_events(&mut self, id: u64) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.wants_events = true;
+        }
+    }
+
+    /// Tells of an event, if that is wanted.
+    pub(super) fn tell<T: Serialize>(&mut self, id: u64, event: &Reply<T>) {
+        let connection = self.connections.get_mut(&id);
+        if let Some(connection) = connection.filter(|connection| connection.wants_events) {
+            connection.reply(event);
         }
     }
 
@@ -155,8 +173,10 @@ impl ControlSocket {
         let connection = Connection {
             stream,
             input: Vec::new(),
+            searched: 0,
             output: Vec::new(),
             busy: false,
+            wants_events: false,
             last_active: Instant::now(),
         };
         self.connections.insert(id, connection);
@@ -176,10 +196,13 @@ impl Drop for ControlSocket {
 }
 
 impl Connection {
-    /// `false`: nothing more will come.
+    /// Reads up to the end of a line. `false`: nothing more will come.
     fn read(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 4096];
         loop {
+            if self.is_behind() || self.find_line().is_some() {
+                return Ok(true);
+            }
             if self.input.len() > MAX_REQUEST {
                 return Err(io::Error::new(ErrorKind::InvalidData, "request too long"));
             }
@@ -209,11 +232,26 @@ impl Connection {
     }
 
     fn next_line(&mut self) -> Option<Vec<u8>> {
-        if self.busy {
+        if self.is_behind() {
             return None;
         }
-        let end = self.input.iter().position(|&byte| byte == b'\n')?;
+        let end = self.find_line()?;
+        self.searched = 0;
         Some(self.input.drain(..=end).collect())
+    }
+
+    /// Where the first line ends.
+    fn find_line(&mut self) -> Option<usize> {
+        let new = &self.input[self.searched..];
+        let end = new.iter().position(|&byte| byte == b'\n');
+        let end = end.map(|end| self.searched + end);
+        self.searched = end.unwrap_or(self.input.len());
+        end
+    }
+
+    /// It has a request that is worked on, or does not read what it has asked for.
+    fn is_behind(&self) -> bool {
+        self.busy || self.output.len() > MAX_WAITING
     }
 
     fn is_needed(&self) -> bool {
@@ -234,4 +272,7 @@ impl Connection {
 }
 
 const MAX_CONNECTIONS: usize = 64;
+/// Bytes of a request.
 const MAX_REQUEST: usize = 64 << 10;
+/// Bytes of replies that wait for a client which does not read: with more, it gets no other.
+const MAX_WAITING: usize = 64 << 10;

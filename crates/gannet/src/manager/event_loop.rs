@@ -23,16 +23,15 @@ use super::{
     control::{ControlSocket, LISTENER_TOKEN},
     listeners::Listeners,
     output::{Outputs, Route},
-    places::{Action, End, Input, Limits, Place, Places, RequestId, State, Who},
-    report::{self, Report},
+    places::{Action, End, Input, Limits, Place, Places, State, Who},
     spawn::{Spawner, eventfd},
 };
 use crate::{
-    ConnId, Error, Result, Settings, WorkerId,
+    Error, Result, Settings, WorkerId,
     bootstrap::Role,
     channel::{FromMaster, FromWorker, ToMaster, ToWorker},
     conn_table::ConnTable,
-    control::{Reloaded, Reply, Request},
+    control::ReloadCause,
     layout::WORKER_KIND,
     process::{self, Output},
     server::ReadyFn,
@@ -44,17 +43,17 @@ use crate::{
 pub(super) struct Manager {
     epoll: OwnedFd,
     signals: SignalFd,
-    control: ControlSocket,
+    pub(super) control: ControlSocket,
     listeners: Listeners,
-    spawner: Spawner,
-    table: ConnTable,
-    places: Places,
-    children: Children,
+    pub(super) spawner: Spawner,
+    pub(super) table: ConnTable,
+    pub(super) places: Places,
+    pub(super) children: Children,
     outputs: Outputs,
-    certificates: Certificates,
+    pub(super) certificates: Certificates,
     /// By place: counters of processes that have ended.
-    departed: Vec<Counts>,
-    started: Instant,
+    pub(super) departed: Vec<Counts>,
+    pub(super) started: Instant,
     hooks: Hooks,
 }
 
@@ -178,11 +177,13 @@ impl Manager {
                 let _ = self.reread_certificates();
                 self.happened(Input::Reload {
                     tasks_only: false,
+                    cause: ReloadCause::Signal,
                     request: None,
                 });
             }
             Signal::USR2 => self.happened(Input::Reload {
                 tasks_only: true,
+                cause: ReloadCause::Signal,
                 request: None,
             }),
             Signal::HUP => {
@@ -212,7 +213,7 @@ impl Manager {
     }
 
     /// Reads the certificates again; if they are good and others than before, the master gets them.
-    fn reread_certificates(&mut self) -> Result {
+    pub(super) fn reread_certificates(&mut self) -> Result {
         match self.certificates.reread(&self.spawner.settings) {
             Ok(None) => Ok(()),
             Ok(Some(file)) => {
@@ -223,49 +224,6 @@ impl Manager {
             Err(error) => {
                 tracing::error!("the certificates stay as they are: {error}");
                 Err(error)
-            }
-        }
-    }
-
-    fn serve(&mut self, connection: u64) {
-        while let Some(request) = self.control.serve(connection, Instant::now()) {
-            match request {
-                Request::Status {} => {
-                    let status = self.report().status();
-                    self.control.reply(connection, &Reply::ok(status));
-                }
-                Request::Clients { from, limit } => {
-                    let page = report::clients(&self.table, from, limit);
-                    self.control.reply(connection, &Reply::ok(page));
-                }
-                Request::Reload { tasks_only } => {
-                    // The master has them before it hears of new workers.
-                    if !tasks_only && let Err(error) = self.reread_certificates() {
-                        self.certificates.note_refusal(connection, &error);
-                    }
-                    let request = Some(RequestId(connection));
-                    self.happened(Input::Reload {
-                        tasks_only,
-                        request,
-                    });
-                }
-                Request::Stop {} => {
-                    tracing::info!("stopping: the control socket asked for it");
-                    self.control.reply(connection, &Reply::ok("stopping"));
-                    self.happened(Input::Stop);
-                }
-                Request::Kick { conn } => {
-                    let conn = ConnId::from_u64(conn);
-                    if self.table.is_open(conn) {
-                        self.children
-                            .tell_master(ToMaster::Kick { conn }, Enclosed::Nothing);
-                        self.control.reply(connection, &Reply::ok("kicked"));
-                    } else {
-                        let message = format!("there is no connection {conn}");
-                        self.control
-                            .reply(connection, &Reply::error("not_found", message));
-                    }
-                }
             }
         }
     }
@@ -395,6 +353,7 @@ impl Manager {
                 }
                 Action::Kill(who) => self.children.kill(who),
                 Action::Started => self.announce(),
+                Action::Tell { requests, progress } => self.progress(&requests, &progress),
                 Action::Reloaded { requests, reloaded } => self.reloaded(&requests, &reloaded),
                 Action::Finished(Ok(())) => return Some(Ok(())),
                 Action::Finished(Err(error)) => return Some(Err(Error::new(error))),
@@ -540,35 +499,12 @@ impl Manager {
         let _ = written.and_then(|()| stdout.flush());
     }
 
-    fn reloaded(&mut self, requests: &[RequestId], reloaded: &Reloaded) {
-        for &RequestId(connection) in requests {
-            let reloaded = Reloaded {
-                certificates: self.certificates.refusal(connection),
-                ..reloaded.clone()
-            };
-            self.control.reply(connection, &Reply::ok(reloaded));
-            // Another request may have waited for this one.
-            self.serve(connection);
-        }
-    }
-
-    fn happened(&mut self, input: Input) {
+    pub(super) fn happened(&mut self, input: Input) {
         self.places.handle(Instant::now(), input);
     }
 
-    fn place(&self, worker: WorkerId) -> &Place {
+    pub(super) fn place(&self, worker: WorkerId) -> &Place {
         &self.places.places()[usize::from(worker.0)]
-    }
-
-    fn report(&self) -> Report<'_> {
-        Report {
-            now: Instant::now(),
-            started: self.started,
-            spawner: &self.spawner,
-            places: &self.places,
-            children: &self.children,
-            departed: &self.departed,
-        }
     }
 }
 

@@ -8,8 +8,8 @@
 //! - [`event_loop`] is the loop: what happens goes to `places`, what that decides is done here.
 //! - [`children`] are the processes and the channels to them; [`spawn`] starts one.
 //! - [`output`] is what user processes write to outputs that are redirected.
-//! - [`control`] is the server's end of the control socket; [`report`] answers `status` and
-//!   `clients`.
+//! - [`control`] is the server's end of the control socket; [`requests`] does what comes in there,
+//!   [`report`] answers `status` and `clients`.
 //! - [`certificates`]: those of listeners with TLS, read again when they change.
 //! - [`program`], [`pid_file`], [`listeners`] ([`unix_socket`], [`activation`]): what is fixed once
 //!   at the start.
@@ -45,6 +45,7 @@ mod pid_file;
 mod places;
 mod program;
 mod report;
+mod requests;
 mod spawn;
 mod unix_socket;
 

@@ -14,7 +14,10 @@ use super::{
 use crate::{
     CloseReason,
     conn_table::{Cell, ConnTable},
-    control::{ClientPage, ClientRow, ListenerStatus, Status, Totals, WorkerState, WorkerStatus},
+    control::{
+        ClientPage, ClientRow, LastReload, ListenerStatus, ReloadOutcome, ReloadedWorker, Status,
+        Totals, WorkerState, WorkerStatus,
+    },
     layout::ReactorCounter,
 };
 
@@ -47,12 +50,27 @@ impl Report<'_> {
             master_last_exit: master.last_exit.clone(),
             uptime_ms: self.age(self.started),
             reloads: self.places.reloads(),
+            last_reload: self.last_reload(),
             stopping: self.places.is_stopping(),
             listeners: listeners.collect(),
             workers: self.workers(),
             shared: self.spawner.objects.status(),
             totals: self.totals(),
         }
+    }
+
+    fn last_reload(&self) -> Option<LastReload> {
+        let past = self.places.last_reload()?;
+        let workers = &past.reloaded.workers;
+        let replaced = |worker: &&ReloadedWorker| worker.outcome == ReloadOutcome::Replaced;
+        Some(LastReload {
+            cause: past.cause,
+            ago_ms: self.age(past.ended),
+            took_ms: past.reloaded.took_ms,
+            workers: workers.len(),
+            replaced: workers.iter().filter(replaced).count(),
+            error: past.reloaded.error.clone(),
+        })
     }
 
     fn workers(&self) -> Vec<WorkerStatus> {

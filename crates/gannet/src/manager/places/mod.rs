@@ -81,11 +81,11 @@ use self::{
 };
 pub(crate) use self::{
     process::{Place, Process, State, title},
-    reload::RequestId,
+    reload::{Past, Progress, RequestId},
 };
 use crate::{
     WorkerId,
-    control::{Reloaded, Role as Kind},
+    control::{ReloadCause, Reloaded, Role as Kind},
     process::ProcessSpec,
 };
 
@@ -103,6 +103,7 @@ pub(crate) struct Places {
     /// A reload wanted after the one that runs, or after the start.
     queued: Option<reload::Wish>,
     reloads: u64,
+    last_reload: Option<Past>,
     actions: VecDeque<Action>,
 }
 
@@ -142,6 +143,7 @@ pub(crate) enum Input {
     Stopped,
     Reload {
         tasks_only: bool,
+        cause: ReloadCause,
         request: Option<RequestId>,
     },
     Stop,
@@ -200,6 +202,11 @@ pub(crate) enum Action {
     Kill(Who),
     /// Everything is ready for the first time.
     Started,
+    /// A reload has come so far.
+    Tell {
+        requests: Vec<RequestId>,
+        progress: Progress,
+    },
     /// A reload has ended, or was refused.
     Reloaded {
         requests: Vec<RequestId>,
@@ -247,6 +254,7 @@ impl Places {
             reload: None,
             queued: None,
             reloads: 0,
+            last_reload: None,
             actions: VecDeque::new(),
         };
         places.step(now);
@@ -257,7 +265,7 @@ impl Places {
         match input {
             Input::Ready(Who::Master) => self.master.ready(now),
             Input::Ready(Who::Worker(incarnation)) => self.worker_ready(now, incarnation),
-            Input::Attached(incarnation) => self.worker_attached(incarnation),
+            Input::Attached(incarnation) => self.worker_attached(now, incarnation),
             Input::Failed(Who::Master, error) => self.master.fail(error),
             Input::Failed(Who::Worker(incarnation), error) => {
                 if let Some(process) = self.processes.get_mut(&incarnation) {
@@ -277,8 +285,9 @@ impl Places {
             Input::Stopped => self.master_done(now),
             Input::Reload {
                 tasks_only,
+                cause,
                 request,
-            } => self.wish_reload(tasks_only, request),
+            } => self.wish_reload(now, tasks_only, cause, request),
             Input::Stop => self.stop(now),
         }
         self.step(now);
@@ -305,7 +314,7 @@ impl Places {
             Phase::Stopping {
                 exit_by: Some(exit_by),
                 ..
-            } if exit_by <= now => self.end(Ok(())),
+            } if exit_by <= now => self.end(now, Ok(())),
             Phase::Stopping {
                 deadline,
                 exit_by: None,
@@ -369,6 +378,11 @@ impl Places {
     /// Reloads that were begun since the start.
     pub(crate) fn reloads(&self) -> u64 {
         self.reloads
+    }
+
+    /// The reload that ended last.
+    pub(crate) fn last_reload(&self) -> Option<&Past> {
+        self.last_reload.as_ref()
     }
 
     /// Whether the server is on its way to its end.
@@ -476,11 +490,15 @@ impl Places {
         let deadline = now + self.limits.start_timeout;
         self.processes
             .insert(incarnation, Process::new(index, generation, deadline, now));
+        let worker = place.id;
         self.actions.push_back(Action::SpawnWorker {
-            worker: place.id,
+            worker,
             incarnation,
             generation,
         });
+        if reloading {
+            self.step_starts(worker, incarnation);
+        }
     }
 
     fn worker_ready(&mut self, now: Instant, incarnation: u64) {
@@ -526,10 +544,9 @@ impl Places {
     }
 
     /// A reload has done its step when new events go to the new process, not before.
-    fn worker_attached(&mut self, incarnation: u64) {
-        if let (Some(reload), Some(process)) = (&mut self.reload, self.processes.get(&incarnation))
-        {
-            reload.replaced(process.place, incarnation);
+    fn worker_attached(&mut self, now: Instant, incarnation: u64) {
+        if let Some(process) = self.processes.get(&incarnation) {
+            self.step_is_done(now, process.place, incarnation);
         }
     }
 
@@ -566,7 +583,7 @@ impl Places {
                 }
                 place.last_exit = Some(reason.clone());
                 if starting {
-                    self.end(Err(format!("{title} did not start: {reason}")));
+                    self.end(now, Err(format!("{title} did not start: {reason}")));
                     return;
                 }
                 if place.lost || place.replace {
@@ -575,15 +592,13 @@ impl Places {
                 } else {
                     tracing::error!("{title} did not start: {reason}; its predecessor goes on");
                 }
-                if let Some(reload) = &mut self.reload {
-                    reload.failed(index, incarnation, &reason);
-                }
+                self.step_failed(now, index, incarnation, &reason);
             }
             State::Ready => {
                 place.holder = None;
                 place.last_exit = Some(reason.clone());
                 if place.kind == Kind::Process && (stopping || place.restart.is_over(end.clean)) {
-                    self.process_is_over(index, &title, &reason, end.clean);
+                    self.process_is_over(now, index, &title, &reason, end.clean);
                     return;
                 }
                 if stopping && end.clean {
@@ -596,7 +611,10 @@ impl Places {
                 place.restarts += 1;
                 let when = place.backoff.failed(now, lived);
                 if starting {
-                    self.end(Err(format!("{title} ended during the start: {reason}")));
+                    self.end(
+                        now,
+                        Err(format!("{title} ended during the start: {reason}")),
+                    );
                 } else if may_start {
                     let text = format!("{title} ended: {reason}; its successor starts {when}");
                     match end.clean {
@@ -620,7 +638,7 @@ impl Places {
             return;
         };
         match self.phase {
-            Phase::Starting => self.end(Err(format!("the master did not start: {reason}"))),
+            Phase::Starting => self.end(now, Err(format!("the master did not start: {reason}"))),
             Phase::Running => {
                 let when = self.master.backoff.failed(now, lived);
                 self.master.restarts += 1;

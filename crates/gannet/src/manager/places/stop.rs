@@ -7,14 +7,14 @@ use super::{Action, Kill, Kind, Phase, Places, State, Who};
 impl Places {
     pub(super) fn stop(&mut self, now: Instant) {
         match self.phase {
-            Phase::Starting => self.end(Ok(())),
+            Phase::Starting => self.end(now, Ok(())),
             Phase::Running => {
                 let deadline = now + self.limits.max_wait_time;
                 self.phase = Phase::Stopping {
                     deadline,
                     exit_by: None,
                 };
-                self.refuse_reloads();
+                self.refuse_reloads(now);
                 self.stop_processes(now);
                 let needless: Vec<u64> = self
                     .places
@@ -36,7 +36,7 @@ impl Places {
                     }
                 }
             }
-            Phase::Stopping { .. } => self.end(Ok(())),
+            Phase::Stopping { .. } => self.end(now, Ok(())),
             Phase::Ending(_) | Phase::Finished => {}
         }
     }
@@ -65,12 +65,12 @@ impl Places {
     }
 
     /// Kills everything; `result` is what the server ends with.
-    pub(super) fn end(&mut self, result: Result<(), String>) {
+    pub(super) fn end(&mut self, now: Instant, result: Result<(), String>) {
         if matches!(self.phase, Phase::Ending(_) | Phase::Finished) {
             return;
         }
         self.phase = Phase::Ending(result);
-        self.refuse_reloads();
+        self.refuse_reloads(now);
         for incarnation in self.processes.keys().copied().collect::<Vec<_>>() {
             self.kill_worker(incarnation, Kill::OutOfTime);
         }

@@ -9,6 +9,8 @@ use crate::control::ReloadOutcome::{Failed, Kept, Replaced};
 struct Kit {
     now: Instant,
     places: Places,
+    /// What those who wait for reloads were told.
+    told: Vec<Progress>,
 }
 
 impl Kit {
@@ -29,6 +31,7 @@ impl Kit {
         Kit {
             now,
             places: Places::new(now, limits),
+            told: Vec::new(),
         }
     }
 
@@ -78,12 +81,20 @@ impl Kit {
     fn reload(&mut self, request: u64) {
         self.handle(Input::Reload {
             tasks_only: false,
+            cause: ReloadCause::Control,
             request: Some(RequestId(request)),
         });
     }
 
     fn actions(&mut self) -> Vec<Action> {
-        std::iter::from_fn(|| self.places.poll_action()).collect()
+        let mut actions = Vec::new();
+        while let Some(action) = self.places.poll_action() {
+            match action {
+                Action::Tell { progress, .. } => self.told.push(progress),
+                action => actions.push(action),
+            }
+        }
+        actions
     }
 
     fn wait(&mut self, ms: u64) {
@@ -304,6 +315,7 @@ fn a_reload_of_tasks_leaves_workers_alone() {
     let mut kit = Kit::running(1, 1);
     kit.handle(Input::Reload {
         tasks_only: true,
+        cause: ReloadCause::Control,
         request: None,
     });
     assert_eq!(kit.actions(), [spawn(1, 3, 1)]);
@@ -361,11 +373,55 @@ fn a_successor_that_cannot_start_aborts_the_reload() {
 }
 
 #[test]
+fn who_waits_for_a_reload_hears_of_each_worker() {
+    let mut kit = Kit::running(3, 0);
+    kit.reload(1);
+    kit.reload(2);
+    kit.now += Duration::from_millis(7);
+    kit.ready(4);
+    kit.handle(Input::Failed(Who::Worker(5), "panicked".to_owned()));
+    kit.dies(Who::Worker(5));
+    kit.actions();
+    let starts = |worker, incarnation| Progress::Starts {
+        worker: WorkerId(worker),
+        incarnation,
+    };
+    let ended = |worker, outcome, error: Option<&str>| Progress::Ended {
+        worker: WorkerId(worker),
+        outcome,
+        error: error.map(str::to_owned),
+        after: Duration::from_millis(7),
+    };
+    let told = std::mem::take(&mut kit.told);
+    assert_eq!(
+        told,
+        [
+            Progress::Begins((0..3).map(WorkerId).collect()),
+            starts(0, 4),
+            starts(1, 5),
+            Progress::Waits,
+            ended(0, Replaced, None),
+            starts(2, 6),
+            ended(1, Failed, Some("panicked")),
+        ]
+    );
+    kit.ready(6);
+    kit.actions();
+    assert_eq!(kit.told[0], ended(2, Replaced, None));
+    let past = kit.places.last_reload().unwrap();
+    assert_eq!(
+        (past.cause, past.reloaded.took_ms),
+        (ReloadCause::Control, 7)
+    );
+}
+
+#[test]
 fn reloads_during_a_reload_become_one_more() {
     let mut kit = Kit::running(1, 1);
     kit.reload(1);
     kit.handle(Input::Reload {
         tasks_only: true,
+        cause: ReloadCause::Control,
         request: Some(RequestId(2)),
     });
     kit.reload(3);

@@ -40,7 +40,14 @@ impl Places {
     }
 
     /// The holder has ended by itself, and nobody is to follow it.
-    pub(super) fn process_is_over(&mut self, index: usize, title: &str, reason: &str, clean: bool) {
+    pub(super) fn process_is_over(
+        &mut self,
+        now: Instant,
+        index: usize,
+        title: &str,
+        reason: &str,
+        clean: bool,
+    ) {
         let place = &mut self.places[index];
         place.ended = true;
         place.lost = false;
@@ -52,9 +59,7 @@ impl Places {
         if let Some(next) = place.next {
             self.kill_worker(next, Kill::NotWanted);
         }
-        if let Some(reload) = &mut self.reload {
-            reload.skip(index);
-        }
+        self.step_is_skipped(now, index);
     }
 
     fn stands_by(&self, incarnation: u64) -> bool {

@@ -246,6 +246,7 @@ fn a_reload_of_tasks_leaves_processes_alone() {
     let mut kit = Kit::with_process(Restart::Always);
     kit.handle(Input::Reload {
         tasks_only: true,
+        cause: ReloadCause::Control,
         request: None,
     });
     assert_eq!(kit.actions().len(), 1, "the end of the reload");

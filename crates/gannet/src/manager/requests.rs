@@ -1,0 +1,132 @@
+//! What comes through the control socket, and what goes back.
+
+use std::time::Instant;
+
+use super::{
+    children::Enclosed,
+    event_loop::Manager,
+    places::{Input, Progress, RequestId, Who},
+    report::{self, Report},
+};
+use crate::{
+    ConnId, WorkerId,
+    channel::ToMaster,
+    control::{ReloadCause, ReloadEvent, Reloaded, ReloadingWorker, Reply, Request},
+};
+
+impl Manager {
+    /// Something happened on a connection of the control socket.
+    pub(super) fn serve(&mut self, connection: u64) {
+        while let Some(request) = self.control.serve(connection, Instant::now()) {
+            match request {
+                Request::Status {} => {
+                    let status = self.report().status();
+                    self.control.reply(connection, &Reply::ok(status));
+                }
+                Request::Clients { from, limit } => {
+                    let page = report::clients(&self.table, from, limit);
+                    self.control.reply(connection, &Reply::ok(page));
+                }
+                Request::Reload {
+                    tasks_only,
+                    progress,
+                } => {
+                    if progress {
+                        self.control.wants_events(connection);
+                    }
+                    // The master has them before it hears of new workers.
+                    if !tasks_only && let Err(error) = self.reread_certificates() {
+                        self.certificates.note_refusal(connection, &error);
+                    }
+                    self.happened(Input::Reload {
+                        tasks_only,
+                        cause: ReloadCause::Control,
+                        request: Some(RequestId(connection)),
+                    });
+                }
+                Request::Stop {} => {
+                    tracing::info!("stopping: the control socket asked for it");
+                    self.control.reply(connection, &Reply::ok("stopping"));
+                    self.happened(Input::Stop);
+                }
+                Request::Kick { conn } => {
+                    let conn = ConnId::from_u64(conn);
+                    if self.table.is_open(conn) {
+                        self.children
+                            .tell_master(ToMaster::Kick { conn }, Enclosed::Nothing);
+                        self.control.reply(connection, &Reply::ok("kicked"));
+                    } else {
+                        let message = format!("there is no connection {conn}");
+                        self.control
+                            .reply(connection, &Reply::error("not_found", message));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells those who wait for a reload, and want to know, how far it is.
+    pub(super) fn progress(&mut self, requests: &[RequestId], progress: &Progress) {
+        let title = |worker: WorkerId| self.place(worker).title();
+        let event = match progress {
+            Progress::Waits => ReloadEvent::Waits,
+            Progress::Begins(workers) => ReloadEvent::Begins {
+                workers: workers
+                    .iter()
+                    .map(|&id| ReloadingWorker {
+                        id,
+                        title: title(id),
+                    })
+                    .collect(),
+            },
+            Progress::Starts {
+                worker,
+                incarnation,
+            } => ReloadEvent::Starts {
+                worker: *worker,
+                title: title(*worker),
+                pid: self.children.pid(Who::Worker(*incarnation)),
+            },
+            Progress::Ended {
+                worker,
+                outcome,
+                error,
+                after,
+            } => ReloadEvent::Ended {
+                worker: *worker,
+                title: title(*worker),
+                outcome: *outcome,
+                error: error.clone(),
+                after_ms: after.as_millis() as u64,
+            },
+        };
+        let event = Reply::event(event);
+        for &RequestId(connection) in requests {
+            self.control.tell(connection, &event);
+        }
+    }
+
+    /// Tells those who wait for a reload what became of it.
+    pub(super) fn reloaded(&mut self, requests: &[RequestId], reloaded: &Reloaded) {
+        for &RequestId(connection) in requests {
+            let reloaded = Reloaded {
+                certificates: self.certificates.refusal(connection),
+                ..reloaded.clone()
+            };
+            self.control.reply(connection, &Reply::ok(reloaded));
+            // Another request may have waited for this one.
+            self.serve(connection);
+        }
+    }
+
+    fn report(&self) -> Report<'_> {
+        Report {
+            now: Instant::now(),
+            started: self.started,
+            spawner: &self.spawner,
+            places: &self.places,
+            children: &self.children,
+            departed: &self.departed,
+        }
+    }
+}
