@@ -21,7 +21,8 @@ pub enum CloseReason {
     Protocol = 6,
     /// A message or request was over a limit.
     TooLarge = 7,
-    /// The client did not read, and more than `max_queued` waited for it.
+    /// The client did not read: more than `max_queued` waited for it, or it took less than
+    /// `min_send_rate`.
     SlowReader = 8,
     /// The handler returned an error or panicked; or the function of a custom framing did.
     HandlerFailed = 9,

@@ -1,8 +1,8 @@
 //! The few system calls that neither std nor rustix offers as safe functions.
 #![allow(
     unsafe_code,
-    reason = "signals, fork, the environment, peer credentials and batches of datagrams have no safe \
-              interface"
+    reason = "signals, fork, the environment, peer credentials, the queue of a socket and batches of \
+              datagrams have no safe interface"
 )]
 
 pub(crate) mod packets;
@@ -190,6 +190,17 @@ pub(crate) fn peer_credentials(socket: &OwnedFd) -> io::Result<Credentials> {
         uid: peer.uid,
         gid: peer.gid,
     })
+}
+
+/// Bytes written to this stream socket that its peer has not acknowledged. On a Unix socket it is
+/// memory of the kernel: more than the bytes, and less when the peer has read some.
+pub(crate) fn unacknowledged(socket: &OwnedFd) -> io::Result<usize> {
+    let mut bytes: c_int = 0;
+    // SAFETY: this request writes one `int`, and `bytes` outlives the call.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) } {
+        0 => Ok(bytes.max(0).cast_unsigned() as usize),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// The thread that reads the [`SignalFd`]; 0: none.

@@ -37,6 +37,7 @@ mod proxy_tls;
 mod redelivery;
 mod reload;
 mod shared;
+mod slow_readers;
 mod sockets;
 mod steer;
 mod stop;

@@ -41,8 +41,9 @@ impl Reactor {
         conn.phase = Phase::Closing(closed);
         conn.input = Vec::new();
         conn.forget_message();
-        conn.cut_at = self.clock.now + LINGER;
-        if conn.websocket {
+        let is_websocket = conn.websocket;
+        self.begin_closing_window(slot);
+        if is_websocket {
             self.write(slot, |out| websocket::encode_close(out, closed.code, text));
         }
         self.watch(slot);
@@ -78,6 +79,9 @@ impl Reactor {
             _ => conn.ending.as_ref().map_or(closed, |ending| ending.closed),
         };
         conn.phase = Phase::Gone(closed);
+        if conn.unread().is_some() {
+            conn.reset_on_close();
+        }
         conn.socket = None;
         conn.close_due = match &conn.speaks {
             Speaks::Http(http) => http.exchange.is_busy(),
@@ -240,6 +244,7 @@ impl Reactor {
         }
         conn.phase = Phase::Lingering(closed);
         conn.lingers = self.clock.now;
+        conn.cut_at = self.clock.now + LINGER;
         if let Some(socket) = &conn.socket
             && rustix::net::shutdown(socket, Shutdown::Write).is_err()
         {
@@ -287,6 +292,7 @@ impl Reactor {
                 self.interest(slot, reading && conn.is_streaming(), writing);
                 self.settle(slot);
             }
+            self.hurry_reader(slot);
         }
         self.check_stop();
     }
@@ -399,11 +405,16 @@ impl Reactor {
         if now < at {
             return self.watch(slot);
         }
-        match conn.phase {
+        let phase = conn.phase;
+        match phase {
+            Phase::Closing(_) if self.goes_on_reading(slot) => return,
             Phase::Closing(closed) | Phase::Lingering(closed) => return self.leave(slot, closed),
             Phase::Gone(_) => return,
             Phase::Open => {}
         }
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
         if conn.awaits_header() {
             let why = "the PROXY header did not come in time";
             return self.fail_header(slot, CloseReason::Timeout, why);
@@ -411,6 +422,12 @@ impl Reactor {
         if conn.is_handshaking() {
             return self.handshake_due(slot);
         }
+        if self.is_unread_only(slot) {
+            return;
+        }
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
         let unread = match &conn.speaks {
             // Between requests it is stalled only as long as it does not read itself.
             Speaks::Http(_) => conn.is_streaming(),
@@ -454,7 +471,7 @@ impl Reactor {
         }
     }
 
-    fn next_deadline(&self, conn: &Conn) -> Option<u64> {
+    pub(super) fn next_deadline(&self, conn: &Conn) -> Option<u64> {
         match conn.phase {
             Phase::Closing(_) => return Some(conn.cut_at),
             // Silence means that the client has nothing on its way that a reset could answer.
@@ -470,10 +487,25 @@ impl Reactor {
         if let Some(tls) = conn.tls.as_ref().filter(|tls| tls.is_handshaking()) {
             return Some(tls.next_deadline());
         }
+        let own = self.protocol_deadline(conn);
+        [own, self.unread_deadline(conn)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When the protocol wants to be looked at.
+    fn protocol_deadline(&self, conn: &Conn) -> Option<u64> {
         let listener = &self.settings.listeners[usize::from(conn.listener)];
         let idle = listener.idle_timeout_ms;
         match &conn.speaks {
             Speaks::Http(http) if http.exchange.is_answering() => None,
+            // It is not idle while it reads, and whether it does is looked at.
+            Speaks::Http(http)
+                if !http.exchange.is_receiving() && self.unread_deadline(conn).is_some() =>
+            {
+                None
+            }
             Speaks::Http(http) if listener.request_timeout_ms > 0 => {
                 let timeout = http.exchange.since(conn.last_seen) + listener.request_timeout_ms;
                 let slow = http.exchange.progress.and_then(|it| it.deadline(listener));

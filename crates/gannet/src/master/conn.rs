@@ -61,7 +61,8 @@ pub(super) struct Conn {
     pub(super) last_seen: u64,
     /// When the wheel will look at this connection; 0: it will not.
     pub(super) wheel: u64,
-    /// In the phases closing and lingering: when the connection is cut. Moves on with every write.
+    /// In the phases closing and lingering: when the connection is cut. While it closes, it moves on
+    /// as long as the client reads.
     pub(super) cut_at: u64,
     /// In the phase lingering: since when, ms.
     pub(super) lingers: u64,

@@ -355,9 +355,13 @@ impl Reactor {
         if let Some((exchange, true)) = self.http(slot)
             && exchange.is_busy()
         {
+            let ends_with_connection = exchange.response == Response::Body(Framing::Close);
             // What has left is cut off short of its announced end: only a reset or an early end
             // of the connection tells the client.
             self.flush(slot);
+            if ends_with_connection && let Some(conn) = self.conns.get(slot) {
+                conn.reset_on_close();
+            }
             self.leave(slot, Closed::of(CloseReason::HandlerFailed));
         }
     }

@@ -44,6 +44,7 @@ mod places;
 mod proxied;
 mod reactor;
 mod sending;
+mod slow_reader;
 mod tls;
 mod topics;
 mod websocket;

@@ -11,6 +11,8 @@ use std::{
     rc::Rc,
 };
 
+use super::pace::Unread;
+
 /// The queue.
 #[derive(Default)]
 pub(super) struct Output {
@@ -20,6 +22,8 @@ pub(super) struct Output {
     queued: usize,
     /// Who wants to know when at most so many bytes are queued: (limit, incarnation, token).
     pub(super) waiters: Vec<(usize, u64, u64)>,
+    /// The socket is full: how its client reads.
+    pub(super) unread: Option<Unread>,
 }
 
 enum Segment {

@@ -4,6 +4,12 @@
 //! handler until it is whole. It has to come on with `min_receive_rate` bytes a second on average,
 //! with `request_timeout_ms` on top. The count begins anew when the server itself has not read for
 //! a while, so that nobody is late through no fault of its own.
+//!
+//! The other way round, what waits for a client that does not read holds memory, and often a handler.
+//! As long as its socket is full ([`Unread`]), a client has to take `min_send_rate` bytes a second,
+//! looked at window by window of `request_timeout_ms`. What it takes is what it has acknowledged, not
+//! what the kernel has taken for it: a full socket says that it has room only when a third of its
+//! buffer, often a megabyte, is free, which a slow and honest client may need minutes for.
 
 use std::num::NonZeroU64;
 
@@ -15,6 +21,17 @@ pub(super) struct Progress {
     /// When it began, ms. Never 0, so that an `Option` of this takes no more room.
     since: NonZeroU64,
     bytes: u64,
+}
+
+/// A client whose socket is full: how it has read in the current window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unread {
+    /// When the window began, ms.
+    since: u64,
+    /// Bytes that its socket has taken since.
+    written: usize,
+    /// Bytes that were in the socket when the window began.
+    before: usize,
 }
 
 /// Control frames in the current second.
@@ -64,6 +81,34 @@ impl Progress {
     }
 }
 
+impl Unread {
+    /// The window begins with so many bytes in the socket.
+    pub(super) fn begin(now: u64, in_socket: usize) -> Self {
+        Unread {
+            since: now,
+            written: 0,
+            before: in_socket,
+        }
+    }
+
+    /// The socket has taken so many bytes more.
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        self.written += bytes;
+    }
+
+    /// When a window of this length ends.
+    pub(super) fn deadline(self, window: u64) -> u64 {
+        self.since + window
+    }
+
+    /// Whether the client has taken less than this rate wants of it, when the window ends with so
+    /// many bytes in the socket. Nothing at all is too little for any rate.
+    pub(super) fn is_too_slow(self, in_socket: usize, rate: u32, window: u64) -> bool {
+        let taken = (self.before + self.written).saturating_sub(in_socket) as u64;
+        taken < (u64::from(rate) * window / 1_000).max(1)
+    }
+}
+
 impl ControlRate {
     /// Counts one; whether it is within `most` in a second (0: any number).
     pub(super) fn admits(&mut self, now: u64, most: u32) -> bool {
@@ -95,6 +140,21 @@ mod tests {
             ..listener
         };
         assert_eq!(progress.deadline(&any), None);
+    }
+
+    #[test]
+    fn a_client_takes_what_its_socket_has_taken_and_does_not_hold_any_more() {
+        let mut unread = Unread::begin(1_000, 5_000);
+        assert_eq!(unread.deadline(2_000), 3_000);
+        unread.wrote(300);
+        // 300 of 5,300 bytes are gone: 100 a second are 200 in two seconds.
+        assert!(!unread.is_too_slow(5_000, 100, 2_000));
+        assert!(!unread.is_too_slow(5_100, 100, 2_000));
+        assert!(unread.is_too_slow(5_101, 100, 2_000));
+        // Any rate wants a byte, and a socket that counts otherwise owes nothing.
+        assert!(unread.is_too_slow(5_300, 0, 2_000));
+        assert!(!unread.is_too_slow(5_299, 0, 2_000));
+        assert!(unread.is_too_slow(9_000, 0, 2_000));
     }
 
     #[test]

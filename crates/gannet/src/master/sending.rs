@@ -1,7 +1,8 @@
 //! Putting things on their way to clients.
 //!
 //! Nothing is written at once: what a turn queues for a connection leaves in one system call at its
-//! end. A connection that does not read is cut when `max_queued` is reached.
+//! end. A connection that does not read is cut when `max_queued` is reached, or when it takes less
+//! than `min_send_rate` (see `slow_reader`).
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -15,7 +16,6 @@ use gannet_proto::{
 };
 
 use super::{
-    closing::LINGER,
     compress::{Compressors, Shared},
     conn::{Closed, Conn, Phase, Speaks, Stall},
     output::{Output, Pool},
@@ -151,10 +151,8 @@ impl Reactor {
             Some(Ok(written)) => written,
             Some(Err(_)) => return self.leave(slot, Closed::of(CloseReason::Reset)),
         };
-        if written > 0 {
-            // Its client reads: closing it may take longer.
-            conn.cut_at = self.clock.now + LINGER;
-        }
+        let now = self.clock.now;
+        let to_watch = conn.note_unread(now, written);
         let (queued, unwritten) = (conn.queued(), conn.unwritten());
         let mut told = Vec::new();
         if let Some(output) = &mut conn.output {
@@ -184,6 +182,9 @@ impl Reactor {
         }
         self.add(ReactorCounter::BytesOut, written);
         self.interest(slot, reading, unwritten > 0);
+        if to_watch {
+            self.watch(slot);
+        }
         if asks_on {
             self.wake(slot);
         }
@@ -223,17 +224,6 @@ impl Reactor {
                 self.count(ReactorCounter::Dropped);
             }
         }
-    }
-
-    fn cut_slow_reader(&mut self, slot: usize) {
-        // A close frame would wait behind what is not read; the kernel's buffer is full anyway.
-        self.leave(
-            slot,
-            Closed {
-                reason: CloseReason::SlowReader,
-                code: 1008,
-            },
-        );
     }
 }
 

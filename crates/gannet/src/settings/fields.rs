@@ -189,6 +189,11 @@ pub(super) fn of_listener(listener: &mut Listener) -> Vec<Field<'_>> {
             &mut listener.min_receive_rate,
             0..=1_000_000_000,
         ),
+        number(
+            "min_send_rate",
+            &mut listener.min_send_rate,
+            0..=1_000_000_000,
+        ),
         switch("compression", &mut listener.compression),
         number("compression_level", &mut listener.compression_level, 1..=9),
         number(

@@ -243,6 +243,18 @@ pub struct Listener {
     /// does not read is not counted.
     pub min_receive_rate: u32,
 
+    /// Bytes a second that a client must take of what waits for it, while its socket is full. Default
+    /// 240; 0: none.
+    ///
+    /// It is looked at every `request_timeout_ms`, and every 5 s once the server stops. Who has
+    /// taken less in that time is cut with a reset (reason `slow_reader`): otherwise a client that
+    /// reads nothing holds what waits for it, up to `max_queued`, the body of its response and what
+    /// that has open, for ever, and a stop for `max_wait_time_ms`. What counts is what the client has
+    /// acknowledged. Nothing counts while the kernel takes all that is sent: some hundred KiB are
+    /// in its hands, and cost the server nothing. Set it to 0 on a TCP listener whose clients may
+    /// rightly pause for longer.
+    pub min_send_rate: u32,
+
     /// Whether WebSocket messages are compressed (permessage-deflate, RFC 7692) for clients that
     /// ask for it. Default false.
     ///
@@ -412,6 +424,7 @@ impl Default for Listener {
             max_fragments: 1 << 16,
             max_control_rate: 1_000,
             min_receive_rate: 240,
+            min_send_rate: 240,
             compression: false,
             compression_level: 5,
             compression_threshold: 1 << 10,
