@@ -145,6 +145,15 @@ pub fn context_switches(pid: u32) -> u64 {
         .sum()
 }
 
+/// What /proc says of a process, or of a thread (`PID/task/TID`), under this name: `Uid`,
+/// `Cpus_allowed_list`.
+pub fn status(process: impl std::fmt::Display, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+    let line = lines.find(|(field, _)| *field == name);
+    line.map_or_else(String::new, |(_, value)| value.trim().to_owned())
+}
+
 /// Descriptors that the process has open, as what they point to.
 pub fn descriptors(pid: u32) -> Vec<String> {
     fs::read_dir(format!("/proc/{pid}/fd"))

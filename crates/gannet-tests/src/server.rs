@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File},
     net::SocketAddr,
-    os::unix::process::ExitStatusExt,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::ExitStatusExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -31,6 +34,7 @@ pub struct Spec {
     environment: Vec<(String, String)>,
     pid_file: Option<PathBuf>,
     launcher: Option<PathBuf>,
+    owner: Option<u32>,
 }
 
 /// A running server. Dropping it kills what is left of it.
@@ -64,6 +68,7 @@ impl Spec {
             environment: Vec::new(),
             pid_file: None,
             launcher: None,
+            owner: None,
         }
         .set("workers", 2)
     }
@@ -138,6 +143,12 @@ impl Spec {
         self
     }
 
+    /// With a directory of its own that belongs to this user, and that all users may read.
+    pub fn home_of(mut self, user: u32) -> Self {
+        self.owner = Some(user);
+        self
+    }
+
     /// Started by this program, which passes it sockets: `NAME=ADDRESS`, with spaces between.
     pub fn launched_by(mut self, launcher: impl AsRef<Path>, sockets: &str) -> Self {
         self.launcher = Some(launcher.as_ref().to_owned());
@@ -158,6 +169,11 @@ impl Spec {
         fs::hard_link(&self.program, &program)
             .or_else(|_| fs::copy(&self.program, &program).map(drop))
             .expect("put the program in place");
+        if let Some(owner) = self.owner {
+            let all = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(home.path(), all).expect("open the directory");
+            chown(home.path(), Some(owner), None).expect("give the directory away");
+        }
         let mut server = Server {
             spec: self,
             home,
@@ -463,6 +479,11 @@ impl Server {
         wait_until(&format!("{text:?} in the log"), || {
             self.log().contains(text)
         });
+    }
+
+    /// Its program.
+    pub fn program(&self) -> PathBuf {
+        self.home.path().join(PROGRAM)
     }
 
     /// The settings that it was started with.

@@ -182,7 +182,7 @@ impl Write for Stream {
 }
 
 /// Closes every connection that this thread has made and still holds.
-pub(crate) fn close_all() {
+pub fn close_all() {
     for stream in OPEN.take().iter().filter_map(Weak::upgrade) {
         // It may be closed already.
         let _ = stream.shutdown(Shutdown::Both);

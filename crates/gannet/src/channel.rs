@@ -156,6 +156,8 @@ pub(crate) enum ToMaster {
     Certificates,
     /// Close this connection (administrator).
     Kick { conn: ConnId },
+    /// Answer when every reactor has taken its orders up to here.
+    Ping { number: u64 },
     /// What user process `from` has written to a redirected output: a pipe message for place `to`.
     Output {
         from: WorkerId,
@@ -178,6 +180,8 @@ pub(crate) enum FromMaster {
     Stalled { worker: WorkerId, incarnation: u64 },
     /// Every reactor has taken the retired worker's last answer; it will now exit by itself.
     Retired { worker: WorkerId, incarnation: u64 },
+    /// Every reactor has come to this `Ping`.
+    Pong { number: u64 },
     /// After `Stop`: no connection is left and the workers were retired.
     Stopped,
 }

@@ -67,6 +67,7 @@
 //! | `table` | tables, and the derive of their rows |
 //! | `tls` | certificates, and what is known of a connection's TLS |
 //! | `settings`, `control`, `logging` | settings, control socket, log |
+//! | `account`, `affinity` | which user the server runs as, which processors reactors and workers run on |
 //! | `backoff`, `lines` | delays between tries; cutting output into lines |
 //! | `sys`, `inherit`, `watch` | system calls that have no safe interface elsewhere |
 //!
@@ -103,6 +104,8 @@ pub use crate::{
     worker::{Missed, Timer, TimerOptions, Worker},
 };
 
+mod account;
+mod affinity;
 mod backoff;
 mod body;
 mod bootstrap;

@@ -8,15 +8,18 @@ use std::{
 };
 
 use gannet_shm::table::{Key, Row, Rows, Schema, TableSpec};
+use rustix::fs::Mode;
 use serde::Deserialize;
 
 use crate::{
     ConnId, Dispatch, Error, Handler, Listener, Peer, Process, ProcessOptions, Result, Settings,
-    Shared, Tls,
+    Shared, Tls, WorkerId,
+    account::Rights,
+    affinity,
     bootstrap::{self, Bootstrap, Role},
     channel::{Channel, FromWorker},
-    cli::{Arguments, Wanted},
-    control::Client,
+    cli::{self, Arguments, Wanted},
+    control::{Client, Role as Kind},
     handler, inherit, logging, manager, master,
     objects::{Declaration, Declared},
     process::{ProcessFn, ProcessSpec},
@@ -62,6 +65,8 @@ pub struct Server {
     settings: Settings,
     /// Of the command line; they win over the rest.
     flags: Flags,
+    /// The same of the command that starts it.
+    pub(crate) start: cli::Start,
     dispatch: Option<DispatchFn>,
     /// In the order of `settings.processes`.
     processes: Vec<ProcessFn>,
@@ -123,6 +128,7 @@ impl Server {
         Server {
             settings,
             flags: Flags::default(),
+            start: cli::Start::default(),
             dispatch: None,
             processes: Vec::new(),
             allowed_env: Vec::new(),
@@ -374,8 +380,8 @@ impl Server {
         }
     }
 
-    fn start<H: Handler>(self) -> Result {
-        let (environment, mut settings, named) = self.gather()?;
+    fn start<H: Handler>(mut self) -> Result {
+        let (mut environment, mut settings, named) = self.gather()?;
         let addresses = settings::check(&mut settings)?;
         settings::check_handler(&settings, &handler::implements::<H>())?;
         if settings.dispatch == Dispatch::Custom && self.dispatch.is_none() {
@@ -384,9 +390,12 @@ impl Server {
                  Server::dispatch_with",
             ));
         }
+        let mut rights = Rights::wanted(&settings)?;
         let pid_file = settings::pid_file(&settings)?;
         let program = manager::Program::current(named.then(|| settings.name.clone()))?;
         program.take_title();
+        rights.step_down(&program.path)?;
+        let started_in = self.settle(&mut settings, &mut environment)?;
         logging::init("manager", &settings.log_level);
         let shared = Shared::create(&self.declared)?;
         if let Some(prepare) = &self.prepare {
@@ -400,6 +409,8 @@ impl Server {
             addresses,
             pid_file,
             program,
+            started_in,
+            rights,
             shared,
             on_ready,
             reread,
@@ -410,11 +421,35 @@ impl Server {
     fn gather(&self) -> Result<(Environment, Settings, bool)> {
         let environment = Environment::read(std::env::vars_os(), &self.allowed_env)?;
         let mut settings = settings::gather(&self.settings, &environment, &self.flags)?;
+        self.start.set(&mut settings);
         let named = !settings.name.is_empty();
         if !named {
             settings.name = program_name()?;
         }
         Ok((environment, settings, named))
+    }
+
+    /// Changes the umask and the working directory as the settings say. Children begin in the
+    /// directory that is returned, if it is another: `main` may have paths that are relative to it.
+    fn settle(
+        &mut self,
+        settings: &mut Settings,
+        environment: &mut Environment,
+    ) -> Result<Option<PathBuf>> {
+        if let Some(mask) = settings.umask {
+            rustix::process::umask(Mode::from_raw_mode(mask));
+        }
+        if settings.working_directory.is_none() {
+            return Ok(None);
+        }
+        let before = std::env::current_dir()?;
+        settings::make_absolute(settings)?;
+        let configs = [&mut environment.config, &mut self.flags.config];
+        for path in configs.into_iter().flatten() {
+            *path = std::path::absolute(&*path)?;
+        }
+        work_in(settings)?;
+        Ok(Some(before))
     }
 
     /// In a process that a manager has started: does its part, and ends the process.
@@ -436,6 +471,7 @@ impl Server {
     fn play<H: Handler>(&self, mut bootstrap: Bootstrap) -> Result {
         bootstrap.declared = self.declared.clone();
         self.lend_functions(&mut bootstrap.settings);
+        work_in(&bootstrap.settings)?;
         match bootstrap.role {
             Role::Master { .. } => {
                 logging::init("master", &bootstrap.settings.log_level);
@@ -445,6 +481,7 @@ impl Server {
                 let name = bootstrap.settings.process_name(id).map(str::to_owned);
                 let role = manager::title(id, kind, name.as_deref());
                 logging::init(&role, &bootstrap.settings.log_level);
+                share_machine(&bootstrap.settings, id, kind, &role);
                 sys::leave_steering_to_the_manager()?;
                 match name {
                     None => worker::run::<H>(bootstrap),
@@ -523,6 +560,34 @@ fn read_bootstrap() -> Option<Result<Bootstrap>> {
         }
         Error::new(error)
     }))
+}
+
+/// Changes to the working directory, if one is set.
+fn work_in(settings: &Settings) -> Result {
+    let Some(directory) = &settings.working_directory else {
+        return Ok(());
+    };
+    std::env::set_current_dir(directory).map_err(|error| {
+        let directory = directory.display();
+        Error::usage(format!(
+            "cannot change to `working_directory` = \"{directory}\": {error}"
+        ))
+    })
+}
+
+/// What a worker may take of the machine.
+fn share_machine(settings: &Settings, id: WorkerId, kind: Kind, role: &str) {
+    let list = &settings.worker_cpus;
+    match kind {
+        Kind::Worker => affinity::pin_share(list, role, id.0.into(), settings.workers),
+        _ => affinity::pin_share(list, role, 0, 1),
+    }
+    let adjust = settings.worker_oom_score_adj;
+    if adjust > 0
+        && let Err(error) = std::fs::write("/proc/self/oom_score_adj", adjust.to_string())
+    {
+        tracing::warn!("cannot set oom_score_adj to {adjust}: {error}");
+    }
 }
 
 fn program_name() -> Result<String> {

@@ -8,7 +8,7 @@
 pub(crate) mod packets;
 
 use std::{
-    ffi::c_int,
+    ffi::{CString, c_int},
     fmt, io,
     mem::MaybeUninit,
     os::{
@@ -120,11 +120,12 @@ impl Drop for SignalFd {
 }
 
 /// Makes the child that `command` starts one that dies with this process, keeps `inherit` open
-/// and does not take steering signals yet (a Ctrl-C goes to the whole process group).
+/// and does not take steering signals yet (a Ctrl-C goes to the whole process group). It begins in
+/// `directory`, if there is one.
 ///
 /// The death signal comes when the calling *thread* ends: spawn from one that lives as long as
 /// the child is to live.
-pub(crate) fn as_child(command: &mut Command, inherit: Vec<RawFd>) {
+pub(crate) fn as_child(command: &mut Command, inherit: Vec<RawFd>, directory: Option<CString>) {
     let parent = rustix::process::getpid();
     let set = steering_set();
     let prepare = move || {
@@ -136,6 +137,10 @@ pub(crate) fn as_child(command: &mut Command, inherit: Vec<RawFd>) {
         for &fd in &inherit {
             // SAFETY: the borrow ends with the call, which fails if the descriptor is not open.
             rustix::io::fcntl_setfd(unsafe { BorrowedFd::borrow_raw(fd) }, FdFlags::empty())?;
+        }
+        if let Some(directory) = &directory {
+            // It may be gone, or closed to this user: then `main` begins where the manager is.
+            let _ = rustix::process::chdir(directory);
         }
         Ok(())
     };

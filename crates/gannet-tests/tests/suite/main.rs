@@ -27,7 +27,9 @@ mod http;
 mod http_table;
 mod idle;
 mod limits;
+mod machine;
 mod master;
+mod notify;
 mod packets;
 mod pool;
 mod processes;
@@ -48,6 +50,7 @@ mod tls_clients;
 mod tls_layers;
 mod tls_load;
 mod topics;
+mod users;
 mod websocket;
 
 use std::fs::File;

@@ -2,22 +2,42 @@
 
 use clap::Args;
 
-use crate::Server;
+use crate::{Server, Settings};
 
 /// Run the server in the foreground (this is what happens without a command)
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(after_help = EXAMPLES)]
 #[non_exhaustive]
-pub struct Start {}
+pub struct Start {
+    /// Run as this user, by name or number; root only [setting: user]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// And as this group [default: that of the user] [setting: group]
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+}
 
 impl Start {
     /// The server that is started as the arguments say.
-    pub fn apply(&self, server: Server) -> Server {
+    pub fn apply(&self, mut server: Server) -> Server {
+        server.start.clone_from(self);
         server
+    }
+
+    /// What the flags of the command say wins, as flags do.
+    pub(crate) fn set(&self, settings: &mut Settings) {
+        if let Some(user) = &self.user {
+            settings.user.clone_from(user);
+        }
+        if let Some(group) = &self.group {
+            settings.group.clone_from(group);
+        }
     }
 }
 
 const EXAMPLES: &str = "\
 Examples:
   {name} {command}
-  {name} {command} --pid-file /run/example.pid";
+  {name} {command} --pid-file /run/example.pid
+  {name} {command} --user www-data";

@@ -22,6 +22,7 @@ use serde::Serialize;
 
 use crate::{
     Error, Result,
+    account::Rights,
     control::{Reply, Request, socket_path},
 };
 
@@ -52,8 +53,19 @@ struct Connection {
 pub(super) const LISTENER_TOKEN: u64 = 2;
 
 impl ControlSocket {
-    pub(super) fn bind(pid_file: &Path) -> Result<Self> {
+    pub(super) fn bind(pid_file: &Path, rights: &Rights) -> Result<Self> {
         let path = socket_path(pid_file);
+        let (listener, by) = rights.or_as_root(|| Self::open(&path))?;
+        rights.give(&path, by)?;
+        Ok(ControlSocket {
+            listener,
+            path,
+            connections: BTreeMap::new(),
+            next_id: 1,
+        })
+    }
+
+    fn open(path: &Path) -> Result<UnixListener> {
         let failed = |error: io::Error| {
             Error::usage(format!(
                 "cannot open the control socket {}: {error} (choose another place with --pid-file)",
@@ -61,19 +73,14 @@ impl ControlSocket {
             ))
         };
         // The pid file is locked by now: a socket that is still there has no owner.
-        match std::fs::remove_file(&path) {
+        match std::fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        Ok(ControlSocket {
-            listener,
-            path,
-            connections: BTreeMap::new(),
-            next_id: 1,
-        })
+        Ok(listener)
     }
 
     pub(super) fn watch(&self, epoll: BorrowedFd<'_>) -> io::Result<()> {
@@ -186,7 +193,10 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        // In a directory of root's it stays if the server is another user's: the next start replaces it.
+        if let Err(error) = std::fs::remove_file(&self.path)
+            && error.kind() != ErrorKind::PermissionDenied
+        {
             tracing::warn!(
                 "cannot remove the control socket {}: {error}",
                 self.path.display()

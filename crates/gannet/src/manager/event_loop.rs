@@ -22,6 +22,7 @@ use super::{
     children::{Children, Counts, Enclosed, Shared, Source},
     control::{ControlSocket, LISTENER_TOKEN},
     listeners::Listeners,
+    notify::Notify,
     output::{Outputs, Route},
     places::{Action, End, Input, Limits, Place, Places, State, Who},
     spawn::{Spawner, eventfd},
@@ -51,6 +52,7 @@ pub(super) struct Manager {
     pub(super) children: Children,
     outputs: Outputs,
     pub(super) certificates: Certificates,
+    notify: Notify,
     /// By place: counters of processes that have ended.
     pub(super) departed: Vec<Counts>,
     pub(super) started: Instant,
@@ -70,6 +72,7 @@ impl Manager {
         signals: SignalFd,
         control: ControlSocket,
         certificates: Certificates,
+        notify: Notify,
         hooks: Hooks,
     ) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
@@ -103,6 +106,7 @@ impl Manager {
             children: Children::default(),
             outputs: Outputs::default(),
             certificates,
+            notify,
             departed,
             started,
             hooks,
@@ -119,10 +123,12 @@ impl Manager {
             }
             let now = Instant::now();
             self.pump(now);
+            self.tell_service_manager(now);
             let has_room = self.children.master_has_room();
             let wait = [
                 self.places.poll_timeout(),
                 self.outputs.poll_timeout(now, has_room),
+                self.notify.poll_timeout(),
             ];
             let wait = wait.into_iter().flatten().min();
             let wait = wait.map(|at| at.saturating_duration_since(now));
@@ -190,6 +196,7 @@ impl Manager {
                 self.reread_settings();
                 // What is wrong with them is in the log.
                 let _ = self.reread_certificates();
+                self.notify.reloaded_at_once();
             }
             _ => {
                 tracing::info!("stopping: a signal asked for it");
@@ -248,6 +255,7 @@ impl Manager {
                         } => {
                             tracing::debug!("worker {worker} ({incarnation}) has nothing left");
                         }
+                        FromMaster::Pong { number } => self.notify.answered(number),
                         FromMaster::Stopped => self.happened(Input::Stopped),
                     }
                 }
@@ -338,6 +346,7 @@ impl Manager {
                 }
                 Action::Stop { deadline } => {
                     let deadline_ms = deadline.as_millis() as u64;
+                    self.notify.stop_takes(deadline);
                     self.listeners.close();
                     self.children
                         .tell_master(ToMaster::Stop { deadline_ms }, Enclosed::Nothing);
@@ -478,6 +487,22 @@ impl Manager {
                     how,
                 },
             ));
+        }
+    }
+
+    /// How far the server is, and that it is alive.
+    fn tell_service_manager(&mut self, now: Instant) {
+        let listeners = &self.spawner.settings.listeners;
+        self.notify.stage(self.places.stage(), || {
+            let addresses = listeners
+                .iter()
+                .map(|listener| format!("{}://{}", listener.scheme(), listener.address));
+            format!("listening on {}", addresses.collect::<Vec<_>>().join(", "))
+        });
+        let has_master = self.places.master().state() == Some(State::Ready);
+        if let Some(number) = self.notify.beat(now, has_master) {
+            let ping = ToMaster::Ping { number };
+            self.children.tell_master(ping, Enclosed::Nothing);
         }
     }
 

@@ -13,6 +13,7 @@ use rustix::{
 use super::{activation::Passed, unix_socket};
 use crate::{
     Error, Listener, Protocol, Result, Settings,
+    account::Rights,
     settings::{Endpoint, UnixName},
 };
 
@@ -31,6 +32,7 @@ impl Listeners {
         settings: &mut Settings,
         endpoints: &[Endpoint],
         mut passed: Passed,
+        rights: &Rights,
     ) -> Result<Self> {
         let mut listeners = Listeners {
             sockets: Vec::new(),
@@ -39,14 +41,7 @@ impl Listeners {
         for (listener, endpoint) in settings.listeners.iter_mut().zip(endpoints) {
             let socket = match passed.take(listener, endpoint)? {
                 Some(socket) => socket,
-                None => listeners.bind_one(listener, endpoint).map_err(|error| {
-                    Error::new(format!(
-                        "cannot listen on {}://{}: {}",
-                        listener.scheme(),
-                        listener.address,
-                        advice(error, endpoint)
-                    ))
-                })?,
+                None => listeners.bind_as(rights, listener, endpoint)?,
             };
             listener.address = match endpoint {
                 Endpoint::Ip(_) => {
@@ -68,6 +63,28 @@ impl Listeners {
 
     pub(super) fn descriptors(&self) -> Vec<RawFd> {
         self.sockets.iter().map(AsRawFd::as_raw_fd).collect()
+    }
+
+    fn bind_as(
+        &mut self,
+        rights: &Rights,
+        listener: &Listener,
+        endpoint: &Endpoint,
+    ) -> Result<OwnedFd> {
+        let (socket, by) = rights.or_as_root(|| {
+            self.bind_one(listener, endpoint).map_err(|error| {
+                Error::new(format!(
+                    "cannot listen on {}://{}: {}",
+                    listener.scheme(),
+                    listener.address,
+                    advice(error, endpoint)
+                ))
+            })
+        })?;
+        if let Endpoint::Unix(UnixName::Path(path)) = endpoint {
+            rights.give(path, by)?;
+        }
+        Ok(socket)
     }
 
     fn bind_one(
@@ -161,7 +178,8 @@ mod tests {
             ..Settings::default()
         };
         let addresses = crate::settings::check(&mut settings).unwrap();
-        let bound = Listeners::bind(&mut settings, &addresses, Passed::default());
+        let rights = Rights::wanted(&settings).unwrap();
+        let bound = Listeners::bind(&mut settings, &addresses, Passed::default(), &rights);
         (bound, settings)
     }
 

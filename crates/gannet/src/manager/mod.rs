@@ -11,6 +11,7 @@
 //! - [`control`] is the server's end of the control socket; [`requests`] does what comes in there,
 //!   [`report`] answers `status` and `clients`.
 //! - [`certificates`]: those of listeners with TLS, read again when they change.
+//! - [`notify`] tells a service manager (systemd) how the server is.
 //! - [`program`], [`pid_file`], [`listeners`] ([`unix_socket`], [`activation`]): what is fixed once
 //!   at the start.
 //!
@@ -40,6 +41,7 @@ mod children;
 mod control;
 mod event_loop;
 mod listeners;
+mod notify;
 mod output;
 mod pid_file;
 mod places;
@@ -49,7 +51,7 @@ mod requests;
 mod spawn;
 mod unix_socket;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use self::{
     activation::Passed,
@@ -57,8 +59,9 @@ use self::{
     control::ControlSocket,
     event_loop::{Hooks, Manager},
     listeners::Listeners,
+    notify::Notify,
     pid_file::PidFile,
-    spawn::Spawner,
+    spawn::{Place, Spawner},
 };
 pub(crate) use self::{
     children::how_it_ended,
@@ -68,6 +71,7 @@ pub(crate) use self::{
 };
 use crate::{
     Result, Settings, Shared,
+    account::{By, Rights},
     server::ReadyFn,
     settings::{self, Endpoint},
     sys::SignalFd,
@@ -80,6 +84,10 @@ pub(crate) struct Start {
     pub(crate) addresses: Vec<Endpoint>,
     pub(crate) pid_file: PathBuf,
     pub(crate) program: Program,
+    /// Where `main` of children begins, if the server works elsewhere.
+    pub(crate) started_in: Option<PathBuf>,
+    /// What the process may still do that it may not do later.
+    pub(crate) rights: Rights,
     /// Counters, locks and tables.
     pub(crate) shared: Shared,
     /// Called when everything is ready, in place of printing the addresses.
@@ -95,32 +103,51 @@ pub(crate) fn run(start: Start) -> Result {
         addresses,
         pid_file,
         program,
+        started_in,
+        mut rights,
         shared,
         on_ready,
         reread,
     } = start;
     // Before any descriptor is opened, and children are started.
     let passed = Passed::to_this_process()?;
+    let notify = Notify::from_environment(Instant::now())?;
     // Before anything is made that would have to be removed again.
     let signals = SignalFd::steering()?;
-    let pid_file = PidFile::create(&pid_file).map(|file| (file, pid_file))?;
-    let certificates = Certificates::read(&settings)?;
-    settings::raise_file_limit(&mut settings);
-    let listeners = Listeners::bind(&mut settings, &addresses, passed)?;
-    let control = ControlSocket::bind(&pid_file.1)?;
+    // Each as the user that the server runs as if he may, else as root.
+    let (pid_file, path) = (
+        rights.or_as_root(|| PidFile::create(&pid_file))?.0,
+        pid_file,
+    );
+    let (certificates, by) = rights.or_as_root(|| Certificates::read(&settings))?;
+    if let Some(user) = rights.user().filter(|_| by == By::Root) {
+        tracing::warn!(
+            "user {user} cannot read the certificates and keys: they were read at the start, but a \
+             reload will not see new ones; let that user read them"
+        );
+    }
+    rights.as_root(|| settings::raise_file_limit(&mut settings))?;
+    let listeners = Listeners::bind(&mut settings, &addresses, passed, &rights)?;
+    let control = ControlSocket::bind(&path, &rights)?;
+    rights.give_up(&settings)?;
 
-    let spawner = Spawner::new(settings, program, shared)?;
+    let place = Place {
+        started_in,
+        environment: rights.environment(),
+    };
+    let spawner = Spawner::new(settings, program, place, shared)?;
     let mut manager = Manager::new(
         spawner,
         listeners,
         signals,
         control,
         certificates,
+        notify,
         Hooks { on_ready, reread },
     )?;
     let result = manager.run();
     // Whoever waits for the end on the control socket finds the pid file gone.
-    drop(pid_file.0);
+    drop(pid_file);
     drop(manager);
     result
 }

@@ -67,10 +67,14 @@ impl Drop for PidFile {
         if is_at(&self.file, &self.path).unwrap_or(false)
             && let Err(error) = std::fs::remove_file(&self.path)
         {
-            tracing::warn!(
-                "cannot remove the pid file {}: {error}",
-                self.path.display()
-            );
+            // In a directory of root's it stays if the server is another user's; it says nothing then.
+            let emptied = self.file.set_len(0);
+            if error.kind() != io::ErrorKind::PermissionDenied || emptied.is_err() {
+                tracing::warn!(
+                    "cannot remove the pid file {}: {error}",
+                    self.path.display()
+                );
+            }
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Starting a child.
 
 use std::{
+    ffi::CString,
     io,
     os::{
         fd::{AsRawFd, OwnedFd, RawFd},
-        unix::process::CommandExt,
+        unix::{ffi::OsStrExt, process::CommandExt},
     },
+    path::PathBuf,
     process::{Child as Process, Command, Stdio},
     sync::Arc,
 };
@@ -26,6 +28,15 @@ use crate::{
     sys, wire,
 };
 
+/// Where and as whom children begin.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// The directory, if it is not the manager's.
+    pub(super) started_in: Option<PathBuf>,
+    /// Variables beside those of the manager.
+    pub(super) environment: Vec<(&'static str, String)>,
+}
+
 /// What all children have in common.
 #[derive(Debug)]
 pub(super) struct Spawner {
@@ -35,6 +46,7 @@ pub(super) struct Spawner {
     pub(super) control: Arc<Region>,
     pub(super) objects: Shared,
     reactor_bells: Vec<OwnedFd>,
+    place: Place,
 }
 
 /// A child that was started.
@@ -46,7 +58,12 @@ pub(super) struct Spawned {
 }
 
 impl Spawner {
-    pub(super) fn new(settings: Settings, program: Program, objects: Shared) -> Result<Self> {
+    pub(super) fn new(
+        settings: Settings,
+        program: Program,
+        place: Place,
+        objects: Shared,
+    ) -> Result<Self> {
         let dimensions = crate::settings::dimensions(&settings);
         let control = Region::create("gannet-control", CONTROL_KIND, dimensions.control_len())?;
         let bells = (0..settings.reactors).map(|_| eventfd());
@@ -58,6 +75,7 @@ impl Spawner {
             control,
             objects,
             reactor_bells,
+            place,
         })
     }
 
@@ -102,14 +120,26 @@ impl Spawner {
             .args(&self.program.arguments)
             .env(bootstrap::ENV, bootstrap.as_raw_fd().to_string())
             .env_remove(super::TITLED_ENV)
+            .envs(
+                self.place
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
             .stdin(Stdio::null());
+        // Who passes them on would speak in the manager's name.
+        for variable in super::notify::VARIABLES {
+            command.env_remove(variable);
+        }
         if piped[0] {
             command.stdout(Stdio::piped());
         }
         if piped[1] {
             command.stderr(Stdio::piped());
         }
-        sys::as_child(&mut command, inherit);
+        let directory = self.place.started_in.as_ref();
+        let directory = directory.map(|path| CString::new(path.as_os_str().as_bytes()));
+        sys::as_child(&mut command, inherit, directory.transpose()?);
         let process = command.spawn().map_err(|error| {
             Error::new(format!(
                 "cannot start {}: {error}",

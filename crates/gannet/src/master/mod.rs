@@ -73,7 +73,7 @@ use self::{
     reactor::{Order, Parts, Reactor},
 };
 use crate::{
-    Result,
+    Result, affinity,
     bootstrap::{Bootstrap, Role},
     channel::{Channel, FromMaster, ToMaster},
     id::WorkerId,
@@ -112,6 +112,7 @@ pub(crate) enum Report {
     Stalled(WorkerId, u64),
     Retired(WorkerId, u64),
     Failed(String),
+    Pong(u64),
     /// Nothing is left on this reactor.
     Stopped,
 }
@@ -138,6 +139,8 @@ struct Master {
     /// Reactors that have attached, and that have retired, an incarnation; until all have.
     attached: HashMap<u64, usize>,
     retired: HashMap<u64, usize>,
+    /// The same of questions whether they run.
+    answered: HashMap<u64, usize>,
     stopped: usize,
     settings: Arc<Settings>,
     serving: Serving,
@@ -206,6 +209,9 @@ impl Master {
             thread::Builder::new()
                 .name(format!("reactor {id}"))
                 .spawn(move || {
+                    let settings = &parts.settings;
+                    let who = format!("reactor {id}");
+                    affinity::pin_share(&settings.reactor_cpus, &who, id, settings.reactors);
                     let run = std::panic::AssertUnwindSafe(|| match Reactor::new(parts) {
                         Ok(reactor) => {
                             // The main thread waits for it.
@@ -233,6 +239,7 @@ impl Master {
             report_bell,
             attached: HashMap::new(),
             retired: HashMap::new(),
+            answered: HashMap::new(),
             stopped: 0,
             settings,
             serving,
@@ -343,6 +350,11 @@ impl Master {
                     reactor.order(Order::Pipe { from, to, line });
                 }
             }
+            ToMaster::Ping { number } => {
+                for reactor in &self.reactors {
+                    reactor.order(Order::Ping(number));
+                }
+            }
             ToMaster::Kick { conn } => {
                 if let Some(reactor) = self.reactors.get(conn.reactor()) {
                     reactor.order(Order::Kick(conn));
@@ -384,6 +396,11 @@ impl Master {
                         },
                         &[],
                     )?;
+                }
+            }
+            Report::Pong(number) => {
+                if by_all(&mut self.answered, number, self.reactors.len()) {
+                    channel.send(&FromMaster::Pong { number }, &[])?;
                 }
             }
             Report::Failed(error) => return Err(crate::Error::new(error)),

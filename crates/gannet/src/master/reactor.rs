@@ -61,6 +61,7 @@ pub(super) enum Order {
         deadline_ms: u64,
     },
     Kick(ConnId),
+    Ping(u64),
     Pipe {
         from: WorkerId,
         to: WorkerId,
@@ -350,6 +351,7 @@ impl Reactor {
                 }
                 Order::Stop { deadline_ms } => self.stop(deadline_ms),
                 Order::Kick(conn) => self.kick(conn),
+                Order::Ping(number) => self.reports.send(Report::Pong(number)),
                 Order::Pipe { from, to, line } => self.pipe_from(from, to.0, &line),
                 Order::Tls(listeners) => self.tls_listeners = listeners,
             }

@@ -235,7 +235,7 @@ pub(super) fn spawn(
         childs_stream.as_raw_fd(),
         orders_fd.as_raw_fd(),
     ];
-    sys::as_child(&mut command, inherit);
+    sys::as_child(&mut command, inherit, None);
     let mut process = command.spawn().map_err(|error| {
         let path = program.path.display();
         Error::new(format!("cannot start {path}: {error}"))

@@ -9,7 +9,7 @@ use super::{
     address::{Endpoint, UNIXGRAM, resolve},
     fields::{of_listener, of_server, of_tls},
 };
-use crate::{ConnId, Error, Result, channel::Implements, handler, layout::Dimensions};
+use crate::{ConnId, Error, Result, affinity, channel::Implements, handler, layout::Dimensions};
 
 /// Refuses values out of range and combinations that cannot work; returns the resolved addresses
 /// of the listeners.
@@ -53,6 +53,13 @@ pub(crate) fn check(settings: &mut Settings) -> Result<Vec<Endpoint>> {
         }
     }
     crate::process::check(settings)?;
+    for (name, list) in [
+        ("reactor_cpus", &settings.reactor_cpus),
+        ("worker_cpus", &settings.worker_cpus),
+    ] {
+        affinity::usable(list)
+            .map_err(|why| Error::usage(format!("`{name}` = {list:?}: {why}")))?;
+    }
     crate::logging::check_filter(&settings.log_level)?;
     addresses(settings)
 }

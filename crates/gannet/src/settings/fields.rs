@@ -29,6 +29,7 @@ enum Slot<'a> {
     Switch(&'a mut bool),
     Text(&'a mut String),
     Path(&'a mut Option<PathBuf>),
+    Mask(&'a mut Option<u32>),
     Dispatch(&'a mut Dispatch),
     Protocol(&'a mut Protocol),
     ProxyProtocol(&'a mut ProxyProtocol),
@@ -119,6 +120,24 @@ pub(super) fn of_server(settings: &mut Settings) -> Vec<Field<'_>> {
             name: "log_level",
             slot: Slot::Text(&mut settings.log_level),
         },
+        text("user", &mut settings.user),
+        text("group", &mut settings.group),
+        switch("no_new_privs", &mut settings.no_new_privs),
+        Field {
+            name: "umask",
+            slot: Slot::Mask(&mut settings.umask),
+        },
+        Field {
+            name: "working_directory",
+            slot: Slot::Path(&mut settings.working_directory),
+        },
+        text("reactor_cpus", &mut settings.reactor_cpus),
+        text("worker_cpus", &mut settings.worker_cpus),
+        number(
+            "worker_oom_score_adj",
+            &mut settings.worker_oom_score_adj,
+            0..=1000,
+        ),
     ]
 }
 
@@ -329,6 +348,10 @@ impl Field<'_> {
             (Slot::Path(path), Given::Word(value) | Given::Quoted(value)) => {
                 **path = Some(value.into());
             }
+            (Slot::Mask(mask), given) => match given.mask() {
+                Some(value) => **mask = Some(value),
+                None => return wrong("permissions such as 027 (in files: 0o027), up to 777"),
+            },
             (Slot::Dispatch(slot), Given::Word(value) | Given::Quoted(value)) => {
                 **slot = choose(value)?;
             }
@@ -372,11 +395,22 @@ impl Field<'_> {
         Ok(())
     }
 
+    /// Makes a path that is relative one from the root, as seen from here.
+    pub(super) fn make_absolute(&mut self) -> std::io::Result<()> {
+        if let Slot::Path(Some(path)) = &mut self.slot {
+            *path = std::path::absolute(&*path)?;
+        }
+        Ok(())
+    }
+
     /// Says what is wrong with the value that is there: `= 0: must be a number from 1 to 64`.
     pub(super) fn check(&self) -> Result<(), String> {
         match &self.slot {
             Slot::Number(number, range) if !in_range(number.value().into(), range) => {
                 Err(format!("= {}: must be {}", number.value(), span(range)))
+            }
+            Slot::Mask(Some(mask)) if *mask > 0o777 => {
+                Err(format!("= 0o{mask:o}: must be at most 0o777"))
             }
             _ => Ok(()),
         }
@@ -390,6 +424,18 @@ impl Given<'_> {
             Given::Integer(value) => Some(value),
             _ => None,
         }
+    }
+
+    /// Text is octal, as `umask` takes it.
+    fn mask(self) -> Option<u32> {
+        let mask = match self {
+            Given::Word(text) | Given::Quoted(text) => {
+                u32::from_str_radix(text.trim_start_matches("0o"), 8).ok()?
+            }
+            Given::Integer(value) => u32::try_from(value).ok()?,
+            _ => return None,
+        };
+        (mask <= 0o777).then_some(mask)
     }
 
     fn bool(self) -> Option<bool> {
@@ -458,6 +504,13 @@ fn number<'a>(
     Field {
         name,
         slot: Slot::Number(number, range),
+    }
+}
+
+fn text<'a>(name: &'static str, text: &'a mut String) -> Field<'a> {
+    Field {
+        name,
+        slot: Slot::Text(text),
     }
 }
 
@@ -535,6 +588,21 @@ mod tests {
             .chain(&of_tls(&mut tls))
         {
             assert_eq!(field.check(), Ok(()), "{}", field.name);
+        }
+    }
+
+    #[test]
+    fn masks_are_octal() {
+        for (given, mask) in [
+            (Given::Word("027"), Some(0o27)),
+            (Given::Word("0o27"), Some(0o27)),
+            (Given::Quoted("22"), Some(0o22)),
+            (Given::Integer(0o77), Some(0o77)),
+            (Given::Word("1000"), None),
+            (Given::Word("9"), None),
+            (Given::Integer(-1), None),
+        ] {
+            assert_eq!(given.mask(), mask, "{given}");
         }
     }
 

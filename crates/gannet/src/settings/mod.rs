@@ -129,6 +129,55 @@ pub struct Settings {
     /// `info,my_app=debug`. Default `info`.
     pub log_level: String,
 
+    /// The user that all processes of the server run as, by name or number; the server has to be
+    /// started by root. Default empty: the user who starts it.
+    ///
+    /// What needs root is done before: ports below 1024 are bound, certificates read, the pid file
+    /// and the control socket made where only root may. The manager keeps none of it: what is read
+    /// or written later (certificates and settings at a reload, the log file) is read and written as
+    /// this user.
+    pub user: String,
+
+    /// The group that goes with [`user`](Settings::user), by name or number. Default empty: that of
+    /// the user. Supplementary groups are those of the user.
+    pub group: String,
+
+    /// Whether no process of the server, nor any that it starts, can get more rights than it has
+    /// (`PR_SET_NO_NEW_PRIVS`): a `setuid` program such as `sudo` then runs without them. Default
+    /// false.
+    pub no_new_privs: bool,
+
+    /// Permissions that new files do not get, as `umask(2)`. In files `0o027`, elsewhere `027`.
+    /// Default: that of whoever starts the server.
+    ///
+    /// Files of Unix sockets have `unix_mode`, the control socket 0600, whatever this is.
+    pub umask: Option<u32>,
+
+    /// The directory that the server works in. Default: where it is started.
+    ///
+    /// Paths in settings, flags and variables are relative to where it is started. In every process
+    /// `main` begins there; `Server::run` changes to this one.
+    pub working_directory: Option<PathBuf>,
+
+    /// Processors for the reactors, such as `0-3,6`. Default empty: any.
+    ///
+    /// They are shared out: with as many as reactors each has one for itself, with more each has
+    /// several, with fewer some share one. Caches stay warm, and a busy handler does not take a
+    /// reactor's time; a processor that something else keeps busy slows the reactor that is bound to
+    /// it, since it cannot go elsewhere.
+    pub reactor_cpus: String,
+
+    /// Processors for the workers, shared out in the same way. Default empty: any. Task workers and
+    /// user processes may use all of the list.
+    pub worker_cpus: String,
+
+    /// Added to the chance of workers, task workers and user processes to be killed when memory runs
+    /// out, as `oom_score_adj`. Default 0; 0 to 1000.
+    ///
+    /// A worker that is killed loses no connection; the master loses all. 500 has the kernel choose
+    /// workers first in nearly all cases, also before other programs of the machine.
+    pub worker_oom_score_adj: u32,
+
     /// The user processes: see [`Server::add_process`](crate::Server::add_process). The code alone
     /// says which there are.
     pub(crate) processes: Vec<ProcessSpec>,
@@ -399,6 +448,14 @@ impl Default for Settings {
             task_queue: 10_000,
             task_queue_bytes: 256 << 20,
             log_level: "info".to_owned(),
+            user: String::new(),
+            group: String::new(),
+            no_new_privs: false,
+            umask: None,
+            working_directory: None,
+            reactor_cpus: String::new(),
+            worker_cpus: String::new(),
+            worker_oom_score_adj: 0,
             processes: Vec::new(),
         }
     }
@@ -579,6 +636,28 @@ pub(crate) fn gather(
     flags.apply(&mut settings)?;
     flags.tls().or(&environment.tls).apply(&mut settings)?;
     Ok(settings)
+}
+
+/// Makes every path that is relative one from the root, as seen from here.
+pub(crate) fn make_absolute(settings: &mut Settings) -> crate::Result {
+    for mut field in fields::of_server(settings) {
+        field.make_absolute()?;
+    }
+    for tls in settings
+        .listeners
+        .iter_mut()
+        .filter_map(|listener| listener.tls.as_mut())
+    {
+        for mut field in fields::of_tls(tls) {
+            field.make_absolute()?;
+        }
+        for files in &mut tls.sni {
+            for mut field in fields::of_certificate(files) {
+                field.make_absolute()?;
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn millis(ms: u64) -> Duration {

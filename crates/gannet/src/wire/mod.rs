@@ -25,7 +25,7 @@ pub(crate) mod head;
 pub(crate) mod route;
 
 /// Version of everything in this module and of `layout`.
-pub(crate) const ABI: u32 = 5;
+pub(crate) const ABI: u32 = 6;
 
 /// Bytes before the payload of a record.
 pub(crate) const HEADER: usize = 32;

@@ -89,6 +89,17 @@ use crate::{
     process::ProcessSpec,
 };
 
+/// How far the server is, for who looks at it from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Starting,
+    Ready,
+    /// A reload runs, or waits.
+    Reloading,
+    /// It is on its way to its end.
+    Stopping,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Places {
@@ -383,6 +394,16 @@ impl Places {
     /// The reload that ended last.
     pub(crate) fn last_reload(&self) -> Option<&Past> {
         self.last_reload.as_ref()
+    }
+
+    /// How far the server is.
+    pub(crate) fn stage(&self) -> Stage {
+        match self.phase {
+            Phase::Starting => Stage::Starting,
+            Phase::Running if self.reload.is_some() || self.queued.is_some() => Stage::Reloading,
+            Phase::Running => Stage::Ready,
+            _ => Stage::Stopping,
+        }
     }
 
     /// Whether the server is on its way to its end.
