@@ -327,3 +327,44 @@ fn a_message_that_was_lent_can_be_given_back_at_once() {
     let again = decoder.decode(&mut sent).unwrap();
     assert_eq!(again.event, Some(Event::Text("Hello")));
 }
+
+/// What comes in one read is looked at in so many calls as the budget makes of it.
+#[test]
+fn a_budget_changes_when_things_come_out_and_not_what() {
+    let texts = [text_of(300_000), "x".repeat(1 << 20), text_of(70_000)];
+    let mut client = send();
+    for text in &texts {
+        let bytes = compress(text.as_bytes());
+        let (begin, end) = bytes.split_at(bytes.len() / 3);
+        client = client
+            .compressed(Opcode::Text, false, begin)
+            .frame(Opcode::Ping, true, b"between")
+            .frame(Opcode::Continuation, true, end)
+            .frame(Opcode::Text, true, b"plain");
+    }
+    let total: usize = texts.iter().map(String::len).sum();
+    for (takeover, allowed) in [(false, 1), (false, 100_000), (true, 1), (true, 1 << 20)] {
+        let mut decoder = Decoder::new(Limits::default()).with_deflate(takeover);
+        let (mut input, mut used) = (client.sent.clone(), 0);
+        let (mut seen, mut calls) = (Vec::new(), 0);
+        while used < input.len() {
+            let mut budget = allowed;
+            while budget > 0 && used < input.len() {
+                let decoded = decoder
+                    .decode_within(&mut input[used..], &mut budget)
+                    .unwrap();
+                used += decoded.used;
+                match decoded.event {
+                    Some(Event::Text(text)) => seen.push(text.to_owned()),
+                    Some(Event::Ping(_)) | None => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            calls += 1;
+        }
+        let expected: Vec<&str> = texts.iter().flat_map(|text| [text, "plain"]).collect();
+        assert!(seen == expected, "{} messages", seen.len());
+        let least = total / (allowed + (64 << 10));
+        assert!(calls >= least, "{calls} calls, {allowed} bytes each");
+    }
+}

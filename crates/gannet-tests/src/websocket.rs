@@ -147,6 +147,11 @@ impl WebSocket {
         self.tcp.send(bytes);
     }
 
+    /// What compresses for this client, as was agreed.
+    pub fn compression_mut(&mut self) -> &mut Compression {
+        self.compression.as_mut().expect("compression was agreed")
+    }
+
     /// What was agreed about compression.
     pub fn compression(&self) -> Option<&Compression> {
         self.compression.as_ref()

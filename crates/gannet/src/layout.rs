@@ -57,6 +57,8 @@ pub(crate) enum ReactorCounter {
     PublishDropped,
     /// Times that reading paused because a worker had no room or a connection had too much in flight.
     Stalls,
+    /// Times that somebody's work went on in the next turn, because it had had its share of one.
+    Yields,
     /// Events whose handler failed (error or panic).
     HandlerFailed,
     /// HTTP requests.

@@ -171,7 +171,27 @@ impl Decoder {
     /// byte, not at the end of the message, compressed or not. The decoder then holds no memory and returns
     /// the same error for ever.
     pub fn decode<'a>(&'a mut self, input: &'a mut [u8]) -> Result<Decoded<'a>, ProtocolError> {
-        let (used, found) = self.advance(input).inspect_err(|&error| self.fail(error))?;
+        let mut unlimited = usize::MAX;
+        self.decode_within(input, &mut unlimited)
+    }
+
+    /// As [`Decoder::decode`], but inflates no more than `budget` bytes, give or take 64 KiB, and
+    /// takes what it inflates off it.
+    ///
+    /// When the budget is used up, the call may say that it needs more bytes though some of the input is not used:
+    /// call it with the same bytes and a new budget, when others have had their turn.
+    ///
+    /// # Errors
+    ///
+    /// As [`Decoder::decode`].
+    pub fn decode_within<'a>(
+        &'a mut self,
+        input: &'a mut [u8],
+        budget: &mut usize,
+    ) -> Result<Decoded<'a>, ProtocolError> {
+        let (used, found) = self
+            .advance(input, budget)
+            .inspect_err(|&error| self.fail(error))?;
         let event = match found {
             None => None,
             Some(Found::InInput(opcode, range)) => {
@@ -227,7 +247,11 @@ impl Decoder {
     }
 
     /// Goes forward to the next event, or to the end of what `input` allows.
-    fn advance(&mut self, input: &mut [u8]) -> Result<(usize, Option<Found>), ProtocolError> {
+    fn advance(
+        &mut self,
+        input: &mut [u8],
+        budget: &mut usize,
+    ) -> Result<(usize, Option<Found>), ProtocolError> {
         let mut used = 0;
         loop {
             match self.state {
@@ -269,18 +293,25 @@ impl Decoder {
                     let available = &mut input[used..];
                     let len = available.len().min(left as usize);
                     let payload = &mut available[..len];
+                    let masked = mask;
                     mask.apply(payload);
-                    self.append(payload, left as usize)?;
-                    used += len;
+                    let taken = self.append(payload, left as usize, budget)?;
+                    used += taken;
 
-                    let left = left - len as u32;
+                    let left = left - taken as u32;
+                    if taken < len {
+                        // What is left is to come again as it came.
+                        mask = masked.after(taken);
+                        let mut again = mask;
+                        again.apply(&mut payload[taken..]);
+                    }
                     if left > 0 {
                         self.state = State::Payload { left, mask, fin };
                         return Ok((used, None));
                     }
                     self.state = State::Header;
                     if fin && self.compressed {
-                        self.inflate(None)?;
+                        self.finish_inflating()?;
                     }
                     if let Some(kind) = self.kind.take_if(|_| fin) {
                         self.state = State::Lent;
@@ -340,25 +371,39 @@ impl Decoder {
         }
     }
 
-    /// Inflates the next bytes of the message; `None` is the end of it.
-    fn inflate(&mut self, payload: Option<&[u8]>) -> Result<(), ProtocolError> {
+    /// Inflates the next bytes of the message, as far as the budget goes; gives how many.
+    fn inflate(&mut self, payload: &[u8], budget: &mut usize) -> Result<usize, ProtocolError> {
+        let limit = self.max_message_size;
         let inflater = self
             .inflater
             .get_or_insert_with(|| Box::new(Inflater::new()));
-        let limit = self.max_message_size;
-        let result = match payload {
-            Some(payload) => inflater.inflate(payload, &mut self.message, limit),
-            None => inflater.finish(&mut self.message, limit),
-        };
+        let result = inflater.inflate(payload, &mut self.message, limit, budget);
         // What came out before it failed counts: the error must not depend on the cuts.
         self.check_text()?;
         result
     }
 
-    /// Adds the next bytes of a frame that still has `left` of them, these included.
-    fn append(&mut self, payload: &[u8], left: usize) -> Result<(), ProtocolError> {
+    /// Inflates the end of the message, which is not sent.
+    fn finish_inflating(&mut self) -> Result<(), ProtocolError> {
+        let limit = self.max_message_size;
+        let inflater = self
+            .inflater
+            .get_or_insert_with(|| Box::new(Inflater::new()));
+        let result = inflater.finish(&mut self.message, limit);
+        self.check_text()?;
+        result
+    }
+
+    /// Adds the next bytes of a frame that still has `left` of them, these included. Gives how many:
+    /// all of them, unless inflating them has used up the budget.
+    fn append(
+        &mut self,
+        payload: &[u8],
+        left: usize,
+        budget: &mut usize,
+    ) -> Result<usize, ProtocolError> {
         if self.compressed {
-            return self.inflate(Some(payload));
+            return self.inflate(payload, budget);
         }
         let needed = self.message.len() + payload.len();
         if needed > self.message.capacity() {
@@ -369,7 +414,8 @@ impl Decoder {
             self.message.reserve_exact(capacity - self.message.len());
         }
         self.message.extend_from_slice(payload);
-        self.check_text()
+        self.check_text()?;
+        Ok(payload.len())
     }
 
     /// Checks what is new in a text message, so that it fails early.

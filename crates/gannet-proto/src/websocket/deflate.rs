@@ -152,16 +152,20 @@ impl Inflater {
     ///
     /// `out` never has more than `limit` bytes of length or capacity, except what it had before:
     /// however much the input stands for, it is not inflated further than that.
+    ///
+    /// What comes out is taken off `budget`. When that is used up, the rest of the input is left: it
+    /// comes again. Returns how much of it is done with.
     pub(super) fn inflate(
         &mut self,
-        mut input: &[u8],
+        input: &[u8],
         out: &mut Vec<u8>,
         limit: u32,
-    ) -> Result<(), ProtocolError> {
-        let mut filled = out.len();
-        let result = self.fill(&mut input, out, &mut filled, limit);
+        budget: &mut usize,
+    ) -> Result<usize, ProtocolError> {
+        let (mut filled, mut left) = (out.len(), input);
+        let result = self.fill(&mut left, out, &mut filled, limit, budget);
         out.truncate(filled);
-        result
+        result.map(|()| input.len() - left.len())
     }
 
     /// Inflates behind the first `filled` bytes of `out`; what is behind those then is only room.
@@ -171,6 +175,7 @@ impl Inflater {
         out: &mut Vec<u8>,
         filled: &mut usize,
         limit: u32,
+        budget: &mut usize,
     ) -> Result<(), ProtocolError> {
         let most = limit as usize;
         // Room is filled with zeros first: a byte of input must not cost as much as many do. So
@@ -211,6 +216,7 @@ impl Inflater {
                 return Err(ProtocolError::MessageTooBig { limit });
             }
             *filled += made;
+            *budget = budget.saturating_sub(made);
             *input = &input[taken..];
             match status {
                 Ok(Status::StreamEnd) => {
@@ -221,6 +227,7 @@ impl Inflater {
                     }
                 }
                 Ok(_) if made < offered && input.is_empty() => return Ok(()),
+                Ok(_) if *budget == 0 && !input.is_empty() && made > 0 => return Ok(()),
                 Ok(_) if made > 0 || taken > 0 => {}
                 _ => return Err(ProtocolError::InvalidCompression),
             }
@@ -229,7 +236,8 @@ impl Inflater {
 
     /// Inflates the end of a message, which its sender has left out.
     pub(super) fn finish(&mut self, out: &mut Vec<u8>, limit: u32) -> Result<(), ProtocolError> {
-        self.inflate(&FLUSH, out, limit)
+        let mut unlimited = usize::MAX;
+        self.inflate(&FLUSH, out, limit, &mut unlimited).map(drop)
     }
 }
 
@@ -255,12 +263,16 @@ const KEEP: usize = 256 << 10;
 mod tests {
     use super::*;
 
+    const UNLIMITED: usize = usize::MAX;
+
     /// The bytes of RFC 7692 section 7.2.3, each with what it stands for.
     #[test]
     fn the_examples_of_rfc_7692() {
         let inflate = |inflater: &mut Inflater, bytes: &[u8]| {
             let mut out = Vec::new();
-            inflater.inflate(bytes, &mut out, 100).unwrap();
+            inflater
+                .inflate(bytes, &mut out, 100, &mut UNLIMITED.clone())
+                .unwrap();
             inflater.finish(&mut out, 100).unwrap();
             out
         };
@@ -295,7 +307,7 @@ mod tests {
         let zeros = miniz_oxide::deflate::compress_to_vec(&vec![0; 100_000], 9);
         for (limit, fits) in [(99_999, false), (100_000, true), (1, false), (0, false)] {
             let mut out = Vec::new();
-            let result = Inflater::new().inflate(&zeros, &mut out, limit);
+            let result = Inflater::new().inflate(&zeros, &mut out, limit, &mut UNLIMITED.clone());
             assert_eq!(result.is_ok(), fits, "{limit}");
             assert!(out.capacity() <= limit as usize);
         }
@@ -306,13 +318,17 @@ mod tests {
         for block in [&[0x03, 0x00][..], &[0, 0, 0, 0xff, 0xff]] {
             let input = block.repeat(20_000);
             let (mut inflater, mut out) = (Inflater::new(), Vec::new());
-            inflater.inflate(&input, &mut out, 2 << 20).unwrap();
+            inflater
+                .inflate(&input, &mut out, 2 << 20, &mut UNLIMITED.clone())
+                .unwrap();
             assert!(out.is_empty());
             assert!(inflater.zeroed <= STEP, "{} bytes", inflater.zeroed);
         }
         let (mut inflater, mut out) = (Inflater::new(), Vec::new());
         let zeros = miniz_oxide::deflate::compress_to_vec(&vec![0; 1 << 20], 9);
-        inflater.inflate(&zeros, &mut out, 2 << 20).unwrap();
+        inflater
+            .inflate(&zeros, &mut out, 2 << 20, &mut UNLIMITED.clone())
+            .unwrap();
         assert_eq!(out.len(), 1 << 20);
         assert!(inflater.zeroed <= (1 << 20) + STEP);
     }

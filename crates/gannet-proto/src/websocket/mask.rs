@@ -13,6 +13,13 @@ impl Mask {
         Self(key)
     }
 
+    /// The key as it is after so many more bytes of the payload.
+    #[must_use]
+    pub fn after(mut self, bytes: usize) -> Self {
+        self.0.rotate_left(bytes % 4);
+        self
+    }
+
     /// Masks or unmasks the next bytes of the payload, in place.
     pub fn apply(&mut self, bytes: &mut [u8]) {
         let Mask([a, b, c, d]) = *self;

@@ -5,7 +5,7 @@ use gannet_tests::{
     process::Memory,
     server::{Server, Spec},
     wait::wait_until,
-    websocket::{WebSocket, compressed_frame, frame, opcode},
+    websocket::{WebSocket, compressed_frame, fragments, frame, opcode},
 };
 
 use crate::behave;
@@ -208,6 +208,45 @@ fn a_bomb_is_closed_with_1009_and_costs_what_the_limit_allows() {
     wait_until("it to be counted", || {
         server.status()["totals"]["closed"]["too_large"] == 1
     });
+    server.stop();
+}
+
+/// 40 MiB in one read: were they inflated in one turn, all others would wait for it.
+#[test]
+fn bombs_within_the_limit_take_many_turns_in_which_others_are_served() {
+    let server = compressing().set("workers", 1).start();
+    let mut bomber = offering(&server, OFFER);
+    let mut neighbour = server.websocket();
+    let command = format!("eat 0 {}", "z".repeat(1 << 20));
+    let payload = bomber.compression_mut().compress(command.as_bytes());
+    let bomb = fragments(opcode::TEXT, &payload, usize::MAX);
+    let bomb = [&[bomb[0] | 0x40][..], &bomb[1..]].concat();
+    let before = total(&server, "yields");
+    bomber.raw(bomb.repeat(40));
+    assert!(bomb.len() * 40 < 60 << 10, "more than one read");
+    assert_eq!(neighbour.ask("echo served"), "served");
+    assert_eq!(bomber.ask("echo after all of them"), "after all of them");
+    // A turn inflates 256 KiB of one connection, and 64 KiB at most beyond it. The bytes may have
+    // come in two or three reads.
+    let least = (40 << 20) / (320 << 10) - 3;
+    wait_until("the turns to be counted", || {
+        total(&server, "yields") >= before + least
+    });
+    server.stop();
+}
+
+/// One worker has much compressed: the reactor takes its commands in many turns.
+#[test]
+fn a_flood_to_be_compressed_is_taken_in_many_turns() {
+    let server = compressing().set("workers", 1).start();
+    let mut client = offering(&server, OFFER);
+    let mut neighbour = server.websocket();
+    client.send(format!("flood 30 {}", 1 << 20));
+    assert_eq!(neighbour.ask("echo served"), "served");
+    for _ in 0..30 {
+        assert_eq!(client.binary().len(), 1 << 20);
+    }
+    wait_until("the turns to be counted", || total(&server, "yields") > 0);
     server.stop();
 }
 

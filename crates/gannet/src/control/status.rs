@@ -155,6 +155,9 @@ pub struct Totals {
     pub publish_dropped: u64,
     /// Times that reading paused, because a worker was behind.
     pub stalls: u64,
+    /// Times that a connection or worker had had its share of a reactor's turn, and went on in the
+    /// next.
+    pub yields: u64,
     /// Events whose handler failed.
     pub handler_failed: u64,
     /// HTTP requests.
@@ -370,8 +373,8 @@ impl fmt::Display for Totals {
         )?;
         writeln!(
             f,
-            "pressure    {} stalls, {} bytes parked, {} publishes dropped",
-            self.stalls, self.parked, self.publish_dropped
+            "pressure    {} stalls, {} yields, {} bytes parked, {} publishes dropped",
+            self.stalls, self.yields, self.parked, self.publish_dropped
         )?;
         if self.proxy_untrusted + self.proxy_failed + self.forwarded_malformed > 0 {
             writeln!(

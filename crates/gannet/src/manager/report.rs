@@ -156,6 +156,7 @@ impl Report<'_> {
             packets_too_large: sum(ReactorCounter::PacketsTooLarge),
             packets_unsent: sum(ReactorCounter::PacketsUnsent),
             stalls: sum(ReactorCounter::Stalls),
+            yields: sum(ReactorCounter::Yields),
             handler_failed: sum(ReactorCounter::HandlerFailed),
             requests: sum(ReactorCounter::Requests),
             tls_handshakes: sum(ReactorCounter::TlsHandshakes),

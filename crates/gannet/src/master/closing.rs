@@ -183,6 +183,16 @@ impl Reactor {
         }
     }
 
+    /// Stops taking things from a connection that has had its share of this turn; what is kept of its
+    /// input goes on in the next, which begins at once.
+    pub(super) fn go_on_next_turn(&mut self, slot: usize) {
+        self.count(ReactorCounter::Yields);
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.stall = Stall::Own;
+        }
+        self.wake(slot);
+    }
+
     /// Closes a connection that has nothing left to do, if its client or the server is ending.
     pub(super) fn settle(&mut self, slot: usize) {
         let Some(conn) = self.conns.get(slot) else {
@@ -315,7 +325,7 @@ impl Reactor {
                 return;
             }
             // What the last handler of another reactor has asked of this one is here by now.
-            self.take_all_commands();
+            self.take_all_commands(usize::MAX);
             self.update_works();
             if self.works {
                 return;

@@ -14,11 +14,17 @@ use crate::{
 };
 
 impl Reactor {
-    /// Takes at most `limit` commands from a link.
-    pub(super) fn take_commands(&mut self, index: usize, limit: usize) {
+    /// Takes at most `limit` commands from a link, and none after those that made it compress so many
+    /// bytes.
+    pub(super) fn take_commands(&mut self, index: usize, limit: usize, compressed: usize) {
         let mut payload = std::mem::take(&mut self.payload);
-        let mut taken = 0;
+        let (mut taken, before) = (0, self.compressors.taken());
         while taken < limit {
+            if self.compressors.taken().wrapping_sub(before) >= compressed {
+                // The ring is not empty, so the next turn comes at once.
+                self.count(ReactorCounter::Yields);
+                break;
+            }
             let Some(link) = self.links[index].as_mut() else {
                 break;
             };

@@ -35,6 +35,8 @@ pub(super) struct Compressors {
     /// Messages compressed, and the bytes saved by it, that are not in the counters yet.
     runs: usize,
     saved: usize,
+    /// Bytes that went in since the start.
+    taken: usize,
 }
 
 /// Level and window bits.
@@ -108,6 +110,11 @@ impl Compressors {
         Some(frame)
     }
 
+    /// Bytes compressed since the start, modulo a large number.
+    pub(super) fn taken(&self) -> usize {
+        self.taken
+    }
+
     /// Messages compressed since the last call, and the bytes saved by it.
     pub(super) fn take_counts(&mut self) -> (usize, usize) {
         (
@@ -127,6 +134,7 @@ impl Compressors {
 
     fn count(&mut self, before: usize, after: usize) {
         self.runs += 1;
+        self.taken = self.taken.wrapping_add(before);
         self.saved += before.saturating_sub(after);
     }
 }

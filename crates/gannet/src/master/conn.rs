@@ -80,7 +80,7 @@ pub(super) struct Conn {
 pub(super) enum Stall {
     No,
     /// Waits for its own events to be done (too many in flight, a worker is being replaced, a
-    /// request is being answered), or for its client to read the answers it has.
+    /// request is being answered), for its client to read the answers it has, or for the next turn.
     Own,
     /// Waits for room in the ring of its place, or for the place to be filled; is in its list.
     Place,

@@ -199,7 +199,7 @@ impl Reactor {
             return;
         };
         // What it published counts.
-        self.take_commands(index, usize::MAX);
+        self.take_commands(index, usize::MAX, usize::MAX);
         let Some(mut link) = self.links[index].take() else {
             return;
         };
@@ -320,7 +320,8 @@ impl Reactor {
                 self.serve_waiting(place);
             }
         }
-        while let Some(id) = self.resume.pop() {
+        // Who asks to be resumed from here on has had its turn.
+        for id in std::mem::take(&mut self.resume) {
             if let Some(slot) = self.conns.find(id) {
                 if let Some(conn) = self.conns.get_mut(slot) {
                     conn.resuming = false;

@@ -273,7 +273,7 @@ impl Reactor {
             }
             self.publish();
             self.take_orders();
-            self.take_all_commands();
+            self.take_all_commands(COMPRESSED);
             self.resume_stalled();
             self.look_at_deadlines();
             self.flush_dirty();
@@ -358,9 +358,10 @@ impl Reactor {
         }
     }
 
-    pub(super) fn take_all_commands(&mut self) {
+    /// Takes what the workers ask for; none of them may have more bytes compressed than these.
+    pub(super) fn take_all_commands(&mut self, compressed: usize) {
         for index in 0..self.links.len() {
-            self.take_commands(index, COMMANDS);
+            self.take_commands(index, COMMANDS, compressed);
         }
     }
 
@@ -469,6 +470,8 @@ pub(super) const PACKETS: u64 = 1 << 61;
 const EVENTS: usize = 512;
 /// Commands taken from one worker in one turn.
 const COMMANDS: usize = 4_096;
+/// Bytes that are compressed for one worker in one turn, and one message more: some 3 ms of work.
+const COMPRESSED: usize = 1 << 20;
 /// Bytes read from a socket at a time.
 const BUFFER: usize = 64 << 10;
 /// How often workers, listeners and tasks are looked at, in ms.
