@@ -39,12 +39,14 @@
 //! | module | what |
 //! |---|---|
 //! | [`http1`] | requests in (RFC 9112, strictly), responses out |
+//! | [`http2`] | requests judged, frames counted (RFC 9113): the rest is the library's |
 //! | [`websocket`] | handshake, frames in, frames out (RFC 6455) |
 //! | [`proxy`] | who a client behind a proxy is: PROXY protocol, `X-Forwarded-For`, `Forwarded` |
 //! | [`tcp`] | messages in a raw byte stream: by end marker, length prefix or function |
 #![forbid(unsafe_code)]
 
 pub mod http1;
+pub mod http2;
 pub mod proxy;
 pub mod tcp;
 pub mod websocket;

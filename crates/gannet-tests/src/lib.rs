@@ -18,6 +18,7 @@
 pub mod behave;
 pub mod deflate;
 pub mod http;
+pub mod http2;
 pub mod load;
 pub mod process;
 pub mod script;

@@ -191,6 +191,17 @@ impl ConnTable {
         }
     }
 
+    /// Writer: the connection in row `to` has the TLS of the one in row `from`.
+    pub(crate) fn copy_tls(&self, from: usize, to: usize, id: ConnId) {
+        if from.max(to) < self.tls.rows() {
+            let mut words = vec![0; self.dimensions.tls_words];
+            if self.tls.read(from, &mut words) {
+                words[0] = id.as_u64();
+                self.tls.write(to, &words);
+            }
+        }
+    }
+
     /// Writer: it is known who the client is, and what it connected to; the connection's worker may be
     /// another for that.
     pub(crate) fn set_client(

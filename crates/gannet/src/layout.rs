@@ -63,6 +63,13 @@ pub(crate) enum ReactorCounter {
     HandlerFailed,
     /// HTTP requests.
     Requests,
+    /// HTTP/2: connections and streams so far, streams open now, streams refused for want of room,
+    /// streams reset because their request was malformed.
+    Http2Connections,
+    Http2Streams,
+    Http2Open,
+    Http2Refused,
+    Http2Malformed,
     /// TLS: see `control::Totals`.
     TlsHandshakes,
     TlsResumed,
@@ -107,7 +114,7 @@ pub(crate) enum ReactorCounter {
 
 /// Room for the counters by close reason.
 pub(crate) const CLOSE_REASONS: usize = 24;
-const REACTOR_COUNTERS: usize = 64;
+const REACTOR_COUNTERS: usize = 96;
 // The last word is that of `slots_used`.
 const _: () = assert!(ReactorCounter::Closed as usize + CLOSE_REASONS < REACTOR_COUNTERS);
 

@@ -29,7 +29,8 @@ pub enum Framing {
     /// After so many bytes: `Content-Length`. In the answer to HEAD, the length that GET
     /// would have had, and no body.
     Length(u64),
-    /// After the last chunk: `Transfer-Encoding: chunked`. Never to HTTP/1.0.
+    /// After the last chunk: `Transfer-Encoding: chunked`. Never to HTTP/1.0; in HTTP/2 at the end
+    /// of the stream.
     Chunked,
     /// There is no body and no word about it: 1xx, 204, 304, and HEAD without a length.
     None,
@@ -51,7 +52,9 @@ impl Framing {
     /// ```
     pub fn choose(version: Version, method: &str, status: u16, length: Option<u64>) -> Self {
         let is_bodiless = matches!(status, 100..=199 | 204 | 304);
-        let is_tunnel = method == "CONNECT" && matches!(status, 200..=299);
+        // In HTTP/2 a tunnel is made of DATA frames, as bodies are.
+        let is_tunnel =
+            method == "CONNECT" && matches!(status, 200..=299) && version != Version::Http2;
         match length {
             _ if is_bodiless || is_tunnel => Self::None,
             Some(length) => Self::Length(length),
@@ -85,7 +88,7 @@ pub fn encode_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     let keep_alive = head.keep_alive && head.framing != Framing::Close;
     out.extend_from_slice(match (keep_alive, head.version) {
         _ if is_interim => b"",
-        (true, Version::Http11) => b"",
+        (true, Version::Http11 | Version::Http2) => b"",
         (true, Version::Http10) => b"Connection: keep-alive\r\n",
         (false, _) => b"Connection: close\r\n",
     });

@@ -17,6 +17,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1. Later minor versions count as this one (RFC 9110 section 2.5).
     Http11,
+    /// HTTP/2. Nothing here reads it: see [`http2`](crate::http2).
+    Http2,
 }
 
 /// A request without its body. Borrows from the input.

@@ -146,7 +146,7 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
 
 /// Whether a name may stand in a trailer section: nothing that frames, routes, modifies or
 /// authenticates a request, or describes its content (RFC 9110 section 6.5.1).
-pub(super) fn is_trailer(name: &str) -> bool {
+pub(crate) fn is_trailer(name: &str) -> bool {
     !FORBIDDEN_TRAILERS
         .iter()
         .any(|forbidden| name.eq_ignore_ascii_case(forbidden))

@@ -58,3 +58,7 @@ pub use self::{
     limits::Limits,
     status::reason_phrase,
 };
+pub(crate) use self::{
+    headers::is_trailer,
+    target::{is_host, same_authority, target_fault},
+};

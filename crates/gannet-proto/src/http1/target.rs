@@ -32,14 +32,19 @@ pub(super) fn check<'a>(method: &str, target: &'a str) -> Result<Option<&'a str>
     Ok(Some(authority))
 }
 
+/// What is wrong with a target, if something is: see [`check`].
+pub(crate) fn target_fault(method: &str, target: &str) -> Option<&'static str> {
+    check(method, target).err()
+}
+
 /// Whether the bytes can be the value of `Host`: a host name or address that is not
 /// empty, and maybe a port.
-pub(super) fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     std::str::from_utf8(value).is_ok_and(|value| split_port(value).is_some())
 }
 
 /// Whether two authorities are the same, case and the default ports of http and https aside.
-pub(super) fn same_authority(a: &[u8], b: &str) -> bool {
+pub(crate) fn same_authority(a: &[u8], b: &str) -> bool {
     fn bare(authority: &[u8]) -> &[u8] {
         [":80", ":443", ":"]
             .iter()

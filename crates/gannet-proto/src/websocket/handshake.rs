@@ -9,7 +9,7 @@ use crate::http1::{BodyLength, Headers, RequestHead, Version, has_token, is_toke
 /// What to know about a request that may become a WebSocket.
 #[derive(Clone, Copy, Debug)]
 pub struct Upgrade<'a> {
-    /// The value for `Sec-WebSocket-Accept`.
+    /// The value for `Sec-WebSocket-Accept`; zeroes in HTTP/2, which has none.
     pub accept_key: [u8; 28],
     /// The subprotocols that the client speaks.
     pub subprotocols: Subprotocols<'a>,
@@ -93,7 +93,12 @@ impl HandshakeError {
 
 /// Whether a request asks for a WebSocket, well formed or not: its `Upgrade` header names
 /// `websocket`. Other requests are for the HTTP handler.
+///
+/// In HTTP/2 an extended CONNECT says it (RFC 8441).
 pub fn is_requested(head: &RequestHead<'_>) -> bool {
+    if head.version == Version::Http2 {
+        return head.upgrade;
+    }
     head.headers
         .all("upgrade")
         .any(|value| has_token(value, "websocket"))
@@ -108,6 +113,9 @@ pub fn is_requested(head: &RequestHead<'_>) -> bool {
 ///
 /// The first rule of RFC 6455 section 4.2.1 that the request breaks.
 pub fn check<'a>(head: &RequestHead<'a>) -> Result<Upgrade<'a>, HandshakeError> {
+    if head.version == Version::Http2 {
+        return check_extended(head);
+    }
     if head.method != "GET" {
         return Err(HandshakeError::Method);
     }
@@ -135,7 +143,19 @@ pub fn check<'a>(head: &RequestHead<'a>) -> Result<Upgrade<'a>, HandshakeError> 
         .only("sec-websocket-key")
         .filter(|key| is_key(key));
     let accept_key = accept_key(key.ok_or(HandshakeError::Key)?);
+    offers(head, accept_key)
+}
 
+/// The same for HTTP/2, where stream and pseudo-headers say what keys and `Upgrade` said
+/// (RFC 8441 section 5).
+fn check_extended<'a>(head: &RequestHead<'a>) -> Result<Upgrade<'a>, HandshakeError> {
+    if head.headers.only("sec-websocket-version") != Some(b"13") {
+        return Err(HandshakeError::Version);
+    }
+    offers(head, [0; 28])
+}
+
+fn offers<'a>(head: &RequestHead<'a>, accept_key: [u8; 28]) -> Result<Upgrade<'a>, HandshakeError> {
     let subprotocols = Subprotocols {
         headers: head.headers,
     };

@@ -33,6 +33,7 @@ impl Behave {
             "/pid" => text(process::id().to_string()),
             "/version" => text(self.variant.version),
             "/worker" => text(self.worker.id().to_string()),
+            "/http-version" => text(format!("{:?}", request.version())),
             "/method" => text(request.method().to_string()),
             "/host" => text(header_of(&request, header::HOST.as_str())),
             "/headers" => {

@@ -24,6 +24,7 @@ mod framing;
 mod handshake;
 mod hostile;
 mod http;
+mod http2;
 mod http_table;
 mod idle;
 mod limits;

@@ -162,6 +162,16 @@ pub struct Totals {
     pub handler_failed: u64,
     /// HTTP requests.
     pub requests: u64,
+    /// Connections that have spoken HTTP/2.
+    pub http2_connections: u64,
+    /// Streams that they have opened.
+    pub http2_streams: u64,
+    /// Streams now open. They are not among `connections`.
+    pub http2_open: u64,
+    /// Streams refused because `max_streams` were open, or the connection was about to end.
+    pub http2_refused: u64,
+    /// Streams reset because their request was malformed.
+    pub http2_malformed: u64,
     /// TLS handshakes that went well.
     pub tls_handshakes: u64,
     /// Of these, how many went on with an earlier session.
@@ -371,6 +381,17 @@ impl fmt::Display for Totals {
             self.dropped,
             self.requests
         )?;
+        if self.http2_connections > 0 {
+            writeln!(
+                f,
+                "http/2      {} connections, {} streams, {} open, {} refused, {} malformed",
+                self.http2_connections,
+                self.http2_streams,
+                self.http2_open,
+                self.http2_refused,
+                self.http2_malformed
+            )?;
+        }
         writeln!(
             f,
             "pressure    {} stalls, {} yields, {} bytes parked, {} publishes dropped",

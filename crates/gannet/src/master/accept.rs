@@ -18,9 +18,9 @@ use rustix::{
 };
 
 use super::{
-    conn::{Conn, Phase, Speaks, Stall},
+    conn::{Conn, Speaks},
+    exchange::Http,
     framed::Framed,
-    http::Http,
     reactor::{LISTENER, Reactor, register},
 };
 use crate::{
@@ -258,40 +258,18 @@ impl Reactor {
                 .cell(row, Cell::LastSeen)
                 .store(self.clock.unix, Relaxed);
         }
-        self.conns.insert(Conn {
+        let mut conn = Conn::new(
             id,
-            socket: Some(socket),
-            listener: listener as u16,
-            place: place as u16,
-            link: 0,
-            in_flight: 0,
-            stall: Stall::No,
-            phase: Phase::Open,
-            reading: true,
-            writing: false,
-            dirty: false,
-            resuming: false,
-            eof: false,
-            ending: None,
-            websocket: false,
-            hup: false,
-            close_due: false,
-            speaks,
-            tls,
-            input: Vec::new(),
-            held: None,
-            output: None,
-            topics: Vec::new(),
-            uid: None,
-            last_seen: self.clock.now,
-            wheel: 0,
-            cut_at: 0,
-            lingers: 0,
-            pinged: false,
+            listener as u16,
+            place as u16,
             peer,
-            header_due,
-            forwarded: None,
-        });
+            speaks,
+            self.clock.now,
+        );
+        conn.socket = Some(socket);
+        conn.tls = tls;
+        conn.header_due = header_due;
+        self.conns.insert(conn);
         let slot = id.slot();
         self.watch(slot);
         if connects {

@@ -41,9 +41,11 @@ impl Reactor {
         conn.phase = Phase::Closing(closed);
         conn.input = Vec::new();
         conn.forget_message();
-        let is_websocket = conn.websocket;
+        let (is_parent, is_websocket) = (matches!(conn.speaks, Speaks::Http2(_)), conn.websocket);
         self.begin_closing_window(slot);
-        if is_websocket {
+        if is_parent {
+            self.say_goaway(slot, closed.reason);
+        } else if is_websocket {
             self.write(slot, |out| websocket::encode_close(out, closed.code, text));
         }
         self.watch(slot);
@@ -83,8 +85,10 @@ impl Reactor {
             conn.reset_on_close();
         }
         conn.socket = None;
+        let is_stream = conn.stream.is_some();
         conn.close_due = match &conn.speaks {
             Speaks::Http(http) => http.exchange.is_busy(),
+            Speaks::Http2(_) => false,
             _ => !conn.awaits_header() && !conn.is_handshaking(),
         };
         // It may be long until the last event is done; nothing more is taken from the input.
@@ -99,14 +103,24 @@ impl Reactor {
             }
             output.recycle(&mut self.pool);
         }
+        if is_stream {
+            self.forget_stream(slot, closed);
+        } else {
+            self.leave_streams(slot, closed);
+        }
         self.unsubscribe_all(slot);
         self.unbind(slot);
         if let Some(row) = self.table.row_of(id) {
             self.table.set_closed(row, self.clock.unix);
         }
         self.places[place].connections -= 1;
-        self.connections.fetch_sub(1, Relaxed);
-        self.count_closed(closed.reason);
+        if !is_stream {
+            self.connections.fetch_sub(1, Relaxed);
+        }
+        // A stream that ends as it should is a request, and counted as such.
+        if !is_stream || closed.reason != CloseReason::Complete {
+            self.count_closed(closed.reason);
+        }
         // Otherwise its place, or the end of an event, goes on with it.
         let waits = self.conns.get(slot).is_some_and(|conn| match conn.stall {
             Stall::No => false,
@@ -200,8 +214,15 @@ impl Reactor {
         };
         let busy = match &conn.speaks {
             Speaks::Http(http) => http.exchange.is_busy(),
+            Speaks::Http2(_) if conn.is_open() => {
+                if self.stopping.is_some() {
+                    self.drain_session(slot);
+                }
+                return;
+            }
             _ => false,
         };
+        let busy = busy || conn.stream.as_ref().is_some_and(|it| it.is_ending());
         if !conn.is_open() || busy || conn.in_flight > 0 || conn.held.is_some() {
             return;
         }
@@ -236,6 +257,9 @@ impl Reactor {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
+        if let Some(reason) = conn.stream.as_ref().and_then(|stream| stream.ended()) {
+            return self.leave(slot, Closed::of(reason));
+        }
         let Phase::Closing(closed) = conn.phase else {
             return;
         };
@@ -248,6 +272,13 @@ impl Reactor {
         }
         if conn.say_end(&mut self.pool) {
             return self.flush(slot);
+        }
+        if let Some(stream) = &mut conn.stream {
+            // An answer that is cut off is reset; frames end in good order.
+            if !conn.websocket {
+                return self.leave(slot, closed);
+            }
+            stream.say_end();
         }
         if conn.eof {
             return self.leave(slot, closed);
@@ -299,7 +330,7 @@ impl Reactor {
             };
             let (reading, writing) = (conn.reading, conn.writing);
             if conn.is_open() {
-                self.interest(slot, reading && conn.is_streaming(), writing);
+                self.interest(slot, reading && conn.reads_on(), writing);
                 self.settle(slot);
             }
             self.hurry_reader(slot);
@@ -469,6 +500,11 @@ impl Reactor {
                 }
                 self.refuse_request(slot, &gannet_proto::http1::RequestError::timeout());
             }
+            Speaks::Http2(_) => self.session_due(slot),
+            Speaks::Http(_) if conn.stream.is_some() => {
+                // Its answer is complete, and nothing of it moves.
+                self.leave(slot, Closed::of(CloseReason::SlowReader));
+            }
             Speaks::Http(_) => self.begin_close(slot, Closed::of(CloseReason::Idle), ""),
             _ if conn.websocket && now < conn.last_seen + idle => {
                 if let Some(conn) = self.conns.get_mut(slot) {
@@ -509,6 +545,7 @@ impl Reactor {
         let listener = &self.settings.listeners[usize::from(conn.listener)];
         let idle = listener.idle_timeout_ms;
         match &conn.speaks {
+            Speaks::Http2(session) => self.session_deadline(session, listener),
             Speaks::Http(http) if http.exchange.is_answering() => None,
             // It is not idle while it reads, and whether it does is looked at.
             Speaks::Http(http)
@@ -548,6 +585,7 @@ impl Reactor {
             return;
         }
         let id = conn.id;
+        self.streams -= usize::from(conn.stream.is_some());
         self.conns.remove(slot);
         if let Some(row) = self.table.row_of(id) {
             self.table.clear(row);

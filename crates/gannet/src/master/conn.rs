@@ -12,7 +12,13 @@
 use std::{borrow::Cow, net::SocketAddr, os::fd::OwnedFd};
 
 use super::{
-    framed::Framed, http::Http, output::Output, pace::Progress, tls::Tls, websocket::WebSocket,
+    exchange::Http,
+    framed::Framed,
+    http2::{Session, Stream},
+    output::Output,
+    pace::Progress,
+    tls::Tls,
+    websocket::WebSocket,
 };
 use crate::{close::CloseReason, id::ConnId, peer::Peer, wire::event::EventKind};
 
@@ -49,6 +55,8 @@ pub(super) struct Conn {
     pub(super) speaks: Speaks,
     /// Under what it speaks; `None` on plain listeners, and as long as a PROXY header is awaited.
     pub(super) tls: Option<Box<Tls>>,
+    /// What it has in place of a socket, if it is a stream of HTTP/2: see `http2`.
+    pub(super) stream: Option<Box<Stream>>,
     /// Received and not yet understood: the beginning of something, or what came during a stall.
     pub(super) input: Vec<u8>,
     /// An event that found no room.
@@ -114,6 +122,8 @@ pub(super) enum Speaks {
     Framed(Box<Framed>),
     Http(Box<Http>),
     WebSocket(Box<WebSocket>),
+    /// Carries streams, which are connections of their own.
+    Http2(Box<Session>),
     /// Being worked on: the value is on the stack of the function that parses.
     Taken,
 }
@@ -127,6 +137,57 @@ pub(super) struct Held {
 }
 
 impl Conn {
+    /// One that is open, and has no socket yet.
+    pub(super) fn new(
+        id: ConnId,
+        listener: u16,
+        place: u16,
+        peer: Peer,
+        speaks: Speaks,
+        now: u64,
+    ) -> Self {
+        Conn {
+            id,
+            socket: None,
+            listener,
+            place,
+            link: 0,
+            in_flight: 0,
+            stall: Stall::No,
+            phase: Phase::Open,
+            reading: true,
+            writing: false,
+            dirty: false,
+            resuming: false,
+            eof: false,
+            ending: None,
+            websocket: false,
+            hup: false,
+            close_due: false,
+            speaks,
+            tls: None,
+            stream: None,
+            input: Vec::new(),
+            held: None,
+            output: None,
+            topics: Vec::new(),
+            uid: None,
+            last_seen: now,
+            wheel: 0,
+            cut_at: 0,
+            lingers: 0,
+            pinged: false,
+            peer,
+            header_due: 0,
+            forwarded: None,
+        }
+    }
+
+    /// There is somewhere for bytes to go to.
+    pub(super) fn has_outlet(&self) -> bool {
+        self.socket.is_some() || self.stream.as_ref().is_some_and(|stream| stream.is_live())
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
@@ -150,6 +211,11 @@ impl Conn {
         matches!(&self.speaks, Speaks::Http(http) if http.exchange.is_streaming())
     }
 
+    /// It is read on when the server stops: a body comes in, or the windows of its streams.
+    pub(super) fn reads_on(&self) -> bool {
+        self.is_streaming() || matches!(self.speaks, Speaks::Http2(_))
+    }
+
     /// Part of a message has come.
     pub(super) fn is_mid_message(&self) -> bool {
         !self.input.is_empty()
@@ -169,7 +235,7 @@ impl Conn {
             Speaks::Http(http) => &mut http.exchange.progress,
             Speaks::WebSocket(websocket) => &mut websocket.progress,
             Speaks::Framed(framed) => &mut framed.progress,
-            Speaks::Tcp | Speaks::Taken => return,
+            Speaks::Tcp | Speaks::Http2(_) | Speaks::Taken => return,
         };
         if progress.is_some() {
             *progress = Some(Progress::begin(now));

@@ -13,12 +13,13 @@
 //! The response may be complete before the request is; then the connection is closed after it.
 
 use gannet_proto::{
-    http1::{self, BodyLength, Decoder, Event, Framing, RequestError, ResponseHead, Version},
-    websocket::{Deflate, handshake},
+    http1::{self, BodyLength, Event, Framing, RequestError, ResponseHead, Version},
+    websocket::handshake,
 };
 
 use super::{
     conn::{Closed, Speaks, Stall},
+    exchange::{Exchange, Http, Method, Response, Source, State, Upgrade},
     pace::Progress,
     reactor::Reactor,
 };
@@ -34,162 +35,16 @@ use crate::{
     },
 };
 
-/// An HTTP connection: what reads it, and the request that it is in.
-pub(super) struct Http {
-    decoder: Decoder,
-    pub(super) exchange: Exchange,
-}
-
-/// A request and its response.
-pub(super) struct Exchange {
-    state: State,
-    response: Response,
-    /// The encoded head of the request being collected, then its body.
-    request: Vec<u8>,
-    head_len: usize,
-    /// Length of the body, as far as known: `u64::MAX` for chunked.
-    length: u64,
-    method: Method,
-    version: Version,
-    keep_alive: bool,
-    expects_continue: bool,
-    /// Pieces of the body that were given to the worker.
-    pieces: u32,
-    upgrade: Option<Box<Upgrade>>,
-    /// When the current request began, ms; 0: it has not.
-    began: u64,
-    /// How the body that is passed on as it arrives comes on.
-    pub(super) progress: Option<Progress>,
-}
-
-/// A handshake that is with a worker.
-pub(super) struct Upgrade {
-    pub(super) accept_key: [u8; 28],
-    /// What is sent right behind the acceptance.
-    pub(super) early: Vec<u8>,
-    pub(super) deflate: Option<Deflate>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Idle,
-    Collecting,
-    Streaming,
-    Answering,
-    Upgrading,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Response {
-    None,
-    /// The head has left; the body follows.
-    Body(Framing),
-    Complete,
-}
-
-/// What matters of a method.
-#[derive(Clone, Copy, Debug, Default)]
-struct Method {
-    head: bool,
-    connect: bool,
-    idempotent: bool,
-}
-
-impl Http {
-    pub(super) fn new(limits: http1::Limits) -> Self {
-        Http {
-            decoder: Decoder::new(limits),
-            exchange: Exchange::new(),
-        }
-    }
-}
-
-impl Exchange {
-    fn new() -> Self {
-        Exchange {
-            state: State::Idle,
-            response: Response::None,
-            request: Vec::new(),
-            head_len: 0,
-            length: 0,
-            method: Method::default(),
-            version: Version::Http11,
-            keep_alive: true,
-            expects_continue: false,
-            pieces: 0,
-            upgrade: None,
-            began: 0,
-            progress: None,
-        }
-    }
-
-    /// A request is with a worker.
-    pub(super) fn is_busy(&self) -> bool {
-        matches!(
-            self.state,
-            State::Streaming | State::Answering | State::Upgrading
-        )
-    }
-
-    /// A request has begun and is not here in full.
-    pub(super) fn is_receiving(&self) -> bool {
-        self.began != 0
-            && matches!(
-                self.state,
-                State::Idle | State::Collecting | State::Streaming
-            )
-    }
-
-    pub(super) fn is_streaming(&self) -> bool {
-        self.state == State::Streaming
-    }
-
-    /// A handshake is with a worker.
-    pub(super) fn is_upgrading(&self) -> bool {
-        self.state == State::Upgrading
-    }
-
-    /// The client has sent all; it is the worker's turn.
-    pub(super) fn is_answering(&self) -> bool {
-        matches!(self.state, State::Answering | State::Upgrading)
-    }
-
-    /// The time from which the request's time-out counts.
-    pub(super) fn since(&self, last_seen: u64) -> u64 {
-        match self.state {
-            // A body may take long as long as it moves; a head may not.
-            State::Streaming => last_seen,
-            _ if self.began != 0 => self.began,
-            _ => last_seen,
-        }
-    }
-
-    /// See [`Conn::may_repeat_request`](super::conn::Conn::may_repeat_request).
-    pub(super) fn may_repeat(&self, in_flight: u32) -> bool {
-        self.is_busy()
-            && self.method.idempotent
-            && self.response == Response::None
-            // The request itself and all its pieces.
-            && in_flight == 1 + self.pieces
-    }
-
-    /// The handshake that is being accepted.
-    pub(super) fn take_handshake(&mut self) -> Option<Box<Upgrade>> {
-        self.upgrade
-            .take()
-            .filter(|_| self.state == State::Upgrading)
-    }
-
-    /// Where frames go that are sent before the handshake is accepted.
-    pub(super) fn before_accept(&mut self) -> Option<&mut Vec<u8>> {
-        self.upgrade.as_mut().map(|upgrade| &mut upgrade.early)
-    }
-}
-
 impl Reactor {
     /// Takes requests from `input`; returns how many bytes are done with.
     pub(super) fn take_http(&mut self, slot: usize, http: &mut Http, input: &mut [u8]) -> usize {
-        let Http { decoder, exchange } = http;
+        let Http {
+            source: Source::Wire(decoder),
+            exchange,
+        } = http
+        else {
+            return input.len();
+        };
         let mut used = 0;
         loop {
             let Some(conn) = self.conns.get(slot) else {
@@ -306,10 +161,7 @@ impl Reactor {
         } else {
             Response::Body(framing)
         };
-        self.write(slot, |out| {
-            http1::encode_response_head(out, &head);
-            out.extend_from_slice(body);
-        });
+        self.write_head(slot, &head, body, complete && body.is_empty());
         if complete {
             self.exchange_ends(slot);
         }
@@ -328,8 +180,10 @@ impl Reactor {
         }
         match framing {
             Framing::None => {}
-            Framing::Chunked => self.write(slot, |out| http1::encode_chunk(out, data)),
-            Framing::Length(_) | Framing::Close => {
+            Framing::Chunked if exchange.version != Version::Http2 => {
+                self.write(slot, |out| http1::encode_chunk(out, data));
+            }
+            Framing::Length(_) | Framing::Close | Framing::Chunked => {
                 self.write(slot, |out| out.extend_from_slice(data));
             }
         }
@@ -344,7 +198,12 @@ impl Reactor {
             return;
         };
         exchange.response = Response::Complete;
-        if framing == Framing::Chunked && !exchange.method.head {
+        let is_head = exchange.method.head;
+        if exchange.version == Version::Http2 {
+            let trailers = if is_head { &[] } else { trailers };
+            return self.end_stream(slot, trailers, CloseReason::Complete);
+        }
+        if framing == Framing::Chunked && !is_head {
             self.write(slot, |out| http1::encode_last_chunk(out, trailers));
         }
         self.exchange_ends(slot);
@@ -375,9 +234,14 @@ impl Reactor {
             && http.exchange.state == State::Streaming
             && http.exchange.response == Response::None
             && std::mem::take(&mut http.exchange.expects_continue)
-            && http.decoder.expects_continue()
         {
-            self.write(slot, |out| out.extend_from_slice(http1::CONTINUE));
+            match (&http.source, &mut conn.stream) {
+                (Source::Wire(decoder), _) if decoder.expects_continue() => {
+                    self.write(slot, |out| out.extend_from_slice(http1::CONTINUE));
+                }
+                (Source::Stream, Some(stream)) => stream.send_continue(),
+                _ => {}
+            }
         }
     }
 
@@ -403,7 +267,8 @@ impl Reactor {
         let answered = self
             .http(slot)
             .is_some_and(|(exchange, _)| matches!(exchange.response, Response::Body(_)));
-        if !answered {
+        let is_stream = self.conns.get(slot).is_some_and(|it| it.stream.is_some());
+        if !answered && !is_stream {
             self.write(slot, |out| http1::encode_error(out, error, Some(&date)));
         }
         let reason = match error.status() {
@@ -413,10 +278,57 @@ impl Reactor {
             502 => CloseReason::WorkerDied,
             _ => CloseReason::Protocol,
         };
-        self.begin_close(slot, Closed::of(reason), "");
+        match (is_stream, answered) {
+            (true, true) => self.leave(slot, Closed::of(reason)),
+            (true, false) => self.answer_stream(slot, error, reason),
+            (false, _) => self.begin_close(slot, Closed::of(reason), ""),
+        }
     }
 
-    fn request_begins(
+    /// Queues the head of a response, and a body or the beginning of one; `ends`: that is all of it.
+    fn write_head(&mut self, slot: usize, head: &ResponseHead<'_>, body: &[u8], ends: bool) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if let Some(stream) = &mut conn.stream {
+            stream.send_head(head, ends);
+            return self.write(slot, |out| out.extend_from_slice(body));
+        }
+        self.write(slot, |out| {
+            http1::encode_response_head(out, head);
+            out.extend_from_slice(body);
+        });
+    }
+
+    /// Answers on a stream with an error of the engine's own.
+    fn answer_stream(&mut self, slot: usize, error: &RequestError, reason: CloseReason) {
+        let is_head = self
+            .http(slot)
+            .is_some_and(|(exchange, _)| exchange.method.head);
+        let body = format!("{}\n", error.message());
+        self.answer_plainly(slot, error.status(), b"", body.as_bytes(), is_head);
+        self.end_stream(slot, &[], reason);
+    }
+
+    /// Sends a whole answer in plain text on a stream, but for its end.
+    fn answer_plainly(&mut self, slot: usize, status: u16, lines: &[u8], body: &[u8], head: bool) {
+        let date = self.clock.date();
+        let lines = [lines, b"content-type: text/plain; charset=utf-8\r\n"].concat();
+        let response = ResponseHead {
+            status,
+            headers: &lines,
+            framing: Framing::Length(body.len() as u64),
+            keep_alive: true,
+            version: Version::Http2,
+            date: Some(&date),
+        };
+        self.write_head(slot, &response, if head { &[] } else { body }, head);
+        if let Some((exchange, _)) = self.http(slot) {
+            exchange.response = Response::Complete;
+        }
+    }
+
+    pub(super) fn request_begins(
         &mut self,
         slot: usize,
         exchange: &mut Exchange,
@@ -434,11 +346,7 @@ impl Reactor {
         exchange.version = request.version;
         exchange.keep_alive = request.keep_alive;
         exchange.expects_continue = request.expect_continue;
-        exchange.method = Method {
-            head: request.method == "HEAD",
-            connect: request.method == "CONNECT",
-            idempotent: IDEMPOTENT.contains(&request.method),
-        };
+        exchange.method = Method::of(request.method);
         exchange.length = match request.body {
             BodyLength::None => 0,
             BodyLength::Length(length) => length,
@@ -450,7 +358,7 @@ impl Reactor {
         exchange.request.clear();
         head::encode(
             &mut exchange.request,
-            u8::from(request.version == Version::Http11),
+            request.version as u8,
             request.method,
             request.target,
             request.headers.iter(),
@@ -489,7 +397,7 @@ impl Reactor {
         true
     }
 
-    fn request_body(&mut self, slot: usize, exchange: &mut Exchange, data: &[u8]) {
+    pub(super) fn request_body(&mut self, slot: usize, exchange: &mut Exchange, data: &[u8]) {
         match exchange.state {
             State::Collecting
                 if exchange.request.len() - exchange.head_len + data.len() > COLLECTED =>
@@ -508,7 +416,7 @@ impl Reactor {
         }
     }
 
-    fn request_ends(&mut self, slot: usize, exchange: &mut Exchange, trailers: &[u8]) {
+    pub(super) fn request_ends(&mut self, slot: usize, exchange: &mut Exchange, trailers: &[u8]) {
         exchange.began = 0;
         exchange.progress = None;
         match exchange.state {
@@ -534,7 +442,7 @@ impl Reactor {
     }
 
     /// Gives the head (and what has come of the body) to the worker; the rest follows.
-    fn stream_request(&mut self, slot: usize, exchange: &mut Exchange) {
+    pub(super) fn stream_request(&mut self, slot: usize, exchange: &mut Exchange) {
         exchange.state = State::Streaming;
         exchange.progress = Some(Progress::begin(self.clock.now));
         let flags = if exchange.expects_continue {
@@ -571,6 +479,12 @@ impl Reactor {
     fn refuse_handshake(&mut self, slot: usize, error: &handshake::HandshakeError) {
         let date = self.clock.date();
         let body = format!("{error}\n");
+        if self.conns.get(slot).is_some_and(|it| it.stream.is_some()) {
+            // 426 and `Upgrade` are for HTTP/1.
+            let version = b"sec-websocket-version: 13\r\n";
+            self.answer_plainly(slot, 400, version, body.as_bytes(), false);
+            return self.end_stream(slot, &[], CloseReason::Protocol);
+        }
         let head = ResponseHead {
             status: error.status(),
             headers: error.headers(),
@@ -595,7 +509,14 @@ impl Reactor {
         let Speaks::Http(http) = &mut conn.speaks else {
             return;
         };
-        let Http { decoder, exchange } = &mut **http;
+        let Http { source, exchange } = &mut **http;
+        let Source::Wire(decoder) = source else {
+            let reason = match exchange.state {
+                State::Upgrading => CloseReason::Refused,
+                _ => CloseReason::Complete,
+            };
+            return self.end_stream(slot, &[], reason);
+        };
         if exchange.state == State::Streaming
             && matches!(
                 decoder.decode(&mut []),
@@ -638,7 +559,5 @@ impl Reactor {
     }
 }
 
-/// Methods that may be tried again (RFC 9110 section 9.2.2).
-const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"];
 /// A body up to this many bytes is given to the worker as a whole.
 const COLLECTED: usize = 64 << 10;

@@ -135,7 +135,8 @@ impl Reactor {
             return self.deliver_close(slot);
         }
         // The end of a body is taken from no byte at all: it may be due with nothing left to read.
-        if conn.is_open() && (conn.is_streaming() || !conn.input.is_empty()) {
+        let unread = conn.is_streaming() && conn.stream.is_none() || !conn.input.is_empty();
+        if conn.is_open() && unread {
             let len = conn.input.len();
             if self.buffer.len() < len {
                 self.buffer.resize(len, 0);
@@ -150,12 +151,16 @@ impl Reactor {
         if conn.stall != Stall::No || !conn.is_open() {
             return;
         }
+        if conn.stream.is_some() {
+            self.stream_ready(slot);
+            return self.settle(slot);
+        }
         if conn.eof || conn.hup {
             // All that was kept is handed over; what comes now is the end.
             return self.readable(slot);
         }
         // Once the server stops, nothing new is begun.
-        if !conn.reading && (self.stopping.is_none() || conn.is_streaming()) {
+        if !conn.reading && (self.stopping.is_none() || conn.reads_on()) {
             let writing = conn.writing;
             self.interest(slot, true, writing);
         }
@@ -202,6 +207,33 @@ impl Reactor {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
+        if matches!(conn.speaks, Speaks::Http2(_)) {
+            return self.take_http2(slot, len);
+        }
+        if matches!(conn.speaks, Speaks::Http(_))
+            && self.settings.listeners[usize::from(conn.listener)].http2
+        {
+            let buffer = std::mem::take(&mut self.buffer);
+            let begins = self.begins_http2(slot, &buffer[..len]);
+            self.buffer = buffer;
+            match begins {
+                Some(false) => {}
+                Some(true) => {
+                    self.speak_http2(slot);
+                    return self.take_http2(slot, len);
+                }
+                None => {
+                    // The first bytes of the preface: what else they begin shows later.
+                    if let Some(conn) = self.conns.get_mut(slot) {
+                        conn.input.extend_from_slice(&self.buffer[..len]);
+                    }
+                    return self.watch(slot);
+                }
+            }
+        }
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         let mut buffer = std::mem::take(&mut self.buffer);
         let used = match std::mem::replace(&mut conn.speaks, Speaks::Taken) {
             Speaks::Tcp => {
@@ -225,7 +257,8 @@ impl Reactor {
                 self.watch(slot);
                 used
             }
-            Speaks::Taken => 0,
+            // Taken above.
+            Speaks::Http2(_) | Speaks::Taken => 0,
         };
         if let Some(conn) = self.conns.get_mut(slot)
             && conn.is_open()
@@ -238,7 +271,7 @@ impl Reactor {
         self.buffer = buffer;
     }
 
-    fn put_back(&mut self, slot: usize, speaks: Speaks) {
+    pub(super) fn put_back(&mut self, slot: usize, speaks: Speaks) {
         if let Some(conn) = self.conns.get_mut(slot)
             && matches!(conn.speaks, Speaks::Taken)
         {
@@ -300,6 +333,14 @@ impl Reactor {
             Speaks::WebSocket(_) if conn.ending.is_none() => {
                 self.leave(slot, Closed::of(CloseReason::Reset));
             }
+            Speaks::Http2(session) => {
+                // Its windows cannot be opened any more.
+                let reason = match session.streams.is_empty() {
+                    true => CloseReason::Client,
+                    false => CloseReason::Reset,
+                };
+                self.leave(slot, Closed::of(reason));
+            }
             Speaks::Http(http) if http.exchange.is_receiving() => {
                 if http.exchange.is_streaming() {
                     self.offer_or_hold(slot, EventKind::RequestBody, BODY_ABORT, 0, &[]);
@@ -328,7 +369,11 @@ impl Reactor {
         conn.hup = true;
         if conn.input.is_empty() && conn.held.is_none() && conn.in_flight == 0 {
             self.leave(slot, Closed::of(CloseReason::Reset));
-        } else if matches!(&conn.speaks, Speaks::Http(http) if http.exchange.is_busy()) {
+        } else if match &conn.speaks {
+            Speaks::Http(http) => http.exchange.is_busy(),
+            Speaks::Http2(_) => true,
+            _ => false,
+        } {
             // Nobody reads the answer any more.
             self.leave(slot, Closed::of(CloseReason::Reset));
         }

@@ -12,6 +12,7 @@
 //! | `input`                 | reading, and what was read                                  |
 //! | `tls`                   | TLS between socket and protocol                             |
 //! | `framed`, `http`,       | the protocols                                               |
+//! | `exchange`, `http2`,    |                                                             |
 //! | `websocket`             |                                                             |
 //! | `proxied`               | who the client behind a proxy is                            |
 //! | `packets`               | datagrams                                                   |
@@ -32,8 +33,10 @@ mod compress;
 mod conn;
 mod conns;
 mod desk;
+mod exchange;
 mod framed;
 mod http;
+mod http2;
 mod input;
 mod ledger;
 mod link;

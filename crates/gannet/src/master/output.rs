@@ -53,6 +53,12 @@ impl Output {
         }
     }
 
+    /// Queues a buffer of the pool as it is.
+    pub(super) fn push(&mut self, bytes: Vec<u8>) {
+        self.queued += bytes.len();
+        self.segments.push_back(Segment::Own(bytes));
+    }
+
     /// Queues bytes that others have queued too.
     pub(super) fn share(&mut self, bytes: Rc<[u8]>) {
         self.queued += bytes.len();

@@ -32,6 +32,7 @@ use super::{
     conns::Conns,
     desk::Desk,
     framed::Refusals,
+    http2::Woken,
     link::{Attachment, Link},
     output::Pool,
     packets::Packets,
@@ -128,6 +129,11 @@ pub(super) struct Reactor {
     pub(super) payload: Vec<u8>,
     pub(super) pool: Pool,
     pub(super) compressors: Compressors,
+    /// Streams of HTTP/2 in the slab, and whom the library has woken; the second is kept for its
+    /// memory.
+    pub(super) streams: usize,
+    pub(super) woken: Woken,
+    pub(super) woken_ids: Vec<ConnId>,
     /// Connections with output of this turn.
     pub(super) dirty: Vec<ConnId>,
     /// Connections whose stall may be over.
@@ -182,6 +188,7 @@ impl Reactor {
         }
         for gauge in [
             ReactorCounter::Connections,
+            ReactorCounter::Http2Open,
             ReactorCounter::Parked,
             ReactorCounter::TasksQueued,
         ] {
@@ -221,6 +228,9 @@ impl Reactor {
             payload: Vec::new(),
             pool: Pool::default(),
             compressors: Compressors::default(),
+            streams: 0,
+            woken: Woken::default(),
+            woken_ids: Vec::new(),
             dirty: Vec::new(),
             resume: Vec::new(),
             wheel: Wheel::new(clock.now),
@@ -271,6 +281,7 @@ impl Reactor {
                     _ => self.socket_ready(ConnId::from_u64(key), flags),
                 }
             }
+            self.serve_woken();
             self.publish();
             self.take_orders();
             self.take_all_commands(COMPRESSED);
@@ -319,7 +330,7 @@ impl Reactor {
             .iter()
             .flatten()
             .any(|link| !link.commands.is_empty());
-        let ms = if commands || !self.resume.is_empty() {
+        let ms = if commands || !self.resume.is_empty() || !self.woken.is_empty() {
             0
         } else if self.places.iter().any(|place| place.has_waiting()) {
             // Room can come from parking, which nobody announces.
@@ -401,7 +412,8 @@ impl Reactor {
     }
 
     fn store_counters(&mut self) {
-        self.set(ReactorCounter::Connections, self.conns.len());
+        self.set(ReactorCounter::Connections, self.conns.len() - self.streams);
+        self.set(ReactorCounter::Http2Open, self.streams);
         self.count(ReactorCounter::Turns);
         let (runs, saved) = self.compressors.take_counts();
         self.add(ReactorCounter::Compressed, runs);

@@ -48,7 +48,7 @@ impl Reactor {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
-        if conn.socket.is_none() {
+        if !conn.has_outlet() {
             return;
         }
         conn.output
@@ -122,6 +122,7 @@ impl Reactor {
 
     /// Writes what was queued in this turn.
     pub(super) fn flush_dirty(&mut self) {
+        self.flush_streams();
         let mut dirty = std::mem::take(&mut self.dirty);
         for id in dirty.drain(..) {
             if let Some(slot) = self.conns.find(id) {
@@ -138,6 +139,31 @@ impl Reactor {
         // Flushing can queue (a close frame of the next connection): that leaves next turn.
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
+    }
+
+    /// Gives what was queued for streams to the connections that carry them, which are written with
+    /// all others.
+    fn flush_streams(&mut self) {
+        if self.streams > 0 {
+            let mut dirty = std::mem::take(&mut self.dirty);
+            let conns = &mut self.conns;
+            let is_stream = |id: &mut ConnId| {
+                let slot = conns.find(*id);
+                let conn = slot.and_then(|slot| conns.get_mut(slot));
+                conn.filter(|conn| conn.stream.is_some())
+                    .map(|conn| conn.dirty = false)
+                    .is_some()
+            };
+            let streams: Vec<ConnId> = dirty.extract_if(.., is_stream).collect();
+            dirty.append(&mut self.dirty);
+            self.dirty = dirty;
+            for id in streams {
+                if let Some(slot) = self.conns.find(id) {
+                    self.flush(slot);
+                }
+            }
+        }
+        self.serve_woken();
     }
 
     /// Writes what is queued for one connection, as far as the socket takes it.
@@ -164,6 +190,14 @@ impl Reactor {
                 !due
             });
         }
+        let is_stream = conn.stream.is_some();
+        if let Speaks::Http2(session) = &conn.speaks {
+            session.written(queued);
+        }
+        if written > 0 && is_stream {
+            // Its client reads: see `is_ending`.
+            conn.last_seen = self.clock.now;
+        }
         let reading = conn.reading;
         let limit = self.settings.listeners[usize::from(conn.listener)].max_queued;
         let asks_on = conn.stall == Stall::Own
@@ -180,7 +214,9 @@ impl Reactor {
                 .cell(row, Cell::Queued)
                 .store(queued as u64, Relaxed);
         }
-        self.add(ReactorCounter::BytesOut, written);
+        if !is_stream {
+            self.add(ReactorCounter::BytesOut, written);
+        }
         self.interest(slot, reading, unwritten > 0);
         if to_watch {
             self.watch(slot);
@@ -198,7 +234,7 @@ impl Reactor {
     pub(super) fn tell_when_drained(&mut self, id: ConnId, limit: usize, link: u64, token: u64) {
         if let Some(slot) = self.conns.find(id)
             && let Some(conn) = self.conns.get_mut(slot)
-            && conn.socket.is_some()
+            && conn.has_outlet()
             && conn.queued() > limit
         {
             conn.output

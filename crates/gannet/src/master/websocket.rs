@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use gannet_proto::websocket::{self, Decoder, Event, MessageKind};
+use gannet_proto::{
+    http1::{Framing, ResponseHead, Version},
+    websocket::{self, Decoder, Event, MessageKind},
+};
 
 use super::{
     compress::{Compressors, Sending},
@@ -151,10 +154,24 @@ impl Reactor {
             control_rate: ControlRate::default(),
         }));
         let id = conn.id;
-        self.write(slot, |out| {
-            websocket::handshake::write_response(out, &upgrade.accept_key, None, &lines);
-            out.extend_from_slice(&upgrade.early);
-        });
+        if let Some(stream) = &mut conn.stream {
+            let date = self.clock.date();
+            let head = ResponseHead {
+                status: 200,
+                headers: &lines,
+                framing: Framing::Chunked,
+                keep_alive: true,
+                version: Version::Http2,
+                date: Some(&date),
+            };
+            stream.send_head(&head, false);
+            self.write(slot, |out| out.extend_from_slice(&upgrade.early));
+        } else {
+            self.write(slot, |out| {
+                websocket::handshake::write_response(out, &upgrade.accept_key, None, &lines);
+                out.extend_from_slice(&upgrade.early);
+            });
+        }
         if let Some(row) = self.table.row_of(id) {
             self.table.set_websocket(row);
         }
@@ -216,7 +233,7 @@ pub(super) fn queue_message(
             Some(early) => websocket::encode_message(early, kind, data),
             None => return false,
         },
-        Speaks::Taken => return false,
+        Speaks::Http2(_) | Speaks::Taken => return false,
         Speaks::Tcp | Speaks::Framed(_) => conn
             .output
             .get_or_insert_default()

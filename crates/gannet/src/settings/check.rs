@@ -124,9 +124,13 @@ pub(crate) fn check_handler(settings: &Settings, implements: &Implements) -> Res
 /// slot is free again only when the handler has finished with the connection's last event.
 pub(crate) fn dimensions(settings: &Settings) -> Dimensions {
     let headroom = settings.max_connections / 8 + 64;
+    let streams = match settings.listeners.iter().any(Listener::speaks_http2) {
+        true => settings.most_streams(),
+        false => 0,
+    };
     Dimensions {
         reactors: settings.reactors,
-        slots: (settings.max_connections + headroom).min(ConnId::MAX_SLOTS),
+        slots: (settings.max_connections + headroom + streams).min(ConnId::MAX_SLOTS),
         ring: settings.ring_size,
         arena: settings.arena_size,
         tls_words: crate::tls::row_words(settings),

@@ -84,6 +84,7 @@ pub(super) fn of_server(settings: &mut Settings) -> Vec<Field<'_>> {
             &mut settings.max_connections,
             0..=connections,
         ),
+        number("max_streams", &mut settings.max_streams, 0..=connections),
         number("max_requests", &mut settings.max_requests, 0..=COUNT),
         number(
             "max_requests_spread",
@@ -235,6 +236,35 @@ pub(super) fn of_listener(listener: &mut Listener) -> Vec<Field<'_>> {
         ),
         number("max_body_size", &mut listener.max_body_size, 0..=COUNT),
         number("max_head_size", &mut listener.max_head_size, KIB..=MIB),
+        Field {
+            name: "http2",
+            slot: Slot::Switch(&mut listener.http2),
+        },
+        number(
+            "http2_max_streams",
+            &mut listener.http2_max_streams,
+            1..=65_536,
+        ),
+        number(
+            "http2_stream_window",
+            &mut listener.http2_stream_window,
+            64 * KIB - 1..=16 * MIB,
+        ),
+        number(
+            "http2_connection_window",
+            &mut listener.http2_connection_window,
+            64 * KIB - 1..=GIB,
+        ),
+        number(
+            "http2_max_frame_size",
+            &mut listener.http2_max_frame_size,
+            16 * KIB..=16 * MIB - 1,
+        ),
+        number(
+            "http2_max_reset_rate",
+            &mut listener.http2_max_reset_rate,
+            0..=1_000_000,
+        ),
         number("max_queued", &mut listener.max_queued, 4 * KIB..=64 * GIB),
         Field {
             name: "redeliver",

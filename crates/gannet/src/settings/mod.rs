@@ -68,6 +68,13 @@ pub struct Settings {
     /// meanwhile. Each possible connection costs 208 B of reserved, untouched memory.
     pub max_connections: usize,
 
+    /// Streams of HTTP/2 open at a time, on each reactor. Default 0: as many as `max_connections`.
+    ///
+    /// A stream is a connection of its own but for its socket. At the limit more are refused
+    /// (`REFUSED_STREAM`: clients try again; `http2_refused`). Each possible one costs 208 B of
+    /// reserved, untouched memory, if a listener speaks HTTP/2.
+    pub max_streams: usize,
+
     /// A worker is replaced after so many events. Default 0: never.
     pub max_requests: u64,
 
@@ -278,9 +285,11 @@ pub struct Listener {
     pub max_fragments: u32,
 
     /// Pings and pongs that a client may send in a second. Default 1,000; 0: any number. WebSocket
-    /// only.
+    /// and HTTP/2.
     ///
-    /// Every ping is answered. More of them close the connection (1008).
+    /// Every ping is answered. More of them close the connection (1008). On a connection of HTTP/2
+    /// these are PING, SETTINGS, PRIORITY, frames of unknown types, and empty DATA and CONTINUATION
+    /// (`ENHANCE_YOUR_CALM`); WebSockets in its streams have a count of their own each.
     pub max_control_rate: u32,
 
     /// Bytes a second that a client must send, on average, while a request body, a WebSocket message
@@ -349,6 +358,43 @@ pub struct Listener {
 
     /// Largest request head, in bytes. Default 16 KiB. A larger one is answered with 431.
     pub max_head_size: usize,
+
+    /// Whether HTTP/2 is spoken: where ALPN chooses it with TLS, and without TLS with clients that
+    /// begin with its preface. Default true. HTTP and WebSocket only.
+    ///
+    /// A connection costs about 30 KiB, a stream about 2 KiB, and what the settings below allow.
+    pub http2: bool,
+
+    /// Streams that a connection of HTTP/2 may have open at a time. Default 128. 1 to 65,536.
+    ///
+    /// A client that opens more has them refused (`REFUSED_STREAM`).
+    pub http2_max_streams: u32,
+
+    /// Bytes that a client may send on a stream before the worker takes them. Default 256 KiB. 64 KiB
+    /// less 1 to 16 MiB.
+    ///
+    /// A client reaches at most this in each round trip: larger windows make uploads over long ways
+    /// faster. Memory is bounded by `http2_connection_window`.
+    pub http2_stream_window: u32,
+
+    /// The same for all streams of a connection together. Default 1 MiB. 64 KiB less 1 to 1 GiB.
+    ///
+    /// Worst-case memory is this for each connection. Streams whose workers are slow can use it up,
+    /// and others then wait for them.
+    pub http2_connection_window: u32,
+
+    /// Largest frame that a client may send. Default 16 KiB, the least. At most 16 MiB less 1.
+    ///
+    /// Worst-case memory is this for each connection.
+    pub http2_max_frame_size: u32,
+
+    /// Streams that a client may cancel in a second, and those that must be reset because it breaks
+    /// the protocol. Default 200 of each kind together; 0: any number.
+    ///
+    /// A cancelled request has cost the work of a request and holds none of the `http2_max_streams`:
+    /// without a limit a client keeps workers busy for nothing. More of them close the connection
+    /// (`ENHANCE_YOUR_CALM`, counted as `flood`).
+    pub http2_max_reset_rate: u32,
 
     /// Bytes that may be queued for a connection that does not read. Default 4 MiB.
     ///
@@ -435,6 +481,7 @@ impl Default for Settings {
             dispatch: Dispatch::Connection,
             pid_file: None,
             max_connections: 0,
+            max_streams: 0,
             max_requests: 0,
             max_requests_spread: 0,
             max_wait_time_ms: 30_000,
@@ -490,9 +537,25 @@ impl Default for Listener {
             compression_client_takeover: false,
             max_body_size: 64 << 20,
             max_head_size: 16 << 10,
+            http2: true,
+            http2_max_streams: 128,
+            http2_stream_window: 256 << 10,
+            http2_connection_window: 1 << 20,
+            http2_max_frame_size: 16 << 10,
+            http2_max_reset_rate: 200,
             max_queued: 4 << 20,
             redeliver: true,
             tls: None,
+        }
+    }
+}
+
+impl Settings {
+    /// `max_streams`, its default put in.
+    pub(crate) fn most_streams(&self) -> usize {
+        match self.max_streams {
+            0 => self.max_connections,
+            most => most,
         }
     }
 }
@@ -588,6 +651,10 @@ impl Listener {
 }
 
 impl Listener {
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.http2 && matches!(self.protocol, Protocol::Http | Protocol::Websocket)
+    }
+
     /// What to agree on with clients that want compression; `None`: nothing.
     pub(crate) fn deflate_policy(&self) -> Option<DeflatePolicy> {
         self.compression.then_some(DeflatePolicy {

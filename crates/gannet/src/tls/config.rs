@@ -22,12 +22,12 @@ use super::{
 };
 use crate::{
     Error, Protocol, Result,
-    settings::{ClientAuth, Tls, TlsVersion},
+    settings::{ClientAuth, Listener, Tls, TlsVersion},
 };
 
 /// All but the tickets: whoever uses the configuration gives it those.
 pub(super) fn build(
-    protocol: Protocol,
+    listener: &Listener,
     tls: &Tls,
     material: &ListenerMaterial,
 ) -> Result<ServerConfig> {
@@ -51,7 +51,7 @@ pub(super) fn build(
         Some(clients) => builder.with_client_cert_verifier(verifier(tls, clients, provider)?),
     };
     let mut config = builder.with_cert_resolver(Arc::new(names));
-    config.alpn_protocols = alpn(protocol);
+    config.alpn_protocols = alpn(listener);
     // Sessions live in tickets, with the clients: here they would cost memory, and each process or
     // restart would have its own.
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -59,9 +59,12 @@ pub(super) fn build(
 }
 
 /// What the listener can speak, best first; what was chosen is known when the handshake is done.
-fn alpn(protocol: Protocol) -> Vec<Vec<u8>> {
-    match protocol {
+fn alpn(listener: &Listener) -> Vec<Vec<u8>> {
+    match listener.protocol {
         Protocol::Tcp | Protocol::Udp => Vec::new(),
+        Protocol::Http | Protocol::Websocket if listener.http2 => {
+            vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+        }
         Protocol::Http | Protocol::Websocket => vec![b"http/1.1".to_vec()],
     }
 }

@@ -111,7 +111,7 @@ fn checked(listener: &Listener, tls: &Tls) -> Result<ListenerMaterial> {
         pairs: pairs.collect::<Result<_>>()?,
         clients,
     };
-    config::build(listener.protocol, tls, &material)?;
+    config::build(listener, tls, &material)?;
     config::warn_of_dates(&material);
     Ok(material)
 }

@@ -63,7 +63,7 @@ impl Serving {
                 Some(before) => before.turns.clone(),
                 None => Arc::new(Turns::new(tls.max_handshakes_per_s)),
             };
-            let mut config = config::build(listener.protocol, tls, material)?;
+            let mut config = config::build(listener, tls, material)?;
             config.ticketer = tickets.clone();
             listeners.push(Some(Arc::new(TlsListener {
                 config: Arc::new(config),

@@ -1,7 +1,7 @@
 //! An HTTP request head as it crosses the ring.
 //!
 //! Checked by the parser before; the worker only builds `http` types from it. Layout: u32
-//! length of all, u8 minor version, u8 1 if a proxy has named the client, u16 method length, u32 target length, u16 number of
+//! length of all, u8 version, u8 1 if a proxy has named the client, u16 method length, u32 target length, u16 number of
 //! headers, u16 0; per header u32 name length, u32 value length; then the bytes of
 //! method, target, and each name and value in that order; then, if there is a client, its IP as
 //! IPv6 (IPv4 mapped, 16 bytes) and u16 its port.
@@ -17,7 +17,7 @@ const CLIENT: usize = 18;
 /// Appends a head to `out`. `client`: whom a proxy has named for this request.
 pub(crate) fn encode<'a>(
     out: &mut Vec<u8>,
-    minor_version: u8,
+    version: u8,
     method: &str,
     target: &str,
     headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
@@ -48,7 +48,7 @@ pub(crate) fn encode<'a>(
     let len = (out.len() - start) as u32;
     let fixed = &mut out[start..start + FIXED];
     fixed[..4].copy_from_slice(&len.to_le_bytes());
-    fixed[4] = minor_version;
+    fixed[4] = version;
     fixed[5] = client.is_some().into();
     fixed[6..8].copy_from_slice(&(method.len() as u16).to_le_bytes());
     fixed[8..12].copy_from_slice(&(target.len() as u32).to_le_bytes());
@@ -84,8 +84,8 @@ impl<'a> Head<'a> {
         (table + strings + head.client_len() == len).then_some((head, rest))
     }
 
-    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
-    pub(crate) fn minor_version(&self) -> u8 {
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1, 2 for HTTP/2.
+    pub(crate) fn version(&self) -> u8 {
         self.bytes[4]
     }
 
@@ -162,7 +162,7 @@ mod tests {
             (head.method(), head.target()),
             (&b"POST"[..], &b"/echo?x=1"[..])
         );
-        assert_eq!(head.minor_version(), 1);
+        assert_eq!(head.version(), 1);
         assert_eq!(
             head.headers().collect::<Vec<_>>(),
             [(&b"Host"[..], &b"a"[..]), (b"X-Empty", b"")]

@@ -18,10 +18,10 @@ pub(crate) fn build(conn: &Conn, payload: &Bytes) -> Result<http::Request<Bytes>
         Method::from_bytes(head.method()).map_err(|_| BadRequest("a method"))?;
     *request.uri_mut() = Uri::from_maybe_shared(payload.slice_ref(head.target()))
         .map_err(|_| BadRequest("a target"))?;
-    *request.version_mut() = if head.minor_version() == 0 {
-        Version::HTTP_10
-    } else {
-        Version::HTTP_11
+    *request.version_mut() = match head.version() {
+        0 => Version::HTTP_10,
+        1 => Version::HTTP_11,
+        _ => Version::HTTP_2,
     };
     let mut headers = HeaderMap::with_capacity(head.count());
     for (name, value) in head.headers() {

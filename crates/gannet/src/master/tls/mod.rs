@@ -134,6 +134,9 @@ impl Tls {
 impl Conn {
     /// Writes what is queued, as far as the socket takes it; `None`: there is nothing.
     pub(super) fn write_out(&mut self, pool: &mut Pool) -> Option<std::io::Result<usize>> {
+        if let Some(stream) = &mut self.stream {
+            return Some(Ok(stream.write_out(self.output.as_deref_mut(), pool)));
+        }
         let socket = self.socket.as_ref()?;
         let Some(tls) = &mut self.tls else {
             return Some(self.output.as_mut()?.write_to(socket, pool));
@@ -362,7 +365,6 @@ impl Reactor {
         tls.established = true;
         conn.last_seen = now;
         let info = session.info();
-        // Where another protocol than HTTP/1.1 was chosen by ALPN, `conn.speaks` would change here.
         tracing::debug!(
             conn = %id,
             version = info.version.name(),
@@ -377,6 +379,9 @@ impl Reactor {
         }
         if let Some(row) = self.table.row_of(id) {
             self.table.set_tls(row, &info);
+        }
+        if info.alpn.as_deref() == Some("h2") {
+            self.speak_http2(slot);
         }
         self.watch(slot);
         // Something may have been published to it.
