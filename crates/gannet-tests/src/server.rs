@@ -71,6 +71,8 @@ impl Spec {
             owner: None,
         }
         .set("workers", 2)
+        // What most tests look for in the log is said in words.
+        .set("log_format", "text")
     }
 
     /// With this setting.

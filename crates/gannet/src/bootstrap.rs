@@ -21,6 +21,7 @@ use crate::{
     id::WorkerId,
     inherit,
     layout::Dimensions,
+    logging,
     objects::{Declared, Handed},
     settings::Settings,
 };
@@ -37,6 +38,7 @@ pub(crate) struct Bootstrap {
     pub(crate) abi: u32,
     pub(crate) manager_pid: u32,
     pub(crate) settings: Settings,
+    pub(crate) log: logging::Handed,
     pub(crate) dimensions: Dimensions,
     /// Seqpacket socket to the manager: see `channel`. Its end of file means: exit at once.
     pub(crate) channel: RawFd,

@@ -158,6 +158,8 @@ pub(crate) enum ToMaster {
     Kick { conn: ConnId },
     /// Answer when every reactor has taken its orders up to here.
     Ping { number: u64 },
+    /// What is to be logged from now on.
+    LogLevel { level: String },
     /// What user process `from` has written to a redirected output: a pipe message for place `to`.
     Output {
         from: WorkerId,
@@ -210,6 +212,8 @@ pub(crate) enum ToWorker {
     Begin,
     /// To a user process: tell the function that it is to end.
     Stop,
+    /// What is to be logged from now on.
+    LogLevel { level: String },
 }
 
 /// Which methods of the trait a handler has of its own.

@@ -94,8 +94,8 @@ pub use crate::{
     send::SendError,
     server::{DispatchFn, DispatchRequest, Server},
     settings::{
-        CertificateFiles, ClientAuth, Dispatch, Forwarded, Listener, Protocol, ProxyProtocol,
-        Settings, Tls, TlsVersion, framing::Framing,
+        CaptureOutput, CertificateFiles, ClientAuth, Dispatch, Forwarded, Listener, LogFormat,
+        LogRotation, Protocol, ProxyProtocol, Settings, Tls, TlsVersion, framing::Framing,
     },
     table::{Bin, Record, Row, Rows, Schema, Str, Table, TableError},
     task::{Task, TaskError, TaskOptions},

@@ -1,13 +1,27 @@
 //! Cutting what a program writes into lines.
 
-/// Joins pieces of output to lines of at most [`LINE`] bytes; longer ones are cut there.
-#[derive(Debug, Default)]
+/// Joins pieces of output to lines of at most so many bytes, as a rule [`LINE`]; longer ones are cut
+/// there.
+#[derive(Debug)]
 pub(crate) struct Lines {
     /// A line that has no end yet.
     line: Vec<u8>,
+    most: usize,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Lines::up_to(LINE)
+    }
 }
 
 impl Lines {
+    /// Lines of at most so many bytes.
+    pub(crate) fn up_to(most: usize) -> Self {
+        let line = Vec::new();
+        Lines { line, most }
+    }
+
     /// Takes what was written; hands out every line that is whole, without its end.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut deliver: impl FnMut(&[u8])) {
         while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
@@ -28,8 +42,8 @@ impl Lines {
     }
 
     fn extend(&mut self, mut bytes: &[u8], deliver: &mut impl FnMut(&[u8])) {
-        while self.line.len() + bytes.len() > LINE {
-            let (piece, rest) = bytes.split_at(LINE - self.line.len());
+        while self.line.len() + bytes.len() > self.most {
+            let (piece, rest) = bytes.split_at(self.most - self.line.len());
             self.line.extend_from_slice(piece);
             deliver(&self.line);
             self.line.clear();

@@ -20,7 +20,9 @@ use crate::{
     channel::{Channel, FromWorker},
     cli::{self, Arguments, Wanted},
     control::{Client, Role as Kind},
-    handler, inherit, logging, manager, master,
+    handler, inherit,
+    logging::{self, LogFile},
+    manager, master,
     objects::{Declaration, Declared},
     process::{ProcessFn, ProcessSpec},
     settings::{self, Environment, Flags},
@@ -396,7 +398,8 @@ impl Server {
         program.take_title();
         rights.step_down(&program.path)?;
         let started_in = self.settle(&mut settings, &mut environment)?;
-        logging::init("manager", &settings.log_level);
+        sys::ends::survive_file_size_limit()?;
+        let log = logging::init_manager(&settings, open_log(&settings, &rights)?)?;
         let shared = Shared::create(&self.declared)?;
         if let Some(prepare) = &self.prepare {
             prepare(&shared)?;
@@ -404,7 +407,8 @@ impl Server {
         let on_ready = self.on_ready;
         let (code, flags) = (self.settings, self.flags);
         let reread = Box::new(move || settings::gather(&code, &environment, &flags));
-        manager::run(manager::Start {
+        let queue = log.queue.clone();
+        let result = manager::run(manager::Start {
             settings,
             addresses,
             pid_file,
@@ -412,9 +416,12 @@ impl Server {
             started_in,
             rights,
             shared,
+            log,
             on_ready,
             reread,
-        })
+        });
+        queue.end();
+        result
     }
 
     /// The environment, the settings of all layers, and whether somebody named the server.
@@ -474,13 +481,13 @@ impl Server {
         work_in(&bootstrap.settings)?;
         match bootstrap.role {
             Role::Master { .. } => {
-                logging::init("master", &bootstrap.settings.log_level);
+                logging::init_child(bootstrap.log.clone(), &bootstrap.settings, false)?;
                 master::run(bootstrap, self.dispatch.clone())
             }
             Role::Worker { id, kind, .. } => {
                 let name = bootstrap.settings.process_name(id).map(str::to_owned);
+                logging::init_child(bootstrap.log.clone(), &bootstrap.settings, true)?;
                 let role = manager::title(id, kind, name.as_deref());
-                logging::init(&role, &bootstrap.settings.log_level);
                 share_machine(&bootstrap.settings, id, kind, &role);
                 sys::leave_steering_to_the_manager()?;
                 match name {
@@ -516,6 +523,18 @@ impl std::fmt::Debug for Server {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
+}
+
+/// Opens the log file, if there is to be one. The server's user has to be able to do so later.
+fn open_log(settings: &Settings, rights: &Rights) -> Result<Option<LogFile>> {
+    let (file, by) = rights.or_as_root(|| LogFile::open(settings))?;
+    if let Some(file) = &file {
+        if file.is_new() {
+            rights.give(file.path(), by)?;
+        }
+        file.check_access()?;
+    }
+    Ok(file)
 }
 
 /// What the manager has left for this process; `None` if no manager started it.

@@ -5,6 +5,7 @@
               datagrams have no safe interface"
 )]
 
+pub(crate) mod ends;
 pub(crate) mod packets;
 
 use std::{
@@ -233,7 +234,7 @@ fn handle(signal: Signal, handler: extern "C" fn(c_int)) -> io::Result<libc::sig
     let (mut action, mut before) = (no_action(), no_action());
     action.sa_sigaction = handler as libc::sighandler_t;
     action.sa_flags = libc::SA_RESTART;
-    // SAFETY: both handlers there are make no more than system calls; both actions are initialised.
+    // SAFETY: all handlers there are make no more than system calls; both actions are initialised.
     match unsafe { libc::sigaction(signal.as_raw(), &action, &mut before) } {
         0 => Ok(before),
         _ => Err(io::Error::last_os_error()),

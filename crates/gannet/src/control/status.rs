@@ -204,6 +204,8 @@ pub struct Totals {
     pub tasks_queued: u64,
     /// Bytes of unfinished events kept outside the rings now.
     pub parked: u64,
+    /// Lines of the log that were lost: it could not be written, or not fast enough.
+    pub log_lost: u64,
     /// Datagrams received.
     pub packets_in: u64,
     /// Datagrams sent.
@@ -438,6 +440,9 @@ impl fmt::Display for Totals {
             self.tasks_rejected,
             self.tasks_queued
         )?;
+        if self.log_lost > 0 {
+            writeln!(f, "log         {} lines lost", self.log_lost)?;
+        }
         if self.compressed > 0 {
             writeln!(
                 f,

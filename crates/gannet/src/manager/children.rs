@@ -172,6 +172,18 @@ impl Children {
         self.tell(who, Outgoing::Worker(message), Enclosed::Nothing);
     }
 
+    /// Tells every child what is to be logged from now on.
+    pub(super) fn log_level(&mut self, level: &str) {
+        let keys: Vec<u64> = self.by_key.keys().copied().collect();
+        for key in keys {
+            let level = level.to_owned();
+            match key {
+                0 => self.tell_master(ToMaster::LogLevel { level }, Enclosed::Nothing),
+                _ => self.tell_worker(key, ToWorker::LogLevel { level }),
+            }
+        }
+    }
+
     /// Sends what waits for room.
     pub(super) fn flush(&mut self, who: Who) {
         let Some(child) = self.by_key.get_mut(&key(who)) else {

@@ -23,7 +23,7 @@ use super::{
     control::{ControlSocket, LISTENER_TOKEN},
     listeners::Listeners,
     notify::Notify,
-    output::{Outputs, Route},
+    output::Outputs,
     places::{Action, End, Input, Limits, Place, Places, State, Who},
     spawn::{Spawner, eventfd},
 };
@@ -34,7 +34,7 @@ use crate::{
     conn_table::ConnTable,
     control::ReloadCause,
     layout::WORKER_KIND,
-    process::{self, Output},
+    logging,
     server::ReadyFn,
     settings::millis,
     sys::SignalFd,
@@ -42,7 +42,7 @@ use crate::{
 
 /// All that the manager has.
 pub(super) struct Manager {
-    epoll: OwnedFd,
+    pub(super) epoll: OwnedFd,
     signals: SignalFd,
     pub(super) control: ControlSocket,
     listeners: Listeners,
@@ -50,7 +50,7 @@ pub(super) struct Manager {
     pub(super) table: ConnTable,
     pub(super) places: Places,
     pub(super) children: Children,
-    outputs: Outputs,
+    pub(super) outputs: Outputs,
     pub(super) certificates: Certificates,
     notify: Notify,
     /// By place: counters of processes that have ended.
@@ -124,10 +124,9 @@ impl Manager {
             let now = Instant::now();
             self.pump(now);
             self.tell_service_manager(now);
-            let has_room = self.children.master_has_room();
             let wait = [
                 self.places.poll_timeout(),
-                self.outputs.poll_timeout(now, has_room),
+                self.pump_again(now),
                 self.notify.poll_timeout(),
             ];
             let wait = wait.into_iter().flatten().min();
@@ -193,6 +192,7 @@ impl Manager {
                 request: None,
             }),
             Signal::HUP => {
+                self.spawner.log.queue.reopen();
                 self.reread_settings();
                 // What is wrong with them is in the log.
                 let _ = self.reread_certificates();
@@ -213,6 +213,7 @@ impl Manager {
             Ok(level) => {
                 crate::logging::set_level(&level);
                 tracing::info!("settings read again: log_level is {level}");
+                self.children.log_level(&level);
                 self.spawner.settings.log_level = level;
             }
             Err(error) => tracing::error!("settings not read again: {error}"),
@@ -276,13 +277,16 @@ impl Manager {
         let Some((child, end)) = self.children.reap(who) else {
             return;
         };
+        self.outputs.left(match who {
+            Who::Master => 0,
+            Who::Worker(incarnation) => incarnation,
+        });
+        // What it said last is in the log before its end is.
+        self.pump(Instant::now());
         let place = self
             .places
             .processes()
             .find(|(number, _)| Who::Worker(*number) == who);
-        if let Who::Worker(incarnation) = who {
-            self.outputs.left(incarnation);
-        }
         if let (Some((_, process)), Some(shared)) = (place, child.into_shared()) {
             self.departed[process.place].add(&shared.counts(&self.spawner.dimensions));
         }
@@ -301,7 +305,8 @@ impl Manager {
                             generation,
                             tls: certificates.as_ref().map(AsRawFd::as_raw_fd),
                         };
-                        let spawned = self.spawner.spawn(role, "master", [false; 2])?;
+                        let printed = self.captured();
+                        let spawned = self.start(role, logging::Who::master(), 0, printed)?;
                         Ok(self
                             .children
                             .add(self.epoll.as_fd(), Who::Master, spawned, None)?)
@@ -390,7 +395,8 @@ impl Manager {
         let region = Region::create("gannet-worker", WORKER_KIND, len)?;
         let bell = Arc::new(eventfd()?);
         let place = self.place(worker);
-        let (kind, title) = (place.kind, place.title());
+        let kind = place.kind;
+        let whose = logging::Who::place(worker, kind, place.name.as_deref());
         let role = Role::Worker {
             id: worker,
             kind,
@@ -399,80 +405,13 @@ impl Manager {
             region: region.fd().as_raw_fd(),
             bell: bell.as_raw_fd(),
         };
-        let routes = self.routes(worker, incarnation, &title)?;
-        let piped = routes.each_ref().map(Option::is_some);
-        let mut spawned = self.spawner.spawn(role, &title, piped)?;
-        let stdout = spawned.process.stdout.take().map(OwnedFd::from);
-        let stderr = spawned.process.stderr.take().map(OwnedFd::from);
-        for (pipe, route) in [stdout, stderr].into_iter().zip(routes) {
-            if let (Some(pipe), Some(route)) = (pipe, route) {
-                let now = Instant::now();
-                self.outputs.add(self.epoll.as_fd(), pipe, route, now)?;
-            }
-        }
+        let routes = self.routes(worker)?;
+        let spawned = self.start(role, whose, incarnation, routes)?;
         let shared = Shared { region, bell };
         let who = Who::Worker(incarnation);
         Ok(self
             .children
             .add(self.epoll.as_fd(), who, spawned, Some(shared))?)
-    }
-
-    /// Where the redirected outputs of a user process go.
-    fn routes(
-        &self,
-        worker: WorkerId,
-        incarnation: u64,
-        title: &str,
-    ) -> Result<[Option<Route>; 2]> {
-        let settings = &self.spawner.settings;
-        let index = usize::from(worker.0).checked_sub(settings.first_process());
-        let Some(spec) = index.and_then(|index| settings.processes.get(index)) else {
-            return Ok([None, None]);
-        };
-        let mut routes = [None, None];
-        for (is_errors, (output, route)) in spec.outputs().into_iter().zip(&mut routes).enumerate()
-        {
-            if *output != Output::Inherit {
-                *route = Some(Route {
-                    incarnation,
-                    from: worker,
-                    title: title.to_owned(),
-                    is_errors: is_errors == 1,
-                    to: process::target(settings, output)?,
-                });
-            }
-        }
-        Ok(routes)
-    }
-
-    /// Passes on what user processes have written.
-    fn pump(&mut self, now: Instant) {
-        let children = std::cell::RefCell::new(&mut self.children);
-        let has_room = || children.borrow().master_has_room();
-        self.outputs
-            .pump(now, has_room, |route, line| match route.to {
-                Some(to) => {
-                    let line = ToMaster::Output {
-                        from: route.from,
-                        to,
-                        line: line.to_vec(),
-                    };
-                    children.borrow_mut().tell_master(line, Enclosed::Nothing);
-                }
-                None => log(route, line),
-            });
-    }
-
-    /// Logs what user processes have written last. For peers it is too late.
-    fn finish_outputs(&mut self) {
-        let mut late = 0_u64;
-        self.outputs.finish(|route, line| match route.to {
-            Some(_) => late += 1,
-            None => log(route, line),
-        });
-        if late > 0 {
-            tracing::warn!("{late} lines that processes wrote at the end had no receiver any more");
-        }
     }
 
     fn check_started(&mut self, who: Who, started: Result) {
@@ -530,15 +469,6 @@ impl Manager {
 
     pub(super) fn place(&self, worker: WorkerId) -> &Place {
         &self.places.places()[usize::from(worker.0)]
-    }
-}
-
-/// Logs a line that a user process has written.
-fn log(route: &Route, line: &[u8]) {
-    let (title, line) = (&route.title, String::from_utf8_lossy(line));
-    match route.is_errors {
-        true => tracing::warn!("{title}: {line}"),
-        false => tracing::info!("{title}: {line}"),
     }
 }
 

@@ -7,7 +7,7 @@
 //! - [`places`] decides which processes there are to be; no I/O.
 //! - [`event_loop`] is the loop: what happens goes to `places`, what that decides is done here.
 //! - [`children`] are the processes and the channels to them; [`spawn`] starts one.
-//! - [`output`] is what user processes write to outputs that are redirected.
+//! - [`output`] is what processes log and print; [`lines`] brings it to where it goes.
 //! - [`control`] is the server's end of the control socket; [`requests`] does what comes in there,
 //!   [`report`] answers `status` and `clients`.
 //! - [`certificates`]: those of listeners with TLS, read again when they change.
@@ -22,7 +22,7 @@
 //! | TERM, INT  | stop gracefully; again: at once                                           |
 //! | USR1       | reload workers and task workers                                           |
 //! | USR2       | reload task workers                                                       |
-//! | HUP        | read `log_level` from the settings file again, and the certificates       |
+//! | HUP        | open the log file again, read `log_level` and the certificates again      |
 //!
 //! Children are started with all of them blocked. The master takes them with a signalfd of its own
 //! and sends each on to the manager; in workers they do nothing. So a Ctrl-C, which the terminal
@@ -40,6 +40,7 @@ mod certificates;
 mod children;
 mod control;
 mod event_loop;
+mod lines;
 mod listeners;
 mod notify;
 mod output;
@@ -72,6 +73,7 @@ pub(crate) use self::{
 use crate::{
     Result, Settings, Shared,
     account::{By, Rights},
+    logging::Log,
     server::ReadyFn,
     settings::{self, Endpoint},
     sys::SignalFd,
@@ -90,6 +92,7 @@ pub(crate) struct Start {
     pub(crate) rights: Rights,
     /// Counters, locks and tables.
     pub(crate) shared: Shared,
+    pub(crate) log: Log,
     /// Called when everything is ready, in place of printing the addresses.
     pub(crate) on_ready: Option<ReadyFn>,
     /// Reads the settings again, for HUP.
@@ -106,6 +109,7 @@ pub(crate) fn run(start: Start) -> Result {
         started_in,
         mut rights,
         shared,
+        log,
         on_ready,
         reread,
     } = start;
@@ -135,7 +139,7 @@ pub(crate) fn run(start: Start) -> Result {
         started_in,
         environment: rights.environment(),
     };
-    let spawner = Spawner::new(settings, program, place, shared)?;
+    let spawner = Spawner::new(settings, program, place, shared, log)?;
     let mut manager = Manager::new(
         spawner,
         listeners,

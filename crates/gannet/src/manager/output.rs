@@ -1,11 +1,16 @@
-//! What user processes write to outputs that are redirected.
+//! What the processes write: lines of the log, and what they print.
 //!
-//! Each redirected output is a pipe whose reading end is here. It is read without waiting, cut into
-//! lines, and each line goes into the log or, through the master, to a place. Bounds: a line has at
-//! most [`LINE`](crate::lines::LINE) bytes, longer ones are cut; each output has [`RATE`] bytes a second, saved up for at
-//! most one; nothing is read for a place while the master has no room. Then the pipe fills, and who
-//! writes to it waits. An output is done at its end of file, or when its process was reaped and the
-//! pipe is empty (a program that the process left behind may hold it open).
+//! Each of these outputs is a pipe whose reading end is here. It is read without waiting and cut into
+//! lines. There are three kinds ([`To`]): a child's own lines for the log, which are complete; what it
+//! prints, if that is captured; and the output of a user process that goes to another process, through
+//! the master.
+//!
+//! Bounds: a printed line has at most [`LINE`](crate::lines::LINE) bytes, longer ones are cut. An output
+//! for a process has [`RATE`] bytes a second, saved up for at most one. Nothing is read for a process
+//! while the master has no room, or for the log while that has none. Then the pipe fills, and who
+//! writes to it waits (who logs: [`crate::logging`]). Each output is read a piece at a time, so that none
+//! keeps the manager from the others. An output is done at its end of file, or when its process was
+//! reaped and the pipe is empty (a program that the process left behind may hold it open).
 
 use std::{
     collections::BTreeMap,
@@ -19,9 +24,13 @@ use rustix::{
     io::{Errno, ioctl_fionbio, read},
 };
 
-use crate::{WorkerId, lines::Lines};
+use crate::{
+    WorkerId,
+    lines::Lines,
+    logging::{LONGEST, Who},
+};
 
-/// The redirected outputs that are open.
+/// The outputs that are open.
 #[derive(Debug, Default)]
 pub(super) struct Outputs {
     by_number: BTreeMap<u64, Source>,
@@ -31,13 +40,21 @@ pub(super) struct Outputs {
 /// Where an output comes from and goes to.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
+    /// 0: the master.
     pub(super) incarnation: u64,
-    pub(super) from: WorkerId,
-    /// `process feed`.
-    pub(super) title: String,
-    pub(super) is_errors: bool,
-    /// `None`: into the log.
-    pub(super) to: Option<WorkerId>,
+    pub(super) who: Who,
+    pub(super) to: To,
+}
+
+/// What becomes of its lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum To {
+    /// They are lines of the log.
+    Log,
+    /// They are printed: to standard error or standard output.
+    Captured { is_errors: bool },
+    /// They are pipe messages from the one place for the other.
+    Place { from: WorkerId, to: WorkerId },
 }
 
 #[derive(Debug)]
@@ -72,10 +89,14 @@ impl Outputs {
         self.last += 1;
         let token = EventData::new_u64(self.last << 2 | KIND);
         epoll::add(epoll, &pipe, token, EventFlags::IN | EventFlags::ET)?;
+        let lines = match route.to {
+            To::Log => Lines::up_to(LONGEST),
+            To::Captured { .. } | To::Place { .. } => Lines::default(),
+        };
         let source = Source {
             pipe,
             route,
-            lines: Lines::default(),
+            lines,
             ready: true,
             left: false,
             budget: Budget {
@@ -109,29 +130,29 @@ impl Outputs {
         }
     }
 
-    /// Reads what there is and hands out whole lines. `has_room` says whether the master takes more.
+    /// Reads what there is and hands out lines, and whether they were whole. `has_room` says whether the
+    /// other side takes more.
     pub(super) fn pump(
         &mut self,
         now: Instant,
-        has_room: impl Fn() -> bool,
-        mut deliver: impl FnMut(&Route, &[u8]),
+        has_room: impl Fn(To) -> bool,
+        mut deliver: impl FnMut(&Route, &[u8], bool),
     ) {
         let mut buffer = [0; PIECE];
         self.by_number.retain(|_, source| {
             let mut turns = TURNS;
             while source.ready && turns > 0 {
                 turns -= 1;
-                let may = source.budget.at(now);
-                if may == 0 || (source.route.to.is_some() && !has_room()) {
+                let most = source.may_read(now).min(buffer.len());
+                if most == 0 || !has_room(source.route.to) {
                     break;
                 }
-                let most = may.min(buffer.len());
                 match read(&source.pipe, &mut buffer[..most]) {
                     Ok(0) => return source.end(&mut deliver),
                     Ok(len) => {
-                        source.budget.bytes -= len;
+                        source.budget.bytes = source.budget.bytes.saturating_sub(len);
                         let Source { lines, route, .. } = source;
-                        lines.feed(&buffer[..len], |line| deliver(route, line));
+                        lines.feed(&buffer[..len], |line| deliver(route, line, true));
                     }
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) if !source.left => source.ready = false,
@@ -145,7 +166,7 @@ impl Outputs {
 
     /// Hands out what is left when no process is, whatever the budget; the programs that processes
     /// have started and that still write are not waited for.
-    pub(super) fn finish(&mut self, mut deliver: impl FnMut(&Route, &[u8])) {
+    pub(super) fn finish(&mut self, mut deliver: impl FnMut(&Route, &[u8], bool)) {
         let mut buffer = [0; PIECE];
         for (_, mut source) in std::mem::take(&mut self.by_number) {
             let Source {
@@ -153,7 +174,7 @@ impl Outputs {
             } = &mut source;
             for _ in 0..LAST / PIECE {
                 match read(&*pipe, &mut buffer) {
-                    Ok(len @ 1..) => lines.feed(&buffer[..len], |line| deliver(route, line)),
+                    Ok(len @ 1..) => lines.feed(&buffer[..len], |line| deliver(route, line, true)),
                     Err(Errno::INTR) => {}
                     Ok(_) | Err(_) => break,
                 }
@@ -162,26 +183,37 @@ impl Outputs {
         }
     }
 
-    /// When to pump again though nothing happens: some output waits for its budget, or for the
-    /// others' turn.
-    pub(super) fn poll_timeout(&self, now: Instant, has_room: bool) -> Option<Instant> {
-        let waiting = self.by_number.values().filter(|source| {
+    /// When to pump again though nothing happens: some output waits for its budget, for room in the
+    /// log, or for the others' turn.
+    pub(super) fn poll_timeout(
+        &self,
+        now: Instant,
+        has_room: impl Fn(To) -> bool,
+    ) -> Option<Instant> {
+        let ready = self.by_number.values().filter(|source| source.ready);
+        let next = ready.filter_map(|source| match source.route.to {
             // The master's channel says itself when it has room.
-            source.ready && (has_room || source.route.to.is_none())
+            to @ To::Place { .. } if !has_room(to) => None,
+            To::Place { .. } if source.budget.bytes == 0 => Some(source.budget.at + PAUSE),
+            To::Log | To::Captured { .. } if !has_room(source.route.to) => Some(now + LOG_PAUSE),
+            _ => Some(now),
         });
-        waiting
-            .map(|source| match source.budget.bytes {
-                0 => source.budget.at + PAUSE,
-                _ => now,
-            })
-            .min()
+        next.min()
     }
 }
 
 impl Source {
+    /// Bytes that may be read now.
+    fn may_read(&mut self, now: Instant) -> usize {
+        match self.route.to {
+            To::Log | To::Captured { .. } => usize::MAX,
+            To::Place { .. } => self.budget.at(now),
+        }
+    }
+
     /// Hands out what is left; `false`, for it is to be dropped.
-    fn end(&mut self, deliver: &mut impl FnMut(&Route, &[u8])) -> bool {
-        self.lines.finish(|line| deliver(&self.route, line));
+    fn end(&mut self, deliver: &mut impl FnMut(&Route, &[u8], bool)) -> bool {
+        self.lines.finish(|line| deliver(&self.route, line, false));
         false
     }
 }
@@ -200,7 +232,7 @@ impl Budget {
     }
 }
 
-/// Bytes of one output in a second.
+/// Bytes of one output for a process in a second.
 const RATE: usize = 256 << 10;
 /// Bytes read at once, and how often before others have their turn.
 const PIECE: usize = 16 << 10;
@@ -209,6 +241,8 @@ const TURNS: usize = 4;
 const LAST: usize = 1 << 20;
 /// How long an output that has used up its budget waits.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long one waits for room in the log.
+const LOG_PAUSE: Duration = Duration::from_millis(5);
 /// Low bits of the epoll tokens.
 const KIND: u64 = 3;
 
@@ -220,6 +254,12 @@ mod tests {
 
     use super::*;
 
+    const PRINTED: To = To::Captured { is_errors: false };
+    const PLACE: To = To::Place {
+        from: WorkerId(3),
+        to: WorkerId(0),
+    };
+
     struct Kit {
         outputs: Outputs,
         _epoll: OwnedFd,
@@ -228,15 +268,13 @@ mod tests {
     }
 
     impl Kit {
-        fn new(to: Option<WorkerId>) -> Self {
+        fn new(to: To) -> Self {
             let epoll = epoll::create(CreateFlags::CLOEXEC).unwrap();
             let (reader, writer) = pipe().unwrap();
             let mut outputs = Outputs::default();
             let route = Route {
                 incarnation: 7,
-                from: WorkerId(3),
-                title: "process a".to_owned(),
-                is_errors: false,
+                who: Who::master(),
                 to,
             };
             let now = Instant::now();
@@ -260,8 +298,8 @@ mod tests {
             let mut lines = Vec::new();
             self.outputs.pump(
                 self.now,
-                || has_room,
-                |_, line| lines.push(String::from_utf8_lossy(line).into_owned()),
+                |_| has_room,
+                |_, line, _| lines.push(String::from_utf8_lossy(line).into_owned()),
             );
             lines
         }
@@ -269,7 +307,7 @@ mod tests {
 
     #[test]
     fn lines_come_as_they_are_written_and_the_last_at_the_end() {
-        let mut kit = Kit::new(None);
+        let mut kit = Kit::new(PRINTED);
         kit.write(b"one\ntw");
         assert_eq!(kit.lines(true), ["one"]);
         kit.write(b"o\n\nthree");
@@ -282,7 +320,7 @@ mod tests {
 
     #[test]
     fn an_output_that_floods_has_its_rate() {
-        let mut kit = Kit::new(None);
+        let mut kit = Kit::new(PLACE);
         let (mut written, mut read) = (0, 0);
         let mut go = |kit: &mut Kit| {
             for _ in 0..1000 {
@@ -295,20 +333,20 @@ mod tests {
             read
         };
         assert_eq!(go(&mut kit), RATE);
-        assert!(kit.outputs.poll_timeout(kit.now, true) > Some(kit.now));
+        assert!(kit.outputs.poll_timeout(kit.now, |_| true) > Some(kit.now));
         kit.now += Duration::from_millis(500);
         assert_eq!(go(&mut kit), RATE + RATE / 2);
     }
 
     #[test]
     fn the_end_takes_what_is_left_and_no_more_than_a_pipe_holds() {
-        let mut kit = Kit::new(None);
+        let mut kit = Kit::new(PRINTED);
         // Its budget is used up, and it is held open.
         kit.outputs.by_number.get_mut(&1).unwrap().budget.bytes = 0;
         kit.write(&[b'\n'; 60_000]);
         kit.write(b"last words");
         let mut lines = Vec::new();
-        kit.outputs.finish(|_, line| lines.push(line.to_vec()));
+        kit.outputs.finish(|_, line, _| lines.push(line.to_vec()));
         assert_eq!(lines.len(), 60_001);
         assert_eq!(lines[60_000], b"last words");
         assert!(kit.outputs.by_number.is_empty());
@@ -316,16 +354,27 @@ mod tests {
 
     #[test]
     fn nothing_is_read_for_a_peer_without_room() {
-        let mut kit = Kit::new(Some(WorkerId(0)));
+        let mut kit = Kit::new(PLACE);
         kit.write(b"one\n");
         assert!(kit.lines(false).is_empty());
-        assert_eq!(kit.outputs.poll_timeout(kit.now, false), None);
+        assert_eq!(kit.outputs.poll_timeout(kit.now, |_| false), None);
+        assert_eq!(kit.lines(true), ["one"]);
+    }
+
+    #[test]
+    fn what_is_printed_waits_for_room_in_the_log_and_has_no_rate() {
+        let mut kit = Kit::new(PRINTED);
+        kit.outputs.by_number.get_mut(&1).unwrap().budget.bytes = 0;
+        kit.write(b"one\n");
+        assert!(kit.lines(false).is_empty());
+        let again = kit.outputs.poll_timeout(kit.now, |_| false);
+        assert_eq!(again, Some(kit.now + LOG_PAUSE));
         assert_eq!(kit.lines(true), ["one"]);
     }
 
     #[test]
     fn a_pipe_that_others_hold_open_is_let_go_when_the_process_is_gone() {
-        let mut kit = Kit::new(None);
+        let mut kit = Kit::new(PRINTED);
         kit.write(b"last words");
         assert!(kit.lines(true).is_empty());
         kit.outputs.left(7);

@@ -177,6 +177,7 @@ impl Report<'_> {
             tasks_rejected: sum(ReactorCounter::TasksRejected),
             tasks_queued: sum(ReactorCounter::TasksQueued),
             parked: sum(ReactorCounter::Parked),
+            log_lost: self.spawner.log.queue.lost(),
             turns: sum(ReactorCounter::Turns),
             compressed: sum(ReactorCounter::Compressed),
             proxy_untrusted: sum(ReactorCounter::ProxyUntrusted),

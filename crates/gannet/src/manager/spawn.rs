@@ -24,7 +24,8 @@ use crate::{
     bootstrap::{self, Bootstrap, Role},
     channel::Channel,
     layout::{CONTROL_KIND, Dimensions},
-    objects::{Declared, Handed},
+    logging::{Handed, Log},
+    objects::{self, Declared},
     sys, wire,
 };
 
@@ -45,6 +46,7 @@ pub(super) struct Spawner {
     pub(super) dimensions: Dimensions,
     pub(super) control: Arc<Region>,
     pub(super) objects: Shared,
+    pub(super) log: Log,
     reactor_bells: Vec<OwnedFd>,
     place: Place,
 }
@@ -63,6 +65,7 @@ impl Spawner {
         program: Program,
         place: Place,
         objects: Shared,
+        log: Log,
     ) -> Result<Self> {
         let dimensions = crate::settings::dimensions(&settings);
         let control = Region::create("gannet-control", CONTROL_KIND, dimensions.control_len())?;
@@ -74,6 +77,7 @@ impl Spawner {
             dimensions,
             control,
             objects,
+            log,
             reactor_bells,
             place,
         })
@@ -83,7 +87,13 @@ impl Spawner {
     /// output and standard error are pipes where `piped` says so.
     ///
     /// Only on the manager's thread: the children die when the thread does.
-    pub(super) fn spawn(&self, role: Role, title: &str, piped: [bool; 2]) -> Result<Spawned> {
+    pub(super) fn spawn(
+        &self,
+        role: Role,
+        title: &str,
+        log: Handed,
+        piped: [bool; 2],
+    ) -> Result<Spawned> {
         let (channel, childs_end) = Channel::pair()?;
         let mut inherit: Vec<RawFd> = vec![childs_end.as_raw_fd(), self.control.fd().as_raw_fd()];
         inherit.extend(self.reactor_bells.iter().map(AsRawFd::as_raw_fd));
@@ -91,7 +101,7 @@ impl Spawner {
             Role::Master { listeners, tls, .. } => {
                 inherit.extend(listeners);
                 inherit.extend(tls);
-                Handed::default()
+                objects::Handed::default()
             }
             Role::Worker { region, bell, .. } => {
                 inherit.extend([region, bell]);
@@ -99,10 +109,12 @@ impl Spawner {
             }
         };
         inherit.extend(objects.descriptors());
+        inherit.push(log.pipe());
         let bootstrap = Bootstrap {
             abi: wire::ABI,
             manager_pid: std::process::id(),
             settings: self.settings.clone(),
+            log,
             dimensions: self.dimensions,
             channel: childs_end.as_raw_fd(),
             control: self.control.fd().as_raw_fd(),

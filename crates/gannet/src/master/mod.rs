@@ -358,6 +358,7 @@ impl Master {
                     reactor.order(Order::Ping(number));
                 }
             }
+            ToMaster::LogLevel { level } => crate::logging::set_level(&level),
             ToMaster::Kick { conn } => {
                 if let Some(reactor) = self.reactors.get(conn.reactor()) {
                     reactor.order(Order::Kick(conn));

@@ -116,7 +116,7 @@ where
     F: FnOnce(Child<Request, Reply>) -> R,
     R: Future<Output = Result>,
 {
-    logging::init(&format!("{} {}", orders.pool, orders.child), "info");
+    logging::init_pool(&orders.pool, orders.child);
     let code = match live(orders, function) {
         Ok(()) => 0,
         Err(error) => {

@@ -60,7 +60,7 @@ pub(crate) fn check(settings: &mut Settings) -> Result<Vec<Endpoint>> {
         affinity::usable(list)
             .map_err(|why| Error::usage(format!("`{name}` = {list:?}: {why}")))?;
     }
-    crate::logging::check_filter(&settings.log_level)?;
+    super::logs::check(settings)?;
     addresses(settings)
 }
 

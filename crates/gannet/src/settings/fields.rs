@@ -12,8 +12,8 @@ use serde::{
 };
 
 use super::{
-    CertificateFiles, ClientAuth, Dispatch, Forwarded, Listener, Protocol, ProxyProtocol, Settings,
-    Tls, TlsVersion,
+    CaptureOutput, CertificateFiles, ClientAuth, Dispatch, Forwarded, Listener, LogFormat,
+    LogRotation, Protocol, ProxyProtocol, Settings, Tls, TlsVersion,
     framing::{Draft, Framing, Kind},
 };
 use crate::ConnId;
@@ -39,6 +39,9 @@ enum Slot<'a> {
     Width(&'a mut Width),
     TlsVersion(&'a mut TlsVersion),
     ClientAuth(&'a mut ClientAuth),
+    LogFormat(&'a mut LogFormat),
+    LogRotation(&'a mut LogRotation),
+    CaptureOutput(&'a mut CaptureOutput),
 }
 
 /// A value as somebody wrote it.
@@ -139,6 +142,32 @@ pub(super) fn of_server(settings: &mut Settings) -> Vec<Field<'_>> {
             &mut settings.worker_oom_score_adj,
             0..=1000,
         ),
+        Field {
+            name: "log_format",
+            slot: Slot::LogFormat(&mut settings.log_format),
+        },
+        Field {
+            name: "log_file",
+            slot: Slot::Path(&mut settings.log_file),
+        },
+        number("log_file_mode", &mut settings.log_file_mode, 0..=0o777),
+        number("log_rotate_size", &mut settings.log_rotate_size, 0..=COUNT),
+        Field {
+            name: "log_rotate_every",
+            slot: Slot::LogRotation(&mut settings.log_rotate_every),
+        },
+        number("log_keep", &mut settings.log_keep, 0..=100_000),
+        Field {
+            name: "capture_output",
+            slot: Slot::CaptureOutput(&mut settings.capture_output),
+        },
+        number(
+            "log_repeat_limit",
+            &mut settings.log_repeat_limit,
+            0..=COUNT,
+        ),
+        number("log_wait_ms", &mut settings.log_wait_ms, 0..=60_000),
+        number("log_queue", &mut settings.log_queue, 256 * KIB..=GIB),
     ]
 }
 
@@ -418,6 +447,15 @@ impl Field<'_> {
                 **slot = choose(value)?;
             }
             (Slot::ClientAuth(slot), Given::Word(value) | Given::Quoted(value)) => {
+                **slot = choose(value)?;
+            }
+            (Slot::LogFormat(slot), Given::Word(value) | Given::Quoted(value)) => {
+                **slot = choose(value)?;
+            }
+            (Slot::LogRotation(slot), Given::Word(value) | Given::Quoted(value)) => {
+                **slot = choose(value)?;
+            }
+            (Slot::CaptureOutput(slot), Given::Word(value) | Given::Quoted(value)) => {
                 **slot = choose(value)?;
             }
             _ => return wrong("text"),

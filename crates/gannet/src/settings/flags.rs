@@ -53,6 +53,14 @@ pub(crate) struct Flags {
     /// What is logged: error, warn, info, debug, trace, or info,my_app=debug
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
+
+    /// File that the log is appended to, in place of standard error
+    #[arg(long, global = true, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+
+    /// How lines of the log are written: auto (text on a terminal, else JSON), text, json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
 }
 
 impl Flags {
@@ -72,6 +80,7 @@ impl Flags {
             ("--reactors", "reactors", &self.reactors),
             ("--task-workers", "task_workers", &self.task_workers),
             ("--log-level", "log_level", &self.log_level),
+            ("--log-format", "log_format", &self.log_format),
         ];
         for (flag, setting, value) in values {
             let Some(value) = value else { continue };
@@ -83,6 +92,9 @@ impl Flags {
         }
         if let Some(path) = &self.pid_file {
             settings.pid_file = Some(path.clone());
+        }
+        if let Some(path) = &self.log_file {
+            settings.log_file = Some(path.clone());
         }
         for (index, address) in self.listen.iter().enumerate() {
             listen(settings, index, address).map_err(|error| error.context("--listen"))?;

@@ -7,18 +7,22 @@ mod fields;
 mod file;
 mod flags;
 pub(crate) mod framing;
+mod logs;
 mod tls;
 mod trust;
 
 use std::{path::PathBuf, time::Duration};
 
-pub use self::tls::{CertificateFiles, ClientAuth, Tls, TlsVersion};
 pub(crate) use self::{
     address::{Endpoint, UnixName},
     check::{check, check_handler, dimensions, pid_file, raise_file_limit},
     environment::Environment,
     flags::Flags,
     trust::Trust,
+};
+pub use self::{
+    logs::{CaptureOutput, LogFormat, LogRotation},
+    tls::{CertificateFiles, ClientAuth, Tls, TlsVersion},
 };
 
 use gannet_proto::websocket::DeflatePolicy;
@@ -184,6 +188,60 @@ pub struct Settings {
     /// A worker that is killed loses no connection; the master loses all. 500 has the kernel choose
     /// workers first in nearly all cases, also before other programs of the machine.
     pub worker_oom_score_adj: u32,
+
+    /// How its lines are written. Default [`LogFormat::Auto`]: text on a terminal, else JSON.
+    pub log_format: LogFormat,
+
+    /// The file that the log is appended to. Default: none, it goes to standard error.
+    ///
+    /// A relative path is one from the working directory at the start. The manager alone writes;
+    /// it opens the file before anything is started, and again at HUP: another program may have moved
+    /// it away.
+    pub log_file: Option<PathBuf>,
+
+    /// Permissions of a log file that the server makes, less the umask. Default 0640.
+    pub log_file_mode: u32,
+
+    /// Size in bytes at which a new log file is begun. Default 0: no limit; at least 64 KiB otherwise.
+    ///
+    /// The old file gets the time behind its name. No file is larger, but for one with a single
+    /// longer line.
+    pub log_rotate_size: u64,
+
+    /// How often a new log file is begun, by the clock (UTC). Default [`LogRotation::Never`].
+    ///
+    /// It happens when the first line of the new period is written.
+    pub log_rotate_every: LogRotation,
+
+    /// Old log files that are kept; older ones are removed. Default 10; 0: all.
+    ///
+    /// With `log_rotate_size` the log takes that much times one more than this on the disk.
+    pub log_keep: u64,
+
+    /// Whether what the master, workers, task workers and user processes write to standard output and
+    /// standard error becomes lines of the log, with role and number. Default
+    /// [`CaptureOutput::Auto`]: if there is a `log_file`, or standard error is no terminal.
+    pub capture_output: CaptureOutput,
+
+    /// Events of one place in the code that a process logs in a second; those above it are counted,
+    /// and the count is logged. Default 1,000; 0: any number.
+    ///
+    /// What is printed rather than logged does not count.
+    pub log_repeat_limit: u64,
+
+    /// How long a line waits when the log cannot be written as fast as it is made, in milliseconds.
+    /// Default 1,000. 0 to 60,000.
+    ///
+    /// Workers wait so long, and are slowed down by it; the master for 10 ms at most, the manager not
+    /// at all. Then lines are dropped and counted (`log_lost`, and a line in the log that says how
+    /// many) until the log takes some again, so that a disk or terminal that hangs does not stop the
+    /// server.
+    pub log_wait_ms: u64,
+
+    /// Bytes of lines that the manager holds until they are written. Default 4 MiB. 256 KiB to 1 GiB.
+    ///
+    /// This is worst-case memory. When it is full, lines wait as `log_wait_ms` says.
+    pub log_queue: usize,
 
     /// The user processes: see [`Server::add_process`](crate::Server::add_process). The code alone
     /// says which there are.
@@ -503,6 +561,16 @@ impl Default for Settings {
             reactor_cpus: String::new(),
             worker_cpus: String::new(),
             worker_oom_score_adj: 0,
+            log_format: LogFormat::Auto,
+            log_file: None,
+            log_file_mode: 0o640,
+            log_rotate_size: 0,
+            log_rotate_every: LogRotation::Never,
+            log_keep: 10,
+            capture_output: CaptureOutput::Auto,
+            log_repeat_limit: 1_000,
+            log_wait_ms: 1_000,
+            log_queue: 4 << 20,
             processes: Vec::new(),
         }
     }

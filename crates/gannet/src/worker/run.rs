@@ -255,6 +255,7 @@ pub(super) async fn obey(
                 shared.timers.end();
             }
             Ok(Some((ToWorker::Replaced, _))) => shared.timers.end(),
+            Ok(Some((ToWorker::LogLevel { level }, _))) => crate::logging::set_level(&level),
             Ok(Some((ToWorker::Begin, _))) => orders.begin.set(true),
             Ok(Some((ToWorker::Stop, _))) => {
                 orders.stop.send_replace(true);
