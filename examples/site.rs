@@ -5,6 +5,7 @@
 //!     curl -i -c /tmp/jar -b /tmp/jar http://127.0.0.1:9511/
 //!     curl -i --compressed http://127.0.0.1:9511/files/style.css
 //!     curl -i -r 0-9 http://127.0.0.1:9511/files/style.css
+//!     curl -i -r 0-9,20-29 http://127.0.0.1:9511/files/style.css
 //!     curl -F file=@Cargo.lock http://127.0.0.1:9511/upload
 //!     curl -i -H 'Origin: http://localhost:3000' http://127.0.0.1:9511/api/uploads
 //!     curl -N --compressed http://127.0.0.1:9511/ticks
@@ -52,6 +53,8 @@ use crate::{
 mod beneath;
 #[path = "site/form.rs"]
 mod form;
+#[path = "site/ranges.rs"]
+mod ranges;
 #[path = "site/validators.rs"]
 mod validators;
 
@@ -107,10 +110,11 @@ fn files() -> Result<Router> {
         .precompressed_br()
         .precompressed_zstd()
         .precompressed_gzip()
-        // Several ranges at once get the whole file, not an error.
+        // Those that `several_ranges` leaves get the whole file, not an error.
         .ignore_multi_range_requests(true);
     Ok(Router::new()
         .nest_service("/files", files)
+        .layer(from_fn(ranges::several_ranges))
         .layer(from_fn(validators::if_range)))
 }
 

@@ -25,6 +25,7 @@ mod files;
 mod pages;
 #[path = "../program/mod.rs"]
 mod program;
+mod ranges;
 mod upload;
 
 /// The example with directories of its own.
