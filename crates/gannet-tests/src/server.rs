@@ -34,6 +34,7 @@ pub struct Spec {
     environment: Vec<(String, String)>,
     pid_file: Option<PathBuf>,
     launcher: Option<PathBuf>,
+    unread_log: bool,
     owner: Option<u32>,
 }
 
@@ -68,6 +69,7 @@ impl Spec {
             environment: Vec::new(),
             pid_file: None,
             launcher: None,
+            unread_log: false,
             owner: None,
         }
         .set("workers", 2)
@@ -136,6 +138,12 @@ impl Spec {
     /// With this environment variable.
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// With a pipe as standard error that nobody reads.
+    pub fn unread_log(mut self) -> Self {
+        self.unread_log = true;
         self
     }
 
@@ -538,7 +546,10 @@ impl Server {
             .spec
             .command(&home.join(PROGRAM), &["start"], home, &self.run)
             .stdout(file(OUT))
-            .stderr(file(LOG))
+            .stderr(match self.spec.unread_log {
+                true => Stdio::piped(),
+                false => file(LOG).into(),
+            })
             .spawn()
             .expect("start the program");
         self.manager = Some(manager);

@@ -5,7 +5,7 @@ use std::{process, thread, time::Duration};
 use bytes::Bytes;
 use gannet::{Conn, ConnId, Error, Result, TaskError, TaskOptions, WorkerId};
 
-use super::{Behave, shared, timers};
+use super::{Behave, logs, shared, timers};
 
 impl Behave {
     /// Does what `text` says; the answer, if it has one.
@@ -221,7 +221,10 @@ impl Behave {
                 worker.pipe(WorkerId(number(to)?), rest.to_owned()).await?;
                 "piped".to_owned()
             }
-            _ => format!("unknown command: {text}"),
+            _ => match logs::command(word, rest)? {
+                Some(answer) => answer,
+                None => format!("unknown command: {text}"),
+            },
         };
         Ok(Some(answer))
     }

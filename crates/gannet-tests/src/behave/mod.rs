@@ -13,11 +13,12 @@
 //! `BEHAVE_WEBSOCKET=echo` echoes every WebSocket message; `BEHAVE_HTTP=report` answers every request
 //! with its method, target and body; `BEHAVE_CONNECT=greet` greets TCP clients; `BEHAVE_PROCESSES`
 //! adds user processes, `BEHAVE_SHARED` shared memory, `BEHAVE_TIMER` timers: see `processes`,
-//! `shared`, `timers`; with `BEHAVE_THREAD`, `main` starts a thread.
+//! `shared`, `timers`; for what prints and logs see `logs`; with `BEHAVE_THREAD`, `main` starts a thread.
 
 mod commands;
 mod framing;
 mod http;
+mod logs;
 mod packets;
 mod processes;
 mod shared;

@@ -28,6 +28,7 @@ mod http2;
 mod http_table;
 mod idle;
 mod limits;
+mod logs;
 mod machine;
 mod master;
 mod notify;

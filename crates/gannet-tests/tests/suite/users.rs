@@ -182,3 +182,32 @@ fn free_low_port() -> u16 {
         .find(is_free)
         .expect("a free port below 1024")
 }
+
+#[test]
+fn a_log_file_that_the_user_cannot_open_again_ends_the_start() {
+    as_root();
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let file = directory.path().join("log");
+    let spec = behave()
+        .set("user", "nobody")
+        .set("log_file", file.to_str().unwrap())
+        .tcp()
+        .home_of(NOBODY);
+    // One that root has made for himself.
+    fs::write(&file, "").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let ended = spec.run(&["start"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.err.contains("`log_file`") && ended.err.contains("at HUP"),
+        "{}",
+        ended.err
+    );
+    // One that is made now is the user's, though the directory is not.
+    fs::remove_file(&file).unwrap();
+    let server = spec.start();
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&file).unwrap());
+    assert_eq!(owner, NOBODY);
+    server.stop();
+}

@@ -291,10 +291,17 @@ fn end(pid: u32, status: ExitStatus) -> End {
 pub(crate) fn how_it_ended(status: ExitStatus) -> (bool, String) {
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => match signal_name(signal) {
-            Some(name) => format!("signal {signal} ({name})"),
-            None => format!("signal {signal}"),
-        },
+        (None, Some(signal)) => {
+            let dumped = if status.core_dumped() {
+                ", core dumped"
+            } else {
+                ""
+            };
+            match signal_name(signal) {
+                Some(name) => format!("signal {signal} ({name}){dumped}"),
+                None => format!("signal {signal}{dumped}"),
+            }
+        }
         (None, None) => status.to_string(),
     };
     (status.success(), how)
@@ -333,6 +340,8 @@ mod tests {
         assert_eq!(end(7, ExitStatus::from_raw(0)).how, "exit code 0");
         assert_eq!(end(7, ExitStatus::from_raw(101 << 8)).how, "exit code 101");
         assert_eq!(end(7, ExitStatus::from_raw(9)).how, "signal 9 (SIGKILL)");
+        let dumped = end(7, ExitStatus::from_raw(0x80 | 11)).how;
+        assert_eq!(dumped, "signal 11 (SIGSEGV), core dumped");
         assert!(end(7, ExitStatus::from_raw(0)).clean && !end(7, ExitStatus::from_raw(11)).clean);
     }
 

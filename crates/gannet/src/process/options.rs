@@ -42,13 +42,15 @@ impl Restart {
 /// just before a crash.
 ///
 /// What is redirected goes line by line. A line longer than 8 KiB is cut into pieces of that
-/// length. The manager takes at most 256 KiB a second of each output, on average; the pipe to it
-/// holds 64 KiB more, then the process waits in its `write`. Nothing is dropped on this way.
+/// length. For a process or worker the manager takes at most 256 KiB a second of each output, on
+/// average; the pipe to it holds 64 KiB more, then the process waits in its `write`. Nothing is dropped
+/// on this way. Lines for the log are dropped and counted when that cannot be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Output {
-    /// To wherever the server's goes. The default.
+    /// To wherever the server's goes, which may be the log: see
+    /// [`Settings::capture_output`](crate::Settings::capture_output). The default.
     #[default]
     Inherit,
     /// Into the server's log, each line with the process's name: `info` for standard output,
@@ -93,8 +95,7 @@ impl ProcessOptions {
 
     /// Where its standard error goes. Default: [`Output::Inherit`].
     ///
-    /// The engine's own log lines of this process are written to standard error as well, and go
-    /// the same way.
+    /// What the process logs does not go this way, but into the log.
     pub fn errors(mut self, errors: Output) -> Self {
         self.errors = errors;
         self
