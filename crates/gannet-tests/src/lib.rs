@@ -9,6 +9,7 @@
 //! - [`script`] plays conversations frame by frame.
 //! - [`tls`] makes certificates, and speaks TLS for the others.
 //! - [`load`] sends numbered messages over many connections and checks every answer.
+//! - [`metrics`] reads the pages of the admin listener.
 //! - [`wait`] waits for conditions, never for a time.
 //! - [`behave`] is the handler of the test servers (`src/bin`), which does what messages tell it.
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod deflate;
 pub mod http;
 pub mod http2;
 pub mod load;
+pub mod metrics;
 pub mod process;
 pub mod script;
 pub mod server;

@@ -5,8 +5,9 @@
 //! write it; it survives a death of the master.
 //!
 //! **Worker region**, one for each incarnation of a worker or task worker, made by the manager,
-//! known to that worker and the master: the worker's doorbell word, its counters, and for each
-//! reactor a `current` word, an event ring with its arena and a command ring with its arena.
+//! known to that worker and the master: the worker's doorbell word, its counters, its histograms
+//! (see `histogram`), and for each reactor a `current` word, an event ring with its arena and a command
+//! ring with its arena.
 
 use gannet_shm::{ArenaSpec, RingSpec};
 use serde::{Deserialize, Serialize};
@@ -187,6 +188,11 @@ impl Dimensions {
         LINE
     }
 
+    /// The histograms of a worker.
+    pub(crate) fn histograms(&self) -> usize {
+        self.current(self.reactors)
+    }
+
     /// `seq` of the event whose handler is being polled now, of the ring of this reactor; 0 for none.
     pub(crate) fn current(&self, reactor: usize) -> usize {
         LINE + WORKER_COUNTERS * 8 + reactor * LINE
@@ -225,7 +231,7 @@ impl Dimensions {
     }
 
     fn rings(&self) -> usize {
-        self.current(self.reactors).next_multiple_of(PAGE)
+        (self.histograms() + crate::histogram::BYTES).next_multiple_of(PAGE)
     }
 
     fn arenas(&self) -> usize {

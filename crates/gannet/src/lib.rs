@@ -117,6 +117,7 @@ mod conn_table;
 pub mod control;
 mod error;
 mod handler;
+mod histogram;
 mod id;
 mod inherit;
 mod layout;
@@ -157,6 +158,9 @@ mod documents {
 
     #[doc = include_str!("../../../docs/guide.md")]
     struct Guide;
+
+    #[doc = include_str!("../../../docs/metrics.md")]
+    struct Metrics;
 
     #[doc = include_str!("../../../docs/table.md")]
     struct Tables;

@@ -22,7 +22,8 @@ use crate::{
     control::{Client, Role as Kind},
     handler, inherit,
     logging::{self, LogFile},
-    manager, master,
+    manager::{self, Export},
+    master,
     objects::{Declaration, Declared},
     process::{ProcessFn, ProcessSpec},
     settings::{self, Environment, Flags},
@@ -74,6 +75,8 @@ pub struct Server {
     processes: Vec<ProcessFn>,
     allowed_env: Vec<String>,
     declared: Declared,
+    /// Counters among them that are metrics.
+    exports: Vec<Export>,
     prepare: Option<PrepareFn>,
     on_ready: Option<ReadyFn>,
 }
@@ -135,6 +138,7 @@ impl Server {
             processes: Vec::new(),
             allowed_env: Vec::new(),
             declared: Declared::default(),
+            exports: Vec::new(),
             prepare: None,
             on_ready: None,
         }
@@ -283,6 +287,18 @@ impl Server {
         self
     }
 
+    /// Adds a counter that is also a metric of its own at `/metrics` (`admin_listen`), of the type
+    /// counter: it only ever grows, and its name ends in `_total`. `help` says in a sentence what it
+    /// counts. `docs/metrics.md` has the rules for names.
+    pub fn counter_metric(self, name: impl Into<String>, help: impl Into<String>) -> Self {
+        self.metric(name.into(), help.into(), true)
+    }
+
+    /// The same for a counter that goes up and down: a gauge.
+    pub fn gauge_metric(self, name: impl Into<String>, help: impl Into<String>) -> Self {
+        self.metric(name.into(), help.into(), false)
+    }
+
     /// Adds a lock between processes: [`Worker::lock`](crate::Worker::lock). For names and lifetime
     /// see [`counter`](Server::counter).
     pub fn lock(mut self, name: impl Into<String>) -> Self {
@@ -360,6 +376,15 @@ impl Server {
         Client::connect(settings::pid_file(&settings)?)
     }
 
+    fn metric(mut self, name: String, help: String, is_counter: bool) -> Self {
+        self.exports.push(Export {
+            name: name.clone(),
+            help,
+            is_counter,
+        });
+        self.counter(name)
+    }
+
     fn with_listener(listener: Listener) -> Self {
         Server::new(Settings {
             listeners: vec![listener],
@@ -400,6 +425,7 @@ impl Server {
         let started_in = self.settle(&mut settings, &mut environment)?;
         sys::ends::survive_file_size_limit()?;
         let log = logging::init_manager(&settings, open_log(&settings, &rights)?)?;
+        self.exports.iter().try_for_each(Export::check)?;
         let shared = Shared::create(&self.declared)?;
         if let Some(prepare) = &self.prepare {
             prepare(&shared)?;
@@ -417,6 +443,7 @@ impl Server {
             rights,
             shared,
             log,
+            exports: self.exports,
             on_ready,
             reread,
         });

@@ -70,7 +70,9 @@ pub use consumer::Consumer;
 pub use producer::{Full, Producer};
 pub use record::{OutOfBounds, Record};
 
-use std::fmt;
+use std::{fmt, sync::atomic::Ordering};
+
+use crate::region::Region;
 
 /// A place in a ring: bytes since the ring was made.
 ///
@@ -121,6 +123,16 @@ impl RingSpec {
     /// The most payload bytes of one record.
     pub const fn max_record(capacity: usize) -> usize {
         capacity / 4 - HEADER
+    }
+
+    /// Bytes of this ring that were published and not read, for whoever watches it: the two cursors are
+    /// not read at one moment, and the other sides go on.
+    pub fn used(&self, region: &Region) -> usize {
+        // In this order the second is not behind the first.
+        let read = region.word(self.offset + READ).load(Ordering::Acquire);
+        let head = region.word(self.offset + HEAD).load(Ordering::Acquire);
+        usize::try_from(head.saturating_sub(read))
+            .map_or(self.capacity, |used| used.min(self.capacity))
     }
 
     /// # Panics

@@ -7,6 +7,8 @@
 //! counter hits
 //! lock till
 //! table users 100 key text, hits i64
+//! metric orders_total Orders taken.
+//! gauge baskets Baskets that are not empty.
 //! ```
 //!
 //! `prepare` adds 42 to the counter `prepared` and to the column `hits` of the row `prepared` of the
@@ -30,6 +32,14 @@ pub(super) fn declare(mut server: Server) -> Result<Server> {
         let (kind, rest) = two(line)?;
         server = match kind {
             "counter" => server.counter(rest),
+            "metric" => {
+                let (name, help) = two(rest)?;
+                server.counter_metric(name, help)
+            }
+            "gauge" => {
+                let (name, help) = two(rest)?;
+                server.gauge_metric(name, help)
+            }
             "lock" => server.lock(rest),
             "table" => {
                 let (name, rest) = two(rest)?;

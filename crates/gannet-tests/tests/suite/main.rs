@@ -31,6 +31,8 @@ mod limits;
 mod logs;
 mod machine;
 mod master;
+mod metrics;
+mod metrics_http;
 mod notify;
 mod packets;
 mod pool;

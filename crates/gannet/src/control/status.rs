@@ -38,6 +38,9 @@ pub struct Status {
     pub stopping: bool,
     /// What it listens on.
     pub listeners: Vec<ListenerStatus>,
+    /// Where metrics and health are served (`admin_listen`), with the real port.
+    #[serde(default)]
+    pub admin: Option<String>,
     /// The processes of workers, task workers and user processes; in the middle of a reload a number
     /// has two.
     pub workers: Vec<WorkerStatus>,
@@ -284,6 +287,9 @@ impl fmt::Display for Status {
                 listener.address
             )?;
         }
+        if let Some(admin) = &self.admin {
+            writeln!(f, "metrics at http://{admin}/metrics")?;
+        }
         let master = self
             .master_pid
             .map_or("being restarted".to_owned(), |pid| pid.to_string());
@@ -518,6 +524,7 @@ mod tests {
             reloads: 1,
             last_reload: None,
             stopping: false,
+            admin: None,
             listeners: vec![ListenerStatus {
                 address: "127.0.0.1:9501".to_owned(),
                 protocol: Protocol::Websocket,

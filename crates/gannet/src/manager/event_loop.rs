@@ -18,6 +18,7 @@ use rustix::{
 };
 
 use super::{
+    admin::{self, Admin, Record, Usage},
     certificates::Certificates,
     children::{Children, Counts, Enclosed, Shared, Source},
     control::{ControlSocket, LISTENER_TOKEN},
@@ -45,6 +46,7 @@ pub(super) struct Manager {
     pub(super) epoll: OwnedFd,
     signals: SignalFd,
     pub(super) control: ControlSocket,
+    pub(super) admin: Option<Admin>,
     listeners: Listeners,
     pub(super) spawner: Spawner,
     pub(super) table: ConnTable,
@@ -55,6 +57,7 @@ pub(super) struct Manager {
     notify: Notify,
     /// By place: counters of processes that have ended.
     pub(super) departed: Vec<Counts>,
+    pub(super) record: Record,
     pub(super) started: Instant,
     hooks: Hooks,
 }
@@ -94,11 +97,13 @@ impl Manager {
             max_wait_time: millis(settings.max_wait_time_ms),
         };
         let departed = vec![Counts::default(); settings.places()];
+        let record = Record::new(settings.places());
         let table = ConnTable::attach(spawner.control.clone(), spawner.dimensions);
         Ok(Manager {
             epoll,
             signals,
             control,
+            admin: None,
             listeners,
             spawner,
             table,
@@ -108,9 +113,17 @@ impl Manager {
             certificates,
             notify,
             departed,
+            record,
             started,
             hooks,
         })
+    }
+
+    /// Serves metrics and health from now on.
+    pub(super) fn admit(&mut self, admin: Admin) -> Result {
+        admin.watch(self.epoll.as_fd())?;
+        self.admin = Some(admin);
+        Ok(())
     }
 
     /// Returns when no process is left.
@@ -128,6 +141,9 @@ impl Manager {
                 self.places.poll_timeout(),
                 self.pump_again(now),
                 self.notify.poll_timeout(),
+                self.admin
+                    .as_ref()
+                    .and_then(|admin| admin.poll_timeout(now)),
             ];
             let wait = wait.into_iter().flatten().min();
             let wait = wait.map(|at| at.saturating_duration_since(now));
@@ -143,13 +159,17 @@ impl Manager {
             for event in &events {
                 self.dispatch(event);
             }
-            self.places.handle_timeout(Instant::now());
+            let now = Instant::now();
+            self.places.handle_timeout(now);
+            self.turn_admin(now);
         }
     }
 
     fn dispatch(&mut self, event: &Event) {
         let token = event.data.u64();
-        if token == SIGNALS_TOKEN {
+        if token == admin::TOKEN {
+            // Its turn comes in each round of the loop.
+        } else if token == SIGNALS_TOKEN {
             while let Some(signal) = self.signals.next() {
                 self.signal(signal);
             }
@@ -172,6 +192,14 @@ impl Manager {
                 }
                 None => {}
             }
+        }
+    }
+
+    /// Serves metrics and health, as far as somebody asks.
+    fn turn_admin(&mut self, now: Instant) {
+        if let Some(mut admin) = self.admin.take() {
+            admin.turn(now, &self.report(), &self.record);
+            self.admin = Some(admin);
         }
     }
 
@@ -274,6 +302,8 @@ impl Manager {
     }
 
     fn reap(&mut self, who: Who) {
+        // Of what was reaped the kernel knows nothing more.
+        let usage = self.children.pid(who).and_then(Usage::of);
         let Some((child, end)) = self.children.reap(who) else {
             return;
         };
@@ -287,8 +317,12 @@ impl Manager {
             .places
             .processes()
             .find(|(number, _)| Who::Worker(*number) == who);
+        let index = place.map(|(_, process)| process.place);
+        self.record.ended(index, usage);
         if let (Some((_, process)), Some(shared)) = (place, child.into_shared()) {
-            self.departed[process.place].add(&shared.counts(&self.spawner.dimensions));
+            let dimensions = &self.spawner.dimensions;
+            self.departed[process.place].add(&shared.counts(dimensions));
+            self.record.departs(&shared, dimensions);
         }
         self.happened(Input::Exited(who, end));
     }

@@ -61,6 +61,11 @@ impl Listeners {
         self.files.clear();
     }
 
+    /// The first one's socket, as long as it is open.
+    pub(super) fn first(&self) -> Option<&OwnedFd> {
+        self.sockets.first()
+    }
+
     pub(super) fn descriptors(&self) -> Vec<RawFd> {
         self.sockets.iter().map(AsRawFd::as_raw_fd).collect()
     }

@@ -10,6 +10,7 @@
 //! - [`output`] is what processes log and print; [`lines`] brings it to where it goes.
 //! - [`control`] is the server's end of the control socket; [`requests`] does what comes in there,
 //!   [`report`] answers `status` and `clients`.
+//! - [`admin`] is the listener for metrics and health.
 //! - [`certificates`]: those of listeners with TLS, read again when they change.
 //! - [`notify`] tells a service manager (systemd) how the server is.
 //! - [`program`], [`pid_file`], [`listeners`] ([`unix_socket`], [`activation`]): what is fixed once
@@ -36,6 +37,7 @@
 //! channel).
 
 mod activation;
+mod admin;
 mod certificates;
 mod children;
 mod control;
@@ -56,6 +58,7 @@ use std::{path::PathBuf, time::Instant};
 
 use self::{
     activation::Passed,
+    admin::Admin,
     certificates::Certificates,
     control::ControlSocket,
     event_loop::{Hooks, Manager},
@@ -65,6 +68,7 @@ use self::{
     spawn::{Place, Spawner},
 };
 pub(crate) use self::{
+    admin::Export,
     children::how_it_ended,
     places::title,
     program::{ENV as TITLED_ENV, Program},
@@ -93,6 +97,8 @@ pub(crate) struct Start {
     /// Counters, locks and tables.
     pub(crate) shared: Shared,
     pub(crate) log: Log,
+    /// Counters among them that are metrics of their own.
+    pub(crate) exports: Vec<Export>,
     /// Called when everything is ready, in place of printing the addresses.
     pub(crate) on_ready: Option<ReadyFn>,
     /// Reads the settings again, for HUP.
@@ -110,6 +116,7 @@ pub(crate) fn run(start: Start) -> Result {
         mut rights,
         shared,
         log,
+        exports,
         on_ready,
         reread,
     } = start;
@@ -132,6 +139,7 @@ pub(crate) fn run(start: Start) -> Result {
     }
     rights.as_root(|| settings::raise_file_limit(&mut settings))?;
     let listeners = Listeners::bind(&mut settings, &addresses, passed, &rights)?;
+    let admin = Admin::bind(&settings, exports, &rights)?;
     let control = ControlSocket::bind(&path, &rights)?;
     rights.give_up(&settings)?;
 
@@ -149,6 +157,9 @@ pub(crate) fn run(start: Start) -> Result {
         notify,
         Hooks { on_ready, reread },
     )?;
+    if let Some(admin) = admin {
+        manager.admit(admin)?;
+    }
     let result = manager.run();
     // Whoever waits for the end on the control socket finds the pid file gone.
     drop(pid_file);

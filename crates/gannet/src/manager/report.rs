@@ -30,6 +30,8 @@ pub(super) struct Report<'a> {
     pub(super) children: &'a Children,
     /// By place: counters of processes that have ended.
     pub(super) departed: &'a [Counts],
+    /// Where metrics and health are served.
+    pub(super) admin: Option<&'a str>,
 }
 
 impl Report<'_> {
@@ -53,6 +55,7 @@ impl Report<'_> {
             last_reload: self.last_reload(),
             stopping: self.places.is_stopping(),
             listeners: listeners.collect(),
+            admin: self.admin.map(str::to_owned),
             workers: self.workers(),
             shared: self.spawner.objects.status(),
             totals: self.totals(),
@@ -73,7 +76,7 @@ impl Report<'_> {
         })
     }
 
-    fn workers(&self) -> Vec<WorkerStatus> {
+    pub(super) fn workers(&self) -> Vec<WorkerStatus> {
         let mut rows = Vec::new();
         for (index, place) in self.places.places().iter().enumerate() {
             let processes = self

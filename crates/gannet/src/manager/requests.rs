@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{
+    admin::Admin,
     children::Enclosed,
     event_loop::Manager,
     places::{Input, Progress, RequestId, Who},
@@ -108,6 +109,7 @@ impl Manager {
 
     /// Tells those who wait for a reload what became of it.
     pub(super) fn reloaded(&mut self, requests: &[RequestId], reloaded: &Reloaded) {
+        self.record.reloaded(reloaded);
         for &RequestId(connection) in requests {
             let reloaded = Reloaded {
                 certificates: self.certificates.refusal(connection),
@@ -119,7 +121,7 @@ impl Manager {
         }
     }
 
-    fn report(&self) -> Report<'_> {
+    pub(super) fn report(&self) -> Report<'_> {
         Report {
             now: Instant::now(),
             started: self.started,
@@ -127,6 +129,7 @@ impl Manager {
             places: &self.places,
             children: &self.children,
             departed: &self.departed,
+            admin: self.admin.as_ref().map(Admin::address),
         }
     }
 }

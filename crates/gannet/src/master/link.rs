@@ -12,7 +12,10 @@
 use std::{
     collections::{HashSet, VecDeque},
     os::fd::OwnedFd,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use gannet_shm::{
@@ -58,6 +61,8 @@ pub(super) struct Link {
     /// Where the worker's reading was, and since when (ms), for the stall check.
     seen: (Position, u64),
     reset: Reset,
+    /// When the reactor's turn began, for the events that it writes.
+    stamp: Arc<AtomicU32>,
 }
 
 /// How far the take-over from an earlier master is.
@@ -99,6 +104,7 @@ impl Link {
         dimensions: Dimensions,
         attachment: Attachment,
         max_parked: usize,
+        stamp: Arc<AtomicU32>,
     ) -> Self {
         let Attachment {
             worker,
@@ -135,6 +141,7 @@ impl Link {
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             max_parked,
+            stamp,
         }
     }
 
@@ -368,6 +375,7 @@ impl Link {
         mut header: EventHeader,
         payload: &[&[u8]],
     ) -> Result<(Position, Option<Block>), NoRoom> {
+        header.stamp = self.stamp.load(Ordering::Relaxed);
         let len: usize = payload.iter().map(|part| part.len()).sum();
         if len <= self.inline_limit() {
             let bytes = header.encode();
@@ -461,7 +469,7 @@ mod tests {
             region: region.clone(),
             bell,
         };
-        Link::attach(0, DIMENSIONS, attachment, 1 << 20)
+        Link::attach(0, DIMENSIONS, attachment, 1 << 20, Arc::default())
     }
 
     fn message() -> EventHeader {

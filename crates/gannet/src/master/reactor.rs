@@ -13,7 +13,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
         mpsc,
     },
 };
@@ -48,6 +48,7 @@ use crate::{
     server::DispatchFn,
     settings::Settings,
     tls::TlsListener,
+    wire::stamp,
 };
 
 /// From the master's main thread to a reactor.
@@ -165,6 +166,8 @@ pub(super) struct Clock {
     pub(super) unix: u64,
     /// The time as HTTP writes it, and its second.
     date: ([u8; 29], u64),
+    /// When the turn began, for the events that are written in it: see `wire::stamp`.
+    stamp: Arc<AtomicU32>,
 }
 
 impl Reactor {
@@ -350,7 +353,14 @@ impl Reactor {
                 Order::Attach(attachment) => {
                     let (worker, incarnation) = (attachment.worker, attachment.incarnation);
                     let parked = self.settings.max_parked;
-                    self.attach(Link::attach(self.id, self.dimensions, attachment, parked));
+                    let stamp = self.clock.stamp.clone();
+                    self.attach(Link::attach(
+                        self.id,
+                        self.dimensions,
+                        attachment,
+                        parked,
+                        stamp,
+                    ));
                     self.reports.send(Report::Attached(worker, incarnation));
                 }
                 Order::Dead {
@@ -429,10 +439,11 @@ impl Reactor {
 impl Clock {
     fn new() -> Self {
         let mut clock = Clock {
-            now: monotonic(),
+            now: millis(stamp::monotonic_nanos()),
             read: 0,
             unix: 0,
             date: ([b' '; 29], u64::MAX),
+            stamp: Arc::default(),
         };
         clock.read = clock.now;
         clock.resync();
@@ -440,7 +451,9 @@ impl Clock {
     }
 
     fn tick(&mut self) {
-        self.advance(monotonic());
+        let nanos = stamp::monotonic_nanos();
+        self.stamp.store(stamp::at(nanos), Relaxed);
+        self.advance(millis(nanos));
     }
 
     fn advance(&mut self, read: u64) {
@@ -466,10 +479,9 @@ impl Clock {
     }
 }
 
-/// Milliseconds; never 0, never backwards.
-fn monotonic() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000 + 1
+/// Milliseconds; never 0.
+fn millis(nanos: u64) -> u64 {
+    nanos / 1_000_000 + 1
 }
 
 /// Key of the doorbell in the poll set; connections have less than 53 bits.

@@ -52,6 +52,9 @@ pub(crate) fn check(settings: &mut Settings) -> Result<Vec<Endpoint>> {
             ));
         }
     }
+    if !settings.admin_listen.is_empty() {
+        resolve(&settings.admin_listen).map_err(|error| error.context("`admin_listen`"))?;
+    }
     crate::process::check(settings)?;
     for (name, list) in [
         ("reactor_cpus", &settings.reactor_cpus),

@@ -168,6 +168,11 @@ pub(super) fn of_server(settings: &mut Settings) -> Vec<Field<'_>> {
         ),
         number("log_wait_ms", &mut settings.log_wait_ms, 0..=60_000),
         number("log_queue", &mut settings.log_queue, 256 * KIB..=GIB),
+        Field {
+            name: "admin_listen",
+            slot: Slot::Text(&mut settings.admin_listen),
+        },
+        switch("latency_histograms", &mut settings.latency_histograms),
     ]
 }
 

@@ -14,7 +14,7 @@ mod trust;
 use std::{path::PathBuf, time::Duration};
 
 pub(crate) use self::{
-    address::{Endpoint, UnixName},
+    address::{Endpoint, UnixName, resolve},
     check::{check, check_handler, dimensions, pid_file, raise_file_limit},
     environment::Environment,
     flags::Flags,
@@ -242,6 +242,22 @@ pub struct Settings {
     ///
     /// This is worst-case memory. When it is full, lines wait as `log_wait_ms` says.
     pub log_queue: usize,
+
+    /// Where metrics and health are served over HTTP: `127.0.0.1:9600`, `unix:/run/echo-admin.sock`.
+    /// Default: empty, nowhere.
+    ///
+    /// The manager answers `GET /metrics`, `/healthz` and `/readyz`, to anybody who can connect: no
+    /// address that strangers reach belongs here. A Unix socket has the mode 0600. `docs/metrics.md`
+    /// has what there is, and the limits. Costs at most 16 connections, each with a page (some
+    /// 100 KiB) and a request (8 KiB).
+    pub admin_listen: String,
+
+    /// Whether handlers are timed, and how long events wait for them, for the histograms of
+    /// `/metrics`. Default true.
+    ///
+    /// Costs a worker one more look at the clock for each handler and each turn of its loop, some 30 ns,
+    /// and 2.2 KiB of shared memory (which it has in any case).
+    pub latency_histograms: bool,
 
     /// The user processes: see [`Server::add_process`](crate::Server::add_process). The code alone
     /// says which there are.
@@ -571,6 +587,8 @@ impl Default for Settings {
             log_repeat_limit: 1_000,
             log_wait_ms: 1_000,
             log_queue: 4 << 20,
+            admin_listen: String::new(),
+            latency_histograms: true,
             processes: Vec::new(),
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct EventHeader {
     pub(crate) seq: u64,
     /// Meaning depends on the kind.
     pub(crate) aux: u64,
+    /// When it was written to the ring: see [`stamp`](super::stamp). Set by the link; 0: not known.
+    pub(crate) stamp: u32,
 }
 
 /// The event was given to a worker before, which died before it was done.
@@ -126,6 +128,7 @@ impl EventHeader {
             conn,
             seq: 0,
             aux: 0,
+            stamp: 0,
         }
     }
 
@@ -135,6 +138,7 @@ impl EventHeader {
         bytes[1] = self.flags;
         bytes[2..4].copy_from_slice(&self.origin.to_le_bytes());
         bytes[4] = self.attempts;
+        bytes[5..8].copy_from_slice(&self.stamp.to_le_bytes()[..3]);
         bytes[8..16].copy_from_slice(&self.conn.as_u64().to_le_bytes());
         bytes[16..24].copy_from_slice(&self.seq.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.aux.to_le_bytes());
@@ -151,6 +155,7 @@ impl EventHeader {
             conn: ConnId::from_u64(u64_at(bytes, 8)),
             seq: u64_at(bytes, 16),
             aux: u64_at(bytes, 24),
+            stamp: u32::from_le_bytes([bytes[5], bytes[6], bytes[7], 0]),
         })
     }
 

@@ -7,6 +7,7 @@
 //! - [`event`]: reactor to worker.
 //! - [`command`]: worker to reactor.
 //! - [`head`]: an HTTP request head as a payload.
+//! - [`stamp`]: when an event was written.
 //! - [`route`]: whom a datagram came from and goes to, as the front of a payload.
 //!
 //! **Sequence numbers.** An event that needs an outcome has a sequence number > 0, counted
@@ -23,6 +24,7 @@ pub(crate) mod command;
 pub(crate) mod event;
 pub(crate) mod head;
 pub(crate) mod route;
+pub(crate) mod stamp;
 
 /// Version of everything in this module and of `layout`.
 pub(crate) const ABI: u32 = 6;

@@ -18,6 +18,7 @@ use std::{
 
 use super::{
     handle::{Job, task_done},
+    latency::Latency,
     local::{Finished, Local, Progress},
     shared::Command,
     upload::Upload,
@@ -41,6 +42,7 @@ pub(crate) struct Dispatcher<F, M> {
     /// Connections whose handler is pending, and what came for them since.
     busy: RefCell<HashMap<ConnId, VecDeque<Job>>>,
     in_flight: Cell<u64>,
+    latency: Latency,
     /// Whether the handler that is polled is the one that runs. In a user process it only waits for
     /// the function, which says itself what it has taken.
     marks_current: bool,
@@ -55,6 +57,8 @@ struct Ticket {
     header: EventHeader,
     upload: Option<Arc<Upload>>,
     progress: Progress,
+    /// When it began, in nanoseconds.
+    began: u64,
 }
 
 enum Outcome {
@@ -72,6 +76,7 @@ where
         let marks_current = local.shared.kind != Kind::Process;
         Rc::new(Dispatcher {
             make,
+            latency: Latency::new(local.shared.clone()),
             local,
             spare: RefCell::default(),
             busy: RefCell::default(),
@@ -83,6 +88,11 @@ where
     /// Events taken and not finished.
     pub(crate) fn in_flight(&self) -> u64 {
         self.in_flight.get()
+    }
+
+    /// Time has passed in which no handler ran.
+    pub(crate) fn time_passes(&self) {
+        self.latency.pause();
     }
 
     /// Handles an event, now or when those of its connection before it are handled.
@@ -111,6 +121,7 @@ where
                 self.give_back(slot);
             }
             Poll::Pending => {
+                self.latency.pause();
                 if ticket.header.conn != ConnId::from_u64(0) {
                     self.busy
                         .borrow_mut()
@@ -167,6 +178,7 @@ where
             header: job.header,
             upload: job.upload.clone(),
             progress: Progress::default(),
+            began: self.latency.begin(&job.header),
         };
         slot.set(Some((self.make)(job)));
         ticket
@@ -215,8 +227,10 @@ where
             header,
             upload,
             progress,
+            began,
         } = ticket;
         let shared = &self.local.shared;
+        self.latency.end(&header, began);
         if let Some(upload) = upload {
             upload.abandon();
         }

@@ -170,6 +170,7 @@ where
     /// Reads and dispatches a bounded number of events of each reactor. Says whether there are
     /// more.
     fn turn(&mut self) -> bool {
+        self.dispatcher.time_passes();
         let mut more = false;
         let mut flushed = tick();
         for reactor in 0..self.inbound.len() {
@@ -182,6 +183,7 @@ where
                 let now = tick();
                 if count % PUBLISH == 0 || now != flushed {
                     self.local.flush();
+                    self.dispatcher.time_passes();
                     flushed = now;
                 }
                 more |= count == TURN;

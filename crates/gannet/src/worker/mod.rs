@@ -5,7 +5,7 @@
 //! - `inbound`: events out of the rings; `dispatch`: which handler runs when; `handle`: the call.
 //! - `outbound`: commands into the rings; `local`: what belongs to the worker's thread;
 //!   `shared`: what its handles reach from any thread.
-//! - `timer`: timers; `caught`: panics of user code.
+//! - `timer`: timers; `caught`: panics of user code; `latency`: how long handlers take.
 //! - `request`, `upload`, `respond`: HTTP.
 //! - `awaited`: answers that somebody waits for; `submit` and `topics`: what asks for them.
 //!
@@ -42,6 +42,7 @@ mod engine;
 mod handle;
 mod inbound;
 mod lane;
+mod latency;
 mod local;
 mod outbound;
 mod process;

@@ -43,7 +43,7 @@ use tokio::{
 };
 
 use super::{Shared, Worker, caught::caught};
-use crate::{Result, layout::WorkerCounter};
+use crate::{Result, histogram::Timed, layout::WorkerCounter};
 
 /// A timer that was set by [`Worker::after`] or [`Worker::every`]; it is cancelled when this is
 /// dropped.
@@ -310,7 +310,13 @@ impl Caller {
 
     async fn call(&self, run: impl Future<Output = Result>) {
         let set_at = self.set_at;
-        match caught(run).await {
+        let began = self.shared.clock();
+        let called = caught(run).await;
+        if let Some(began) = began {
+            let now = self.shared.clock().unwrap_or(began);
+            self.shared.time(Timed::Timer, now.saturating_sub(began));
+        }
+        match called {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 self.shared.count(WorkerCounter::Errors);

@@ -1,0 +1,47 @@
+//! When an event was written, in the three bytes that its header has left for it.
+//!
+//! The unit is 16,384 ns of the monotonic clock, which is the same in all processes; it wraps after
+//! 275 seconds, and so does a wait that is longer. 0 stands for "not known".
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The monotonic clock.
+pub(crate) fn monotonic_nanos() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// The stamp of this time; never 0.
+pub(crate) fn at(nanos: u64) -> u32 {
+    ((nanos >> SHIFT) as u32 & MASK).max(1)
+}
+
+/// Nanoseconds from a stamp until now, if the stamp is known.
+pub(crate) fn since(stamp: u32, now: u64) -> Option<u64> {
+    let passed = at(now).wrapping_sub(stamp) & MASK;
+    (stamp != 0).then(|| u64::from(passed) << SHIFT)
+}
+
+const SHIFT: u32 = 14;
+const MASK: u32 = (1 << 24) - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_known_over_the_wrap() {
+        let unit = 1 << SHIFT;
+        let wraps = u64::from(MASK) + 1;
+        for begin in [5, wraps - 2, 7 * wraps - 1] {
+            let stamp = at(begin * unit);
+            for waited in [0, 3, 60_000] {
+                let wait = since(stamp, (begin + waited) * unit).unwrap();
+                // 0 is taken for 1.
+                assert!(wait.abs_diff(waited * unit) <= unit, "{begin} {waited}");
+            }
+        }
+        assert_eq!(since(0, 5 * unit), None);
+        assert_eq!(at(0), 1);
+    }
+}

@@ -1,0 +1,106 @@
+//! Times the handlers of this worker.
+//!
+//! The clock is read once a turn and once for each handler that ends: in a row of handlers that
+//! do not wait, the end of one is the beginning of the next.
+
+use std::{cell::Cell, sync::Arc};
+
+use super::shared::Shared;
+use crate::{
+    histogram::{self, Timed},
+    wire::{
+        event::{EventHeader, EventKind},
+        stamp,
+    },
+};
+
+pub(crate) struct Latency {
+    shared: Arc<Shared>,
+    is_on: bool,
+    /// The clock when it was last read, in nanoseconds; 0: too long ago.
+    now: Cell<u64>,
+}
+
+impl Latency {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Latency {
+            is_on: shared.settings.latency_histograms,
+            shared,
+            now: Cell::new(0),
+        }
+    }
+
+    /// Time passes that no handler took.
+    pub(crate) fn pause(&self) {
+        self.now.set(0);
+    }
+
+    /// A handler begins; returns when.
+    pub(crate) fn begin(&self, header: &EventHeader) -> u64 {
+        if !self.is_on {
+            return 0;
+        }
+        let now = match self.now.get() {
+            0 => self.read(),
+            now => now,
+        };
+        if let Some(waited) = stamp::since(header.stamp, now) {
+            self.shared.time(Timed::Wait, waited);
+        }
+        now
+    }
+
+    /// The handler that began then has ended.
+    pub(crate) fn end(&self, header: &EventHeader, began: u64) {
+        if self.is_on
+            && let Some(timed) = timed(header.kind)
+        {
+            let now = self.read();
+            self.shared.time(timed, now.saturating_sub(began));
+        }
+    }
+
+    fn read(&self) -> u64 {
+        let now = stamp::monotonic_nanos();
+        self.now.set(now);
+        now
+    }
+}
+
+impl Shared {
+    /// The clock, if handlers are timed.
+    pub(crate) fn clock(&self) -> Option<u64> {
+        self.settings
+            .latency_histograms
+            .then(stamp::monotonic_nanos)
+    }
+
+    /// Notes how long something took. On the worker's thread only.
+    pub(crate) fn time(&self, timed: Timed, nanos: u64) {
+        let at = self.dimensions.histograms();
+        histogram::record(&self.region, at, timed, nanos);
+    }
+}
+
+/// Which method handles events of this kind.
+fn timed(kind: EventKind) -> Option<Timed> {
+    Some(match kind {
+        EventKind::Connect => Timed::Connect,
+        EventKind::Receive => Timed::Receive,
+        EventKind::Packet => Timed::Packet,
+        EventKind::Request => Timed::Request,
+        EventKind::Open => Timed::Open,
+        EventKind::Message => Timed::Message,
+        EventKind::Close => Timed::Close,
+        EventKind::Task => Timed::Task,
+        EventKind::Finish => Timed::Finish,
+        EventKind::Pipe => Timed::PipeMessage,
+        EventKind::RequestBody
+        | EventKind::TaskResult
+        | EventKind::Reply
+        | EventKind::Tick
+        | EventKind::Retire
+        | EventKind::Reset
+        | EventKind::TaskAccepted => return None,
+    })
+}
