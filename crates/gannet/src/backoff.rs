@@ -68,6 +68,11 @@ impl BackOff {
         self.until.take_if(|until| *until <= now);
     }
 
+    /// Processes in a row that did not start, or died young.
+    pub(crate) fn early_deaths(&self) -> u32 {
+        self.early_deaths
+    }
+
     /// When the delay is over; `None` if nothing is to be waited for.
     pub(crate) fn until(&self) -> Option<Instant> {
         self.until

@@ -118,6 +118,20 @@ impl ConnTable {
         })
     }
 
+    /// How many connections are open at each listener, and how many of them are WebSockets. Two loads
+    /// for each.
+    pub(crate) fn census(&self, listeners: usize) -> Vec<(u64, u64)> {
+        let mut counts = vec![(0, 0); listeners];
+        for row in self.rows_in_use(0) {
+            let word = self.slots.cell(row, 1).load(Relaxed);
+            if let Some((all, websockets)) = counts.get_mut(usize::from(word as u16)) {
+                *all += 1;
+                *websockets += u64::from(word & WEBSOCKET != 0);
+            }
+        }
+        counts
+    }
+
     /// What stands in a row; `None` if it is free, or its writer died while it wrote.
     pub(crate) fn row(&self, row: usize) -> Option<Row> {
         if self.slots.cell(row, 0).load(Relaxed) == 0 {

@@ -45,6 +45,7 @@ mod reload;
 mod shared;
 mod slow_readers;
 mod sockets;
+mod status;
 mod steer;
 mod stop;
 mod tasks;
@@ -55,6 +56,7 @@ mod tls_layers;
 mod tls_load;
 mod topics;
 mod users;
+mod watch;
 mod websocket;
 
 use std::fs::File;

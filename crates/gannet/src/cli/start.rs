@@ -16,6 +16,10 @@ pub struct Start {
     /// And as this group [default: that of the user] [setting: group]
     #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,
+
+    /// Reload when the program, or one of these files or directories, has changed
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub watch: Vec<String>,
 }
 
 impl Start {
@@ -33,6 +37,9 @@ impl Start {
         if let Some(group) = &self.group {
             settings.group.clone_from(group);
         }
+        if !self.watch.is_empty() {
+            settings.watch.clone_from(&self.watch);
+        }
     }
 }
 
@@ -40,4 +47,5 @@ const EXAMPLES: &str = "\
 Examples:
   {name} {command}
   {name} {command} --pid-file /run/example.pid
-  {name} {command} --user www-data";
+  {name} {command} --user www-data
+  {name} {command} --watch templates certs/server.pem";

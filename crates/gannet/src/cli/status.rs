@@ -17,7 +17,7 @@ pub struct Status {
 
 impl Status {
     pub(super) fn run(&self, server: &Server) -> Result {
-        let status = server.control()?.status()?;
+        let status = server.control()?.status_with_pss()?;
         match self.json {
             true => print(&serde_json::to_string(&status)?),
             false => print(status.to_string().trim_end()),

@@ -18,6 +18,7 @@
 mod client;
 mod reload;
 mod shared;
+mod show;
 mod status;
 mod table;
 
@@ -30,8 +31,9 @@ pub use self::{
         ReloadingWorker,
     },
     shared::{CounterStatus, LockStatus, SharedStatus, TableStatus},
+    show::ClientTable,
     status::{
-        ClientRow, ClientTable, ListenerStatus, Role, Status, Totals, WorkerState, WorkerStatus,
+        ClientRow, ListenerStatus, Rates, Role, Status, Totals, Usage, WorkerState, WorkerStatus,
     },
 };
 
@@ -42,7 +44,11 @@ pub(crate) const VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "cmd", deny_unknown_fields)]
 pub(crate) enum Request {
-    Status {},
+    Status {
+        /// With the memory of each process as `pss`, which takes the kernel a while to count.
+        #[serde(default)]
+        pss: bool,
+    },
     /// Rows of the connection table, from row `from` on, at most `limit`.
     Clients {
         #[serde(default)]
@@ -60,9 +66,7 @@ pub(crate) enum Request {
     /// Answered at once; the connection is closed when the server has stopped.
     Stop {},
     /// Closes a connection.
-    Kick {
-        conn: u64,
-    },
+    Kick { conn: u64 },
 }
 
 /// A reply, as it stands on its line.
@@ -147,7 +151,10 @@ mod tests {
 
     #[test]
     fn requests_are_one_object_with_defaults() {
-        assert_eq!(request(r#"{"cmd":"status"}"#), Request::Status {});
+        assert_eq!(
+            request(r#"{"cmd":"status"}"#),
+            Request::Status { pss: false }
+        );
         assert_eq!(
             request(r#"{"cmd":"clients"}"#),
             Request::Clients {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::status::age;
+use super::show::age;
 use crate::WorkerId;
 
 /// What became of a reload.

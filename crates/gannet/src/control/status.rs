@@ -1,14 +1,10 @@
 //! What a server tells about itself.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    LastReload,
-    shared::SharedStatus,
-    table::{Align, table},
-};
+use super::{LastReload, shared::SharedStatus};
 use crate::{ConnId, Protocol, WorkerId};
 
 /// The state of a server. Shown as a table by `Display`.
@@ -36,6 +32,15 @@ pub struct Status {
     pub last_reload: Option<LastReload>,
     /// Whether it is on its way to its end.
     pub stopping: bool,
+    /// What the manager uses.
+    #[serde(default)]
+    pub manager: Usage,
+    /// What the master uses; none while it is being restarted.
+    #[serde(default)]
+    pub master: Option<Usage>,
+    /// How fast things go, over the last 10 seconds.
+    #[serde(default)]
+    pub rates: Rates,
     /// What it listens on.
     pub listeners: Vec<ListenerStatus>,
     /// Where metrics and health are served (`admin_listen`), with the real port.
@@ -62,10 +67,54 @@ pub struct ListenerStatus {
     /// Whether TLS is under it.
     #[serde(default)]
     pub tls: bool,
+    /// Connections that are open here now; of datagrams there are none.
+    #[serde(default)]
+    pub connections: u64,
+    /// Of these, how many are open WebSockets.
+    #[serde(default)]
+    pub websockets: u64,
+}
+
+/// What a process uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Processor time over the last 10 seconds, or since its start if that is later: 100 is one whole
+    /// processor.
+    pub cpu_percent: f64,
+    /// Resident memory in bytes: what it shares with others counts as a whole with each.
+    pub rss: u64,
+    /// Its part of the memory in bytes: what it shares is divided among those who do. Only if it was
+    /// asked for ([`Client::status_with_pss`](super::Client::status_with_pss)), and if the kernel says.
+    pub pss: Option<u64>,
+}
+
+/// How fast things go: each a number per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Rates {
+    /// The time that they are taken over, in milliseconds: less than 10,000 after the start.
+    pub over_ms: u64,
+    /// Connections accepted.
+    pub accepted: f64,
+    /// Events given to workers.
+    pub events: f64,
+    /// Events whose handler ran to its end.
+    pub handled: f64,
+    /// HTTP requests.
+    pub requests: f64,
+    /// Bytes read from sockets.
+    pub bytes_in: f64,
+    /// Bytes written to sockets.
+    pub bytes_out: f64,
+    /// Tasks finished.
+    pub tasks: f64,
 }
 
 /// A process of a worker, task worker or user process, or the place of one that is not there now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WorkerStatus {
     /// The worker's number.
@@ -97,6 +146,25 @@ pub struct WorkerStatus {
     pub panics: u64,
     /// Why the last process of its place that did not end well did end.
     pub last_exit: Option<String>,
+    /// How many processes of its place in a row did not start, or died within a second. From the
+    /// second on the next try is delayed.
+    #[serde(default)]
+    pub early_deaths: u32,
+    /// When the next process is started, in milliseconds from now, if that is delayed.
+    #[serde(default)]
+    pub retry_in_ms: Option<u64>,
+    /// Events handled in a second, over the last 10.
+    #[serde(default)]
+    pub handled_per_s: f64,
+    /// How full its fullest ring of events is, in percent: what it has not taken yet.
+    #[serde(default)]
+    pub events_ring_percent: u8,
+    /// How full its fullest ring of commands is, in percent: what the reactor has not taken yet.
+    #[serde(default)]
+    pub commands_ring_percent: u8,
+    /// What the process uses.
+    #[serde(default)]
+    pub usage: Option<Usage>,
 }
 
 /// What a worker runs.
@@ -263,304 +331,4 @@ pub struct ClientRow {
     pub messages_out: u64,
     /// Bytes waiting for the client to read.
     pub queued: u64,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stopping = if self.stopping { ", stopping" } else { "" };
-        writeln!(
-            f,
-            "{} (gannet {}), up {}, {} reloads{stopping}",
-            self.name,
-            self.version,
-            age(self.uptime_ms),
-            self.reloads
-        )?;
-        if let Some(last) = &self.last_reload {
-            writeln!(f, "last reload {last}")?;
-        }
-        for listener in &self.listeners {
-            writeln!(
-                f,
-                "listening on {}://{}",
-                listener.protocol.scheme_with(listener.tls),
-                listener.address
-            )?;
-        }
-        if let Some(admin) = &self.admin {
-            writeln!(f, "metrics at http://{admin}/metrics")?;
-        }
-        let master = self
-            .master_pid
-            .map_or("being restarted".to_owned(), |pid| pid.to_string());
-        writeln!(f, "manager {}, master {master}", self.manager_pid)?;
-        if let Some(last_exit) = &self.master_last_exit {
-            writeln!(
-                f,
-                "master restarted {} times, last: {last_exit}",
-                self.master_restarts
-            )?;
-        }
-        writeln!(f)?;
-        self.fmt_workers(f)?;
-        writeln!(f)?;
-        self.shared.fmt(f)?;
-        self.totals.fmt(f)
-    }
-}
-
-impl Status {
-    fn fmt_workers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let titles = [
-            ("WORKER", Align::Left),
-            ("PID", Align::Right),
-            ("STATE", Align::Left),
-            ("AGE", Align::Right),
-            ("GEN", Align::Right),
-            ("RESTARTS", Align::Right),
-            ("IN FLIGHT", Align::Right),
-            ("HANDLED", Align::Right),
-            ("ERRORS", Align::Right),
-            ("PANICS", Align::Right),
-            ("LAST EXIT", Align::Left),
-        ];
-        table(f, &titles, self.workers.iter().map(WorkerStatus::cells))
-    }
-}
-
-impl WorkerStatus {
-    fn cells(&self) -> Vec<String> {
-        let title = match (self.role, &self.name) {
-            (Role::Process, Some(name)) => format!("process {name}"),
-            (Role::Process, None) => format!("process {}", self.id),
-            (Role::TaskWorker, _) => format!("task {}", self.id),
-            (Role::Worker, _) => self.id.to_string(),
-        };
-        let state = match self.state {
-            WorkerState::Starting => "starting",
-            WorkerState::Ready => "ready",
-            WorkerState::Retiring => "retiring",
-            WorkerState::Waiting => "waiting",
-            WorkerState::Ended => "ended",
-        };
-        vec![
-            title,
-            self.pid.map_or("-".to_owned(), |pid| pid.to_string()),
-            state.to_owned(),
-            age(self.age_ms),
-            self.generation.to_string(),
-            self.restarts.to_string(),
-            self.in_flight.to_string(),
-            self.handled.to_string(),
-            self.errors.to_string(),
-            self.panics.to_string(),
-            self.last_exit.clone().unwrap_or_default(),
-        ]
-    }
-}
-
-impl fmt::Display for Totals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "connections {} open, {} accepted, accepting paused {} times",
-            self.connections, self.accepted, self.accept_paused
-        )?;
-        let closed: Vec<_> = self
-            .closed
-            .iter()
-            .map(|(reason, count)| format!("{reason} {count}"))
-            .collect();
-        if !closed.is_empty() {
-            writeln!(f, "closed      {}", closed.join(", "))?;
-        }
-        writeln!(
-            f,
-            "bytes       {} in, {} out",
-            self.bytes_in, self.bytes_out
-        )?;
-        writeln!(
-            f,
-            "events      {} given, {} handled, {} failed, {} redelivered, {} dropped, {} requests",
-            self.events,
-            self.handled,
-            self.handler_failed,
-            self.redelivered,
-            self.dropped,
-            self.requests
-        )?;
-        if self.http2_connections > 0 {
-            writeln!(
-                f,
-                "http/2      {} connections, {} streams, {} open, {} refused, {} malformed",
-                self.http2_connections,
-                self.http2_streams,
-                self.http2_open,
-                self.http2_refused,
-                self.http2_malformed
-            )?;
-        }
-        writeln!(
-            f,
-            "pressure    {} stalls, {} yields, {} bytes parked, {} publishes dropped",
-            self.stalls, self.yields, self.parked, self.publish_dropped
-        )?;
-        if self.proxy_untrusted + self.proxy_failed + self.forwarded_malformed > 0 {
-            writeln!(
-                f,
-                "proxies     {} untrusted, {} without a PROXY header, {} forwarding headers malformed",
-                self.proxy_untrusted, self.proxy_failed, self.forwarded_malformed
-            )?;
-        }
-        if self.packets_in + self.packets_out + self.packets_unsent > 0 {
-            writeln!(
-                f,
-                "packets     {} in, {} out, {} dropped, {} too large, {} unsent",
-                self.packets_in,
-                self.packets_out,
-                self.packets_dropped,
-                self.packets_too_large,
-                self.packets_unsent
-            )?;
-        }
-        if self.tls_handshakes + self.tls_failed + self.tls_timeouts + self.tls_refused > 0 {
-            writeln!(
-                f,
-                "TLS         {} handshakes, {} resumed, {} failed, {} too slow, {} delayed, \
-                 {} refused, {} truncated",
-                self.tls_handshakes,
-                self.tls_resumed,
-                self.tls_failed,
-                self.tls_timeouts,
-                self.tls_delayed,
-                self.tls_refused,
-                self.tls_truncated
-            )?;
-        }
-        writeln!(
-            f,
-            "tasks       {} submitted, {} finished, {} failed, {} rejected, {} queued",
-            self.tasks_submitted,
-            self.tasks_finished,
-            self.tasks_failed,
-            self.tasks_rejected,
-            self.tasks_queued
-        )?;
-        if self.log_lost > 0 {
-            writeln!(f, "log         {} lines lost", self.log_lost)?;
-        }
-        if self.compressed > 0 {
-            writeln!(
-                f,
-                "compression {} messages, {} bytes saved",
-                self.compressed, self.compression_saved
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// Connections, to be printed as a table.
-pub struct ClientTable<'a>(pub &'a [ClientRow]);
-
-impl fmt::Display for ClientTable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let titles = [
-            ("CONNECTION", Align::Right),
-            ("PEER", Align::Left),
-            ("LISTENER", Align::Right),
-            ("WORKER", Align::Right),
-            ("UID", Align::Left),
-            ("AGE", Align::Right),
-            ("IDLE", Align::Right),
-            ("IN", Align::Right),
-            ("OUT", Align::Right),
-            ("QUEUED", Align::Right),
-        ];
-        let cells = |client: &ClientRow| {
-            vec![
-                client.id.to_string(),
-                client.peer.clone(),
-                client.listener.to_string(),
-                client.worker.to_string(),
-                client.uid.clone().unwrap_or_default(),
-                age(client.age_ms),
-                age(client.idle_ms),
-                client.bytes_in.to_string(),
-                client.bytes_out.to_string(),
-                client.queued.to_string(),
-            ]
-        };
-        table(f, &titles, self.0.iter().map(cells))
-    }
-}
-
-/// `850ms`, `12s`, `3m 5s`, `2h 10m`, `9d 4h`.
-pub(super) fn age(ms: u64) -> String {
-    let seconds = ms / 1000;
-    match seconds {
-        0 => format!("{ms}ms"),
-        1..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_status_is_shown_as_a_table() {
-        let status = Status {
-            name: "echo".to_owned(),
-            version: "0.1.0".to_owned(),
-            manager_pid: 10,
-            master_pid: Some(11),
-            master_restarts: 0,
-            master_last_exit: None,
-            uptime_ms: 3_725_000,
-            reloads: 1,
-            last_reload: None,
-            stopping: false,
-            admin: None,
-            listeners: vec![ListenerStatus {
-                address: "127.0.0.1:9501".to_owned(),
-                protocol: Protocol::Websocket,
-                tls: false,
-            }],
-            workers: vec![WorkerStatus {
-                id: WorkerId(0),
-                role: Role::Worker,
-                name: None,
-                pid: Some(12),
-                state: WorkerState::Ready,
-                incarnation: 3,
-                generation: 1,
-                restarts: 2,
-                age_ms: 61_000,
-                in_flight: 4,
-                handled: 1234,
-                errors: 5,
-                panics: 6,
-                last_exit: Some("signal 9 (SIGKILL)".to_owned()),
-            }],
-            shared: SharedStatus::default(),
-            totals: Totals {
-                closed: [("client".to_owned(), 7)].into(),
-                ..Totals::default()
-            },
-        };
-        let text = status.to_string();
-        assert!(
-            text.starts_with("echo (gannet 0.1.0), up 1h 2m, 1 reloads\n"),
-            "{text}"
-        );
-        assert!(text.contains("listening on ws://127.0.0.1:9501\nmanager 10, master 11\n"));
-        let row = text.lines().find(|line| line.contains("SIGKILL")).unwrap();
-        let cells: Vec<_> = row.split_whitespace().collect();
-        assert_eq!(cells[..7], ["0", "12", "ready", "1m", "1s", "1", "2"]);
-        assert!(text.contains("closed      client 7\n"));
-    }
 }

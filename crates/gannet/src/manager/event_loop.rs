@@ -26,7 +26,9 @@ use super::{
     notify::Notify,
     output::Outputs,
     places::{Action, End, Input, Limits, Place, Places, State, Who},
+    samples::Samples,
     spawn::{Spawner, eventfd},
+    watched::{self, Watched},
 };
 use crate::{
     Error, Result, Settings, WorkerId,
@@ -53,12 +55,14 @@ pub(super) struct Manager {
     pub(super) places: Places,
     pub(super) children: Children,
     pub(super) outputs: Outputs,
+    pub(super) watched: Option<Watched>,
     pub(super) certificates: Certificates,
     notify: Notify,
     /// By place: counters of processes that have ended.
     pub(super) departed: Vec<Counts>,
     pub(super) record: Record,
     pub(super) started: Instant,
+    pub(super) samples: Samples,
     hooks: Hooks,
 }
 
@@ -96,6 +100,9 @@ impl Manager {
             start_timeout: millis(settings.start_timeout_ms),
             max_wait_time: millis(settings.max_wait_time_ms),
         };
+        let debounce = millis(settings.watch_debounce_ms);
+        let program = &spawner.program.path;
+        let watched = Watched::new(program, &settings.watch, debounce, epoll.as_fd())?;
         let departed = vec![Counts::default(); settings.places()];
         let record = Record::new(settings.places());
         let table = ConnTable::attach(spawner.control.clone(), spawner.dimensions);
@@ -110,11 +117,13 @@ impl Manager {
             places: Places::new(started, limits),
             children: Children::default(),
             outputs: Outputs::default(),
+            watched,
             certificates,
             notify,
             departed,
             record,
             started,
+            samples: Samples::new(started),
             hooks,
         })
     }
@@ -144,6 +153,8 @@ impl Manager {
                 self.admin
                     .as_ref()
                     .and_then(|admin| admin.poll_timeout(now)),
+                self.watched.as_ref().and_then(Watched::poll_timeout),
+                Some(self.samples.poll_timeout()),
             ];
             let wait = wait.into_iter().flatten().min();
             let wait = wait.map(|at| at.saturating_duration_since(now));
@@ -161,6 +172,11 @@ impl Manager {
             }
             let now = Instant::now();
             self.places.handle_timeout(now);
+            self.follow_changes(now);
+            if self.samples.poll_timeout() <= now {
+                let sample = self.report().sample();
+                self.samples.add(sample);
+            }
             self.turn_admin(now);
         }
     }
@@ -169,6 +185,10 @@ impl Manager {
         let token = event.data.u64();
         if token == admin::TOKEN {
             // Its turn comes in each round of the loop.
+        } else if token == watched::TOKEN {
+            if let Some(watched) = &mut self.watched {
+                watched.take_events(Instant::now());
+            }
         } else if token == SIGNALS_TOKEN {
             while let Some(signal) = self.signals.next() {
                 self.signal(signal);
@@ -230,6 +250,21 @@ impl Manager {
                 tracing::info!("stopping: a signal asked for it");
                 self.happened(Input::Stop);
             }
+        }
+    }
+
+    /// Reloads if watched files have changed.
+    fn follow_changes(&mut self, now: Instant) {
+        let watched = self.watched.as_mut();
+        if let Some(what) = watched.and_then(|watched| watched.handle_timeout(now)) {
+            tracing::info!("watched files: {what}");
+            // What is wrong with them is in the log.
+            let _ = self.reread_certificates();
+            self.happened(Input::Reload {
+                tasks_only: false,
+                cause: ReloadCause::Watch,
+                request: None,
+            });
         }
     }
 

@@ -9,7 +9,8 @@
 //! - [`children`] are the processes and the channels to them; [`spawn`] starts one.
 //! - [`output`] is what processes log and print; [`lines`] brings it to where it goes.
 //! - [`control`] is the server's end of the control socket; [`requests`] does what comes in there,
-//!   [`report`] answers `status` and `clients`.
+//!   [`report`] answers `status` and `clients`, with what [`samples`] and [`memory`] know.
+//! - [`watched`]: files whose change is followed by a reload.
 //! - [`admin`] is the listener for metrics and health.
 //! - [`certificates`]: those of listeners with TLS, read again when they change.
 //! - [`notify`] tells a service manager (systemd) how the server is.
@@ -44,6 +45,7 @@ mod control;
 mod event_loop;
 mod lines;
 mod listeners;
+mod memory;
 mod notify;
 mod output;
 mod pid_file;
@@ -51,8 +53,10 @@ mod places;
 mod program;
 mod report;
 mod requests;
+mod samples;
 mod spawn;
 mod unix_socket;
+mod watched;
 
 use std::{path::PathBuf, time::Instant};
 

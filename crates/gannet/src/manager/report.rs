@@ -6,9 +6,13 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use gannet_shm::RingSpec;
+
 use super::{
     children::{Children, Counts},
+    memory,
     places::{Place, Places, Process, State, Who},
+    samples::{Counted, Sample, Samples, cpu_times},
     spawn::Spawner,
 };
 use crate::{
@@ -16,9 +20,9 @@ use crate::{
     conn_table::{Cell, ConnTable},
     control::{
         ClientPage, ClientRow, LastReload, ListenerStatus, ReloadOutcome, ReloadedWorker, Status,
-        Totals, WorkerState, WorkerStatus,
+        Totals, Usage, WorkerState, WorkerStatus,
     },
-    layout::ReactorCounter,
+    layout::{Dimensions, ReactorCounter},
 };
 
 /// What a report is made from.
@@ -32,33 +36,81 @@ pub(super) struct Report<'a> {
     pub(super) departed: &'a [Counts],
     /// Where metrics and health are served.
     pub(super) admin: Option<&'a str>,
+    pub(super) table: &'a ConnTable,
+    pub(super) samples: &'a Samples,
 }
 
 impl Report<'_> {
-    pub(super) fn status(&self) -> Status {
+    pub(super) fn status(&self, pss: bool) -> Status {
         let settings = &self.spawner.settings;
         let master = self.places.master();
-        let listeners = settings.listeners.iter().map(|listener| ListenerStatus {
+        let now = self.sample();
+        let census = self.table.census(settings.listeners.len());
+        let listeners = settings.listeners.iter().zip(census);
+        let listeners = listeners.map(|(listener, (connections, websockets))| ListenerStatus {
             address: listener.address.clone(),
             protocol: listener.protocol,
             tls: listener.tls.is_some(),
+            connections,
+            websockets,
         });
+        let usage = |pid, started| self.usage(&now, pid, started, pss);
+        let master_pid = self.children.pid(Who::Master);
         Status {
             name: settings.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             manager_pid: std::process::id(),
-            master_pid: self.children.pid(Who::Master),
+            master_pid,
             master_restarts: master.restarts,
             master_last_exit: master.last_exit.clone(),
             uptime_ms: self.age(self.started),
             reloads: self.places.reloads(),
             last_reload: self.last_reload(),
             stopping: self.places.is_stopping(),
+            manager: usage(std::process::id(), self.started),
+            master: master_pid
+                .zip(master.started())
+                .map(|(pid, started)| usage(pid, started)),
+            rates: self.samples.rates(&now),
             listeners: listeners.collect(),
             admin: self.admin.map(str::to_owned),
-            workers: self.workers(),
+            workers: self.workers(&now, pss),
             shared: self.spawner.objects.status(),
             totals: self.totals(),
+        }
+    }
+
+    /// What is counted now.
+    pub(super) fn sample(&self) -> Sample {
+        let handled = self.handled();
+        let pids = self
+            .places
+            .processes()
+            .map(|(number, _)| Who::Worker(number));
+        let pids = pids.chain([Who::Master]);
+        let pids = pids.filter_map(|who| self.children.pid(who));
+        Sample {
+            at: self.now,
+            counts: Counted {
+                accepted: self.sum(ReactorCounter::Accepted),
+                events: self.sum(ReactorCounter::Events),
+                handled: handled.iter().sum(),
+                requests: self.sum(ReactorCounter::Requests),
+                bytes_in: self.sum(ReactorCounter::BytesIn),
+                bytes_out: self.sum(ReactorCounter::BytesOut),
+                tasks: self.sum(ReactorCounter::TasksFinished),
+            },
+            handled,
+            cpu: cpu_times(pids.chain([std::process::id()])),
+        }
+    }
+
+    fn usage(&self, now: &Sample, pid: u32, started: Instant, pss: bool) -> Usage {
+        let age = self.now.saturating_duration_since(started);
+        Usage {
+            cpu_percent: self.samples.cpu_percent(now, pid, age),
+            rss: memory::rss(pid).unwrap_or(0),
+            pss: pss.then(|| memory::pss(pid)).flatten(),
         }
     }
 
@@ -76,7 +128,7 @@ impl Report<'_> {
         })
     }
 
-    pub(super) fn workers(&self) -> Vec<WorkerStatus> {
+    pub(super) fn workers(&self, now: &Sample, pss: bool) -> Vec<WorkerStatus> {
         let mut rows = Vec::new();
         for (index, place) in self.places.places().iter().enumerate() {
             let processes = self
@@ -84,9 +136,26 @@ impl Report<'_> {
                 .processes()
                 .filter(|(_, process)| process.place == index);
             let before = rows.len();
-            rows.extend(processes.map(|(number, process)| self.process(place, number, process)));
+            rows.extend(processes.map(|(number, process)| {
+                let usage = self.children.pid(Who::Worker(number));
+                let usage = usage.map(|pid| self.usage(now, pid, process.started, pss));
+                WorkerStatus {
+                    usage,
+                    ..self.process(place, number, process)
+                }
+            }));
             if rows.len() == before {
                 rows.push(self.waiting(place, index));
+            }
+            let of_place = &mut rows[before..];
+            // That of the place is shown once, as are the counters.
+            let principal = of_place.iter_mut().find(|row| {
+                place
+                    .principal()
+                    .is_none_or(|number| row.incarnation == number)
+            });
+            if let Some(row) = principal {
+                row.handled_per_s = self.samples.handled_per_s(now, index);
             }
         }
         rows
@@ -113,32 +182,42 @@ impl Report<'_> {
             generation: process.generation,
             age_ms: self.age(process.started),
             in_flight: own.in_flight,
+            events_ring_percent: self.fill(shared, Dimensions::event_ring),
+            commands_ring_percent: self.fill(shared, Dimensions::command_ring),
             ..row(place, &counts)
         }
     }
 
+    /// How full the fullest of a worker's rings is, in percent.
+    fn fill(
+        &self,
+        shared: Option<&super::children::Shared>,
+        ring: fn(&Dimensions, usize) -> RingSpec,
+    ) -> u8 {
+        let dimensions = &self.spawner.dimensions;
+        let percent = |reactor| {
+            let ring = ring(dimensions, reactor);
+            let waiting = shared.map_or(0, |shared| ring.used(&shared.region));
+            waiting.saturating_mul(100).div_ceil(ring.capacity) as u8
+        };
+        (0..dimensions.reactors).map(percent).max().unwrap_or(0)
+    }
+
     /// A place without a process.
     fn waiting(&self, place: &Place, index: usize) -> WorkerStatus {
+        let until = place.back_off().1.filter(|_| !place.has_ended());
         WorkerStatus {
-            in_flight: 0,
+            retry_in_ms: until.map(|at| at.saturating_duration_since(self.now).as_millis() as u64),
             ..row(place, &self.departed[index])
         }
     }
 
     fn totals(&self) -> Totals {
-        let dimensions = &self.spawner.dimensions;
-        let word = |counter: usize| -> u64 {
-            let of_reactor = |reactor| dimensions.reactor_counters(reactor) + counter * 8;
-            let words = (0..dimensions.reactors).map(of_reactor);
-            words
-                .map(|at| self.spawner.control.word(at).load(Relaxed))
-                .sum()
-        };
-        let sum = |counter: ReactorCounter| word(counter as usize);
+        let sum = |counter: ReactorCounter| self.sum(counter);
         let closed: BTreeMap<String, u64> = CloseReason::ALL
             .iter()
             .map(|&reason| (reason.name().to_owned(), reason as usize))
-            .map(|(name, number)| (name, word(ReactorCounter::Closed as usize + number)))
+            .map(|(name, number)| (name, self.word(ReactorCounter::Closed as usize + number)))
             .filter(|&(_, count)| count > 0)
             .collect();
         Totals {
@@ -149,7 +228,7 @@ impl Report<'_> {
             bytes_in: sum(ReactorCounter::BytesIn),
             bytes_out: sum(ReactorCounter::BytesOut),
             events: sum(ReactorCounter::Events),
-            handled: self.handled(),
+            handled: self.handled().iter().sum(),
             redelivered: sum(ReactorCounter::Redelivered),
             dropped: sum(ReactorCounter::Dropped),
             publish_dropped: sum(ReactorCounter::PublishDropped),
@@ -190,13 +269,29 @@ impl Report<'_> {
         }
     }
 
-    fn handled(&self) -> u64 {
-        let departed: u64 = self.departed.iter().map(|counts| counts.handled).sum();
-        let living = self.places.processes().filter_map(|(incarnation, _)| {
-            let shared = self.children.shared(Who::Worker(incarnation))?;
-            Some(shared.counts(&self.spawner.dimensions).handled)
-        });
-        departed + living.sum::<u64>()
+    /// By place, with those of processes that have ended.
+    fn handled(&self) -> Vec<u64> {
+        let mut handled: Vec<u64> = self.departed.iter().map(|counts| counts.handled).collect();
+        for (incarnation, process) in self.places.processes() {
+            if let Some(shared) = self.children.shared(Who::Worker(incarnation)) {
+                handled[process.place] += shared.counts(&self.spawner.dimensions).handled;
+            }
+        }
+        handled
+    }
+
+    /// A counter of all reactors together.
+    fn sum(&self, counter: ReactorCounter) -> u64 {
+        self.word(counter as usize)
+    }
+
+    fn word(&self, counter: usize) -> u64 {
+        let dimensions = &self.spawner.dimensions;
+        let of_reactor = |reactor| dimensions.reactor_counters(reactor) + counter * 8;
+        let words = (0..dimensions.reactors).map(of_reactor);
+        words
+            .map(|at| self.spawner.control.word(at).load(Relaxed))
+            .sum()
     }
 
     fn age(&self, since: Instant) -> u64 {
@@ -274,6 +369,12 @@ fn row(place: &Place, counts: &Counts) -> WorkerStatus {
         errors: counts.errors,
         panics: counts.panics,
         last_exit: place.last_exit.clone(),
+        early_deaths: place.back_off().0,
+        retry_in_ms: None,
+        handled_per_s: 0.0,
+        events_ring_percent: 0,
+        commands_ring_percent: 0,
+        usage: None,
     }
 }
 
@@ -285,11 +386,7 @@ mod tests {
     use gannet_shm::Region;
 
     use super::*;
-    use crate::{
-        ConnId, WorkerId,
-        conn_table::Row,
-        layout::{CONTROL_KIND, Dimensions},
-    };
+    use crate::{ConnId, WorkerId, conn_table::Row, layout::CONTROL_KIND};
 
     #[test]
     fn clients_come_in_pages_without_gaps() {

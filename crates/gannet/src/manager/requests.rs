@@ -20,8 +20,8 @@ impl Manager {
     pub(super) fn serve(&mut self, connection: u64) {
         while let Some(request) = self.control.serve(connection, Instant::now()) {
             match request {
-                Request::Status {} => {
-                    let status = self.report().status();
+                Request::Status { pss } => {
+                    let status = self.report().status(pss);
                     self.control.reply(connection, &Reply::ok(status));
                 }
                 Request::Clients { from, limit } => {
@@ -110,6 +110,9 @@ impl Manager {
     /// Tells those who wait for a reload what became of it.
     pub(super) fn reloaded(&mut self, requests: &[RequestId], reloaded: &Reloaded) {
         self.record.reloaded(reloaded);
+        if let (Some(_), Some(watched)) = (&reloaded.error, &mut self.watched) {
+            watched.failed();
+        }
         for &RequestId(connection) in requests {
             let reloaded = Reloaded {
                 certificates: self.certificates.refusal(connection),
@@ -130,6 +133,8 @@ impl Manager {
             children: &self.children,
             departed: &self.departed,
             admin: self.admin.as_ref().map(Admin::address),
+            table: &self.table,
+            samples: &self.samples,
         }
     }
 }

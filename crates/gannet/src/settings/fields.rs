@@ -173,6 +173,15 @@ pub(super) fn of_server(settings: &mut Settings) -> Vec<Field<'_>> {
             slot: Slot::Text(&mut settings.admin_listen),
         },
         switch("latency_histograms", &mut settings.latency_histograms),
+        Field {
+            name: "watch",
+            slot: Slot::List(&mut settings.watch),
+        },
+        number(
+            "watch_debounce_ms",
+            &mut settings.watch_debounce_ms,
+            10..=60_000,
+        ),
     ]
 }
 
@@ -429,6 +438,13 @@ impl Field<'_> {
                 **slot = choose(value)?;
             }
             (Slot::List(slot), Given::List(values)) => values.clone_into(slot),
+            (Slot::List(slot), Given::Word(values)) => {
+                let values = values.split(',').map(str::trim);
+                **slot = values
+                    .filter(|value| !value.is_empty())
+                    .map(str::to_owned)
+                    .collect();
+            }
             (Slot::List(_), _) => return wrong("a list of texts, such as [\"10.0.0.0/8\"]"),
             (Slot::Framing(slot), Given::Word(value) | Given::Quoted(value)) => {
                 **slot = match value {

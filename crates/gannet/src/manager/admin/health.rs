@@ -63,7 +63,7 @@ pub(super) fn unready(report: &Report<'_>) -> Vec<String> {
     if !has_master(report) {
         problems.push("the master is not ready".to_owned());
     }
-    let rows = report.workers();
+    let rows = report.workers(&report.sample(), false);
     for place in report.places.places() {
         let is_ready = rows
             .iter()

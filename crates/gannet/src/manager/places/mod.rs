@@ -452,7 +452,7 @@ impl Places {
         if !wanted {
             return;
         }
-        let generation = self.master.start(now + self.limits.start_timeout);
+        let generation = self.master.start(now, now + self.limits.start_timeout);
         self.actions.push_back(Action::SpawnMaster { generation });
         for place in &self.places {
             if let Some(incarnation) = place.holder {

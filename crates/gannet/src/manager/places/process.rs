@@ -88,6 +88,7 @@ pub(crate) struct Master {
 #[derive(Debug)]
 struct MasterProcess {
     state: State,
+    started: Instant,
     ready_at: Option<Instant>,
     failure: Option<String>,
     kill: Option<Kill>,
@@ -143,6 +144,12 @@ impl Place {
         self.generation
     }
 
+    /// Processes in a row that did not start, or died young; and when the next try is, if that is
+    /// delayed.
+    pub(crate) fn back_off(&self) -> (u32, Option<Instant>) {
+        (self.backoff.early_deaths(), self.backoff.until())
+    }
+
     /// Whether it waits for its back-off to end.
     pub(super) fn wants_process(&self) -> bool {
         self.next.is_none() && (self.lost || self.replace)
@@ -192,10 +199,11 @@ impl Process {
 
 impl Master {
     /// A process is about to be started. Returns its generation.
-    pub(super) fn start(&mut self, deadline: Instant) -> u64 {
+    pub(super) fn start(&mut self, now: Instant, deadline: Instant) -> u64 {
         let state = State::Starting { deadline };
         self.process = Some(MasterProcess {
             state,
+            started: now,
             ready_at: None,
             failure: None,
             kill: None,
@@ -261,6 +269,11 @@ impl Master {
 
     pub(crate) fn state(&self) -> Option<State> {
         self.process.as_ref().map(|process| process.state)
+    }
+
+    /// When its process was started.
+    pub(crate) fn started(&self) -> Option<Instant> {
+        Some(self.process.as_ref()?.started)
     }
 }
 
