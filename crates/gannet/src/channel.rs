@@ -13,7 +13,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    control::Role as Kind,
+    control::{Filter, Role as Kind},
     id::{ConnId, WorkerId},
 };
 
@@ -154,8 +154,9 @@ pub(crate) enum ToMaster {
     /// Make new connections with these certificates. Descriptor: a memfd with
     /// [`crate::tls::Material`].
     Certificates,
-    /// Close this connection (administrator).
-    Kick { conn: ConnId },
+    /// Do this with the connections that are meant, and say how many they were (administrator).
+    /// Descriptor, with `send`: a memfd with the message.
+    Ask { id: u64, to: Filter, what: Ask },
     /// Answer when every reactor has taken its orders up to here.
     Ping { number: u64 },
     /// What is to be logged from now on.
@@ -184,8 +185,32 @@ pub(crate) enum FromMaster {
     Retired { worker: WorkerId, incarnation: u64 },
     /// Every reactor has come to this `Ping`.
     Pong { number: u64 },
+    /// An event has killed its worker too often; it is given up.
+    GaveUp {
+        worker: WorkerId,
+        conn: Option<ConnId>,
+        event: String,
+    },
+    /// What `Ask` has come to. Descriptor, with `members`: a memfd with the numbers of the
+    /// connections, 8 bytes each, the lowest first.
+    Answer { id: u64, count: u64 },
     /// After `Stop`: no connection is left and the workers were retired.
     Stopped,
+}
+
+/// What is done with connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ask {
+    /// Nothing: who are they?
+    Members,
+    Kick {
+        code: u16,
+        reason: String,
+    },
+    Send {
+        text: bool,
+    },
 }
 
 /// From a worker or task worker to the manager.
@@ -250,8 +275,10 @@ mod tests {
             kind: Kind::Worker,
             incarnation: 7,
         };
-        let kick = ToMaster::Kick {
-            conn: ConnId::from_u64(9),
+        let kick = ToMaster::Ask {
+            id: 1,
+            to: Filter::conn(crate::ConnId::from_u64(9)),
+            what: Ask::Members,
         };
         one.send(&attach, &[one.as_fd(), other.as_fd()]).unwrap();
         one.send(&kick, &[]).unwrap();

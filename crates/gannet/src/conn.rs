@@ -87,17 +87,7 @@ impl Conn {
     /// Closes a WebSocket with a code (1000 to 1003, 1007 to 1014, or 3000 to 4999) and a reason
     /// of at most 123 bytes. On other connections as [`Conn::close`].
     pub async fn close_with(&self, code: u16, reason: &str) -> Result {
-        if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-            return Err(Error::new(format!(
-                "{code} is no close code that can be sent: use 1000 or one of 4000 to 4999"
-            )));
-        }
-        if reason.len() > MAX_CLOSE_REASON {
-            let len = reason.len();
-            return Err(Error::new(format!(
-                "a close reason has at most {MAX_CLOSE_REASON} bytes, this one has {len}"
-            )));
-        }
+        check_close(code, reason).map_err(Error::new)?;
         let header = CommandHeader {
             code,
             ..CommandHeader::new(CommandKind::Close, self.id)
@@ -313,6 +303,21 @@ fn check_uid(uid: &str) -> Result {
 
 fn unix_ms(ms: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(ms)
+}
+
+/// Whether a close frame can carry this; the error says why not.
+pub(crate) fn check_close(code: u16, reason: &str) -> std::result::Result<(), String> {
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(format!(
+            "{code} is no close code that can be sent: use 1000 or one of 4000 to 4999"
+        ));
+    }
+    match reason.len() {
+        len if len > MAX_CLOSE_REASON => Err(format!(
+            "a close reason has at most {MAX_CLOSE_REASON} bytes, this one has {len}"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Longest reason in a close frame.

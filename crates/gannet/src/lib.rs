@@ -102,6 +102,7 @@ pub use crate::{
     text::Text,
     tls::{PeerCertificate, TlsInfo},
     worker::{Missed, Timer, TimerOptions, Worker},
+    worker_error::{WorkerError, WorkerTrouble},
 };
 
 mod account;
@@ -142,6 +143,7 @@ mod tls;
 mod watch;
 mod wire;
 mod worker;
+mod worker_error;
 
 /// How a TCP listener cuts its stream into messages.
 pub mod framing {

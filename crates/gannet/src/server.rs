@@ -13,13 +13,13 @@ use serde::Deserialize;
 
 use crate::{
     ConnId, Dispatch, Error, Handler, Listener, Peer, Process, ProcessOptions, Result, Settings,
-    Shared, Tls, WorkerId,
+    Shared, Tls, WorkerError, WorkerId,
     account::Rights,
     affinity,
     bootstrap::{self, Bootstrap, Role},
     channel::{Channel, FromWorker},
     cli::{self, Arguments, Wanted},
-    control::{Client, Role as Kind},
+    control::{Client, Role as Kind, Setting},
     handler, inherit,
     logging::{self, LogFile},
     manager::{self, Export},
@@ -79,6 +79,7 @@ pub struct Server {
     exports: Vec<Export>,
     prepare: Option<PrepareFn>,
     on_ready: Option<ReadyFn>,
+    on_worker_error: Option<WorkerErrorFn>,
 }
 
 /// Chooses a worker: see [`Server::dispatch_with`].
@@ -88,6 +89,9 @@ type PrepareFn = Arc<dyn Fn(&Shared) -> Result>;
 
 /// What is done when the server is ready: see [`Server::on_ready`].
 pub(crate) type ReadyFn = Arc<dyn Fn(&Settings)>;
+
+/// What is done when a worker has ended badly: see [`Server::on_worker_error`].
+pub(crate) type WorkerErrorFn = Arc<dyn Fn(&WorkerError)>;
 
 /// An event for which [`Server::dispatch_with`]'s function is to choose a worker.
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +145,7 @@ impl Server {
             exports: Vec::new(),
             prepare: None,
             on_ready: None,
+            on_worker_error: None,
         }
     }
 
@@ -336,6 +341,27 @@ impl Server {
         self
     }
 
+    /// What is to be done whenever a worker, task worker or user process has ended badly, did not
+    /// start, or an event was given up that has killed one worker after the other: telling a pager,
+    /// counting.
+    ///
+    /// It runs in the manager, on its only thread: nothing else is supervised meanwhile, so hand what
+    /// takes long to a thread or a program. If it panics, that is logged. The log has what it is told in
+    /// any case.
+    ///
+    /// ```no_run
+    /// # let server = gannet::Server::tcp("127.0.0.1:9501");
+    /// let server = server.on_worker_error(|error| {
+    ///     if error.early_deaths > 3 {
+    ///         eprintln!("crash loop: {error}");
+    ///     }
+    /// });
+    /// ```
+    pub fn on_worker_error(mut self, hook: impl Fn(&WorkerError) + 'static) -> Self {
+        self.on_worker_error = Some(Arc::new(hook));
+        self
+    }
+
     /// Does what the command line says: `start` (also without a command), `stop`, `reload`,
     /// `status`, `clients`; see `--help`.
     ///
@@ -367,6 +393,14 @@ impl Server {
     pub fn serve<H: Handler>(self) -> Result {
         self.become_child::<H>();
         self.start::<H>()
+    }
+
+    /// The settings that a start would use, and where each comes from.
+    pub(crate) fn planned_settings(&self) -> Result<Vec<Setting>> {
+        let (environment, mut settings, _) = self.gather()?;
+        settings::check(&mut settings)?;
+        let origins = settings::origins(&settings, self.start.named(), &environment, &self.flags)?;
+        Ok(origins.show(&settings))
     }
 
     /// Connects to the running server of this program, that is: with this pid file, as the
@@ -430,7 +464,8 @@ impl Server {
         if let Some(prepare) = &self.prepare {
             prepare(&shared)?;
         }
-        let on_ready = self.on_ready;
+        let origins = settings::origins(&settings, self.start.named(), &environment, &self.flags)?;
+        let (on_ready, on_worker_error) = (self.on_ready, self.on_worker_error);
         let (code, flags) = (self.settings, self.flags);
         let reread = Box::new(move || settings::gather(&code, &environment, &flags));
         let queue = log.queue.clone();
@@ -445,6 +480,8 @@ impl Server {
             log,
             exports: self.exports,
             on_ready,
+            on_worker_error,
+            origins,
             reread,
         });
         queue.end();

@@ -10,7 +10,8 @@
 //! framed message, `BEHAVE_TCP=describe` answers a line that shows what one `receive` got;
 //! `BEHAVE_FRAMING=custom` gives the first listener the framing of `framing`; `BEHAVE_RUNS=FILE` notes there every
 //! handler that starts a `#` message, `mark` or `/mark/`, so that a test can count runs;
-//! `BEHAVE_WEBSOCKET=echo` echoes every WebSocket message; `BEHAVE_HTTP=report` answers every request
+//! `BEHAVE_ERRORS=FILE` notes there what the program is told of workers that
+//! end badly; `BEHAVE_WEBSOCKET=echo` echoes every WebSocket message; `BEHAVE_HTTP=report` answers every request
 //! with its method, target and body; `BEHAVE_CONNECT=greet` greets TCP clients; `BEHAVE_PROCESSES`
 //! adds user processes, `BEHAVE_SHARED` shared memory, `BEHAVE_TIMER` timers: see `processes`,
 //! `shared`, `timers`; for what prints and logs see `logs`; with `BEHAVE_THREAD`, `main` starts a thread.
@@ -73,10 +74,22 @@ pub fn serve(variant: Variant) -> Result {
         let listener = Listener::tcp("127.0.0.1:0").framing(framing::custom());
         settings.listeners.push(listener);
     }
+    let errors = std::env::var_os("BEHAVE_ERRORS");
     processes::add(shared::declare(Server::new(settings))?)?
         .dispatch_with(|event| usize::from(event.peer.port().unwrap_or(0)))
         // The function is for those who set `dispatch` to `custom`.
         .dispatch(Dispatch::Connection)
+        .on_worker_error(move |error| {
+            let Some(path) = &errors else { return };
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let line = format!(
+                "{error} (pid {:?}, {} restarts)\n",
+                error.pid, error.restarts
+            );
+            file.and_then(|mut file| file.write_all(line.as_bytes()))
+                .expect("note an error");
+            assert!(!line.contains("exit code 77"), "as asked");
+        })
         .run::<Behave>()
 }
 

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod administer;
 mod bad_input;
 mod bounds;
 mod change_code;
@@ -17,6 +18,7 @@ mod conformance;
 mod conformance_large;
 mod connection;
 mod control;
+mod control_socket;
 mod crash;
 mod dispatch;
 mod failure;
@@ -54,10 +56,12 @@ mod tls;
 mod tls_clients;
 mod tls_layers;
 mod tls_load;
+mod top;
 mod topics;
 mod users;
 mod watch;
 mod websocket;
+mod worker_errors;
 
 use std::fs::File;
 

@@ -44,7 +44,7 @@ impl Arguments {
             .no_binary_name(true)
             .about(format!("{name}, a server made with Gannet"))
             .after_help(examples);
-        let parsed = command.try_get_matches_from(arguments);
+        let parsed = super::tidy(command).try_get_matches_from(arguments);
         match parsed.and_then(|matches| Self::from_arg_matches(&matches)) {
             Ok(arguments) => Ok(arguments),
             Err(error) if error.kind() == ErrorKind::DisplayHelp => error.exit(),
@@ -110,6 +110,25 @@ mod tests {
         };
         assert_eq!(wanted("reload"), reload(false));
         assert_eq!(wanted("reload --tasks"), reload(true));
+    }
+
+    #[test]
+    fn help_of_a_command_shows_the_flags_that_matter_to_it() {
+        let command = super::super::named(<Arguments as CommandFactory>::command(), "echo");
+        let command = super::super::tidy(command);
+        let help = |name: &str| {
+            let mut command = command.find_subcommand(name).unwrap().clone();
+            command.render_help().to_string()
+        };
+        let (stop, start) = (help("stop"), help("start"));
+        assert!(
+            stop.contains("--pid-file") && !stop.contains("--workers"),
+            "{stop}"
+        );
+        assert!(
+            start.contains("--pid-file") && start.contains("--workers"),
+            "{start}"
+        );
     }
 
     #[test]

@@ -37,10 +37,17 @@
 
 mod arguments;
 mod clients;
+mod kick;
+mod publish;
 mod reload;
+mod send;
+mod settings;
 mod start;
 mod status;
 mod stop;
+mod terminal;
+mod top;
+mod whom;
 
 use std::{
     io::{self, Write},
@@ -50,7 +57,19 @@ use std::{
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::arguments::{Arguments, Wanted};
-pub use self::{clients::Clients, reload::Reload, start::Start, status::Status, stop::Stop};
+pub use self::{
+    clients::Clients,
+    kick::Kick,
+    publish::Publish,
+    reload::Reload,
+    send::Send,
+    settings::Settings,
+    start::Start,
+    status::Status,
+    stop::Stop,
+    top::{Sort, Top},
+    whom::{What, Whom},
+};
 use crate::{Result, Server};
 
 /// What can be done with a server beside starting it.
@@ -64,7 +83,12 @@ pub enum Command {
     Stop(Stop),
     Reload(Reload),
     Status(Status),
+    Top(Top),
     Clients(Clients),
+    Kick(Kick),
+    Send(Send),
+    Publish(Publish),
+    Settings(Settings),
 }
 
 impl Command {
@@ -75,7 +99,12 @@ impl Command {
             Command::Stop(stop) => stop.run(server),
             Command::Reload(reload) => reload.run(server),
             Command::Status(status) => status.run(server),
+            Command::Top(top) => top.run(server),
             Command::Clients(clients) => clients.run(server),
+            Command::Kick(kick) => kick.run(server),
+            Command::Send(send) => send.run(server),
+            Command::Publish(publish) => publish.run(server),
+            Command::Settings(settings) => settings.run(server),
         }
     }
 }
@@ -83,7 +112,8 @@ impl Command {
 /// Reads the arguments of the process with the program's name put into the examples. Prints the help,
 /// or what is wrong, and ends the process where there is reason to.
 pub fn parse<P: Parser>(name: &str) -> P {
-    let mut matches = named(P::command(), name).get_matches();
+    let command = named(P::command().name(name.to_owned()).bin_name(name), name);
+    let mut matches = tidy(command).get_matches();
     match P::from_arg_matches_mut(&mut matches) {
         Ok(parsed) => parsed,
         Err(error) => error.format(&mut P::command()).exit(),
@@ -116,6 +146,30 @@ fn named(mut command: clap::Command, name: &str) -> clap::Command {
     command.mut_subcommands(|command| named(command, name))
 }
 
+/// `command`, where commands that only look for a running server show no flags in their help but
+/// those by which it is found. All are taken everywhere.
+fn tidy(mut command: clap::Command) -> clap::Command {
+    // Hands the flags on to the commands.
+    command.build();
+    command.mut_subcommands(|command| {
+        if PLANNERS.contains(&command.get_name()) {
+            return command;
+        }
+        command.mut_args(|arg| {
+            let hidden = arg.is_global_set() && !FINDERS.contains(&arg.get_id().as_str());
+            match hidden {
+                true => arg.hide(true),
+                false => arg,
+            }
+        })
+    })
+}
+
+/// The commands to which settings matter.
+const PLANNERS: [&str; 4] = ["start", "serve", "settings", "check"];
+/// The flags by which a running server is found.
+const FINDERS: [&str; 3] = ["pid_file", "config", "data"];
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -123,6 +177,7 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
+    #[command(disable_help_subcommand = true)]
     enum Program {
         Start(Start),
         #[command(flatten)]
@@ -131,7 +186,8 @@ mod tests {
 
     #[test]
     fn every_command_says_what_it_does_and_has_an_example() {
-        for mut command in named(Program::command(), "echo").get_subcommands().cloned() {
+        let program = tidy(named(Program::command(), "echo"));
+        for mut command in program.get_subcommands().cloned() {
             let help = command.render_help().to_string();
             let name = command.get_name().to_owned();
             assert!(command.get_about().is_some(), "{name} says nothing");

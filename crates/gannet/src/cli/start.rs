@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::{Server, Settings};
+use crate::{Server, Settings, control::SettingSource};
 
 /// Run the server in the foreground (this is what happens without a command)
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,19 @@ impl Start {
     pub fn apply(&self, mut server: Server) -> Server {
         server.start.clone_from(self);
         server
+    }
+
+    /// The settings that are named.
+    pub(crate) fn named(&self) -> Vec<(String, SettingSource, String)> {
+        let given = [
+            ("user", self.user.is_some()),
+            ("group", self.group.is_some()),
+            ("watch", !self.watch.is_empty()),
+        ];
+        let named = given.into_iter().filter(|(_, given)| *given);
+        named
+            .map(|(name, _)| (name.to_owned(), SettingSource::Flag, format!("--{name}")))
+            .collect()
     }
 
     /// What the flags of the command say wins, as flags do.

@@ -10,8 +10,8 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    ClientPage, ClientRow, Refusal, ReloadEvent, Reloaded, Reply, ReplyResult, Request, Status,
-    VERSION, socket_path,
+    ClientPage, ClientRow, Count, Filter, Payload, Refusal, ReloadEvent, Reloaded, Reply,
+    ReplyResult, Request, Setting, Status, VERSION, socket_path,
 };
 use crate::{ConnId, Result};
 
@@ -48,7 +48,7 @@ pub enum ControlError {
     /// The server did not do it.
     #[error("{message}")]
     Refused {
-        /// A word for programs: `bad_request`, `not_found`.
+        /// A word for programs: `bad_request`, `not_found`, `unavailable`.
         code: String,
         /// A sentence for people.
         message: String,
@@ -162,14 +162,25 @@ impl Client {
         Ok(self.request(&Request::Status { pss: true })?)
     }
 
+    /// Asks for the settings in force, and where they come from.
+    pub fn settings(&mut self) -> Result<Vec<Setting>> {
+        Ok(self.request(&Request::Settings {})?)
+    }
+
     /// Asks for all connections. They may come and go while the list is made.
     pub fn clients(&mut self) -> Result<Vec<ClientRow>> {
+        self.clients_where(&Filter::default(), usize::MAX)
+    }
+
+    /// Asks for the connections that are meant, at most `limit`.
+    pub fn clients_where(&mut self, only: &Filter, limit: usize) -> Result<Vec<ClientRow>> {
         let mut clients = Vec::new();
         let mut from = Some(0);
-        while let Some(row) = from {
+        while let Some(row) = from.filter(|_| clients.len() < limit) {
             let page: ClientPage = self.request(&Request::Clients {
                 from: row,
-                limit: PAGE,
+                limit: PAGE.min(limit - clients.len()),
+                only: only.clone(),
             })?;
             clients.extend(page.clients);
             from = page.next;
@@ -177,12 +188,35 @@ impl Client {
         Ok(clients)
     }
 
-    /// Closes a connection of the server, if it exists.
+    /// Closes a connection of the server; an error if it does not exist.
     pub fn kick(&mut self, conn: ConnId) -> Result {
-        let _: serde_json::Value = self.request(&Request::Kick {
-            conn: conn.as_u64(),
+        self.kick_where(Filter::conn(conn), None).map(drop)
+    }
+
+    /// Closes connections, WebSockets with this code and reason (else 1008). Says how many.
+    pub fn kick_where(&mut self, to: Filter, close: Option<(u16, &str)>) -> Result<u64> {
+        let Count { count } = self.request(&Request::Kick {
+            to,
+            code: close.map(|(code, _)| code),
+            reason: close.map(|(_, reason)| reason.to_owned()),
         })?;
-        Ok(())
+        Ok(count)
+    }
+
+    /// Sends a message to connections, at most 1 MiB. Says to how many it was queued: those that
+    /// speak HTTP have no messages, and who does not read (`max_queued`) is cut.
+    pub fn send_to(&mut self, to: Filter, data: Payload) -> Result<u64> {
+        let data = data.into_data();
+        let Count { count } = self.request(&Request::Send { to, data })?;
+        Ok(count)
+    }
+
+    /// Sends a message to the subscribers of a topic, as [`Client::send_to`].
+    pub fn publish(&mut self, topic: &str, data: Payload) -> Result<u64> {
+        let data = data.into_data();
+        let topic = topic.to_owned();
+        let Count { count } = self.request(&Request::Publish { topic, data })?;
+        Ok(count)
     }
 
     fn request<T: DeserializeOwned>(&mut self, request: &Request) -> ControlResult<T> {

@@ -15,8 +15,10 @@
 //! The protocol is one line of JSON for a request and one for its reply, with lines that tell of
 //! events before it if they are wanted; see `docs/internals/control.md`.
 
+mod audience;
 mod client;
 mod reload;
+mod setting;
 mod shared;
 mod show;
 mod status;
@@ -25,16 +27,23 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    audience::{Filter, Payload},
     client::{Client, ControlError, ReloadOptions},
     reload::{
         LastReload, ReloadCause, ReloadEvent, ReloadOutcome, Reloaded, ReloadedWorker,
         ReloadingWorker,
     },
+    setting::{Setting, SettingSource, SettingTable},
     shared::{CounterStatus, LockStatus, SharedStatus, TableStatus},
     show::ClientTable,
     status::{
         ClientRow, ListenerStatus, Rates, Role, Status, Totals, Usage, WorkerState, WorkerStatus,
     },
+};
+
+pub(crate) use self::{
+    audience::{Count, Data, MAX_DATA, from_hex},
+    show::{ProcessRow, ProcessTable, age},
 };
 
 /// Version of the protocol; it stands in each reply.
@@ -55,6 +64,8 @@ pub(crate) enum Request {
         from: usize,
         #[serde(default = "default_limit")]
         limit: usize,
+        #[serde(default)]
+        only: Filter,
     },
     /// Answered when the reload has ended; with `progress` events come before.
     Reload {
@@ -65,8 +76,20 @@ pub(crate) enum Request {
     },
     /// Answered at once; the connection is closed when the server has stopped.
     Stop {},
-    /// Closes a connection.
-    Kick { conn: u64 },
+    /// The settings in force, and where they come from.
+    Settings {},
+    /// Closes connections, WebSockets with this code and reason.
+    Kick {
+        to: Filter,
+        #[serde(default)]
+        code: Option<u16>,
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    /// Sends a message to connections.
+    Send { to: Filter, data: Data },
+    /// Sends a message to the subscribers of a topic.
+    Publish { topic: String, data: Data },
 }
 
 /// A reply, as it stands on its line.
@@ -144,6 +167,7 @@ fn default_limit() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ConnId;
 
     fn request(line: &str) -> Request {
         serde_json::from_str(line).unwrap()
@@ -159,7 +183,8 @@ mod tests {
             request(r#"{"cmd":"clients"}"#),
             Request::Clients {
                 from: 0,
-                limit: 1000
+                limit: 1000,
+                only: Filter::default(),
             }
         );
         assert_eq!(
@@ -170,8 +195,12 @@ mod tests {
             }
         );
         assert_eq!(
-            request(r#"{"cmd":"kick","conn":7}"#),
-            Request::Kick { conn: 7 }
+            request(r#"{"cmd":"kick","to":{"conn":7}}"#),
+            Request::Kick {
+                to: Filter::conn(ConnId::from_u64(7)),
+                code: None,
+                reason: None
+            }
         );
         assert!(serde_json::from_str::<Request>(r#"{"cmd":"stop","now":true}"#).is_err());
     }

@@ -51,12 +51,7 @@ impl fmt::Display for Status {
 
 impl Status {
     fn fmt_processes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let titles = ProcessRow::TITLES;
-        table(
-            f,
-            &titles,
-            self.processes().into_iter().map(|row| row.cells()),
-        )
+        write!(f, "{}", ProcessTable(self.processes()))
     }
 
     /// The rows of the table of processes: manager, master, then the others.
@@ -82,6 +77,15 @@ impl Status {
     }
 }
 
+/// Processes, to be printed as a table.
+pub(crate) struct ProcessTable<'a>(pub(crate) Vec<ProcessRow<'a>>);
+
+impl fmt::Display for ProcessTable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        table(f, &ProcessRow::TITLES, self.0.iter().map(ProcessRow::cells))
+    }
+}
+
 /// A process in the table.
 #[derive(Default)]
 pub(crate) struct ProcessRow<'a> {
@@ -94,7 +98,7 @@ pub(crate) struct ProcessRow<'a> {
 }
 
 impl ProcessRow<'_> {
-    pub(crate) const TITLES: [(&'static str, Align); 16] = [
+    const TITLES: [(&'static str, Align); 16] = [
         ("PROCESS", Align::Left),
         ("PID", Align::Right),
         ("STATE", Align::Left),
@@ -113,7 +117,12 @@ impl ProcessRow<'_> {
         ("LAST EXIT", Align::Left),
     ];
 
-    pub(crate) fn cells(&self) -> Vec<String> {
+    /// Events that it handles in a second.
+    pub(crate) fn handled_per_s(&self) -> f64 {
+        self.worker.map_or(-1.0, |worker| worker.handled_per_s)
+    }
+
+    fn cells(&self) -> Vec<String> {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let usage = self.usage;
         let of_worker =
@@ -334,7 +343,7 @@ impl fmt::Display for ClientTable<'_> {
 }
 
 /// `850ms`, `12s`, `3m 5s`, `2h 10m`, `9d 4h`.
-pub(super) fn age(ms: u64) -> String {
+pub(crate) fn age(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
         0 => format!("{ms}ms"),

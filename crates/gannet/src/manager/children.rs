@@ -139,10 +139,18 @@ impl Children {
 
     /// The next message of a child. `None`: there is none now.
     pub(super) fn recv<T: DeserializeOwned>(&self, who: Who) -> Option<T> {
+        Some(self.recv_with_files(who)?.0)
+    }
+
+    /// The same, with the descriptors that came with it.
+    pub(super) fn recv_with_files<T: DeserializeOwned>(
+        &self,
+        who: Who,
+    ) -> Option<(T, Vec<OwnedFd>)> {
         let child = self.by_key.get(&key(who))?;
         loop {
             match child.spawned.channel.recv() {
-                Ok(message) => return message.map(|(message, _)| message),
+                Ok(message) => return message,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     tracing::warn!("a message of {who:?} is not understood: {error}");

@@ -23,7 +23,7 @@ use serde::Serialize;
 use crate::{
     Error, Result,
     account::Rights,
-    control::{Reply, Request, socket_path},
+    control::{MAX_DATA, Reply, Request, socket_path},
 };
 
 /// The socket; removed when dropped.
@@ -208,7 +208,7 @@ impl Drop for ControlSocket {
 impl Connection {
     /// Reads up to the end of a line. `false`: nothing more will come.
     fn read(&mut self) -> io::Result<bool> {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 16 << 10];
         loop {
             if self.is_behind() || self.find_line().is_some() {
                 return Ok(true);
@@ -282,7 +282,7 @@ impl Connection {
 }
 
 const MAX_CONNECTIONS: usize = 64;
-/// Bytes of a request.
-const MAX_REQUEST: usize = 64 << 10;
+/// Bytes of a request: room for [`MAX_DATA`] in hexadecimal digits, or as text with what JSON adds.
+const MAX_REQUEST: usize = 4 * MAX_DATA;
 /// Bytes of replies that wait for a client which does not read: with more, it gets no other.
 const MAX_WAITING: usize = 64 << 10;

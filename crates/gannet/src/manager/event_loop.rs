@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Instant,
 };
@@ -26,20 +27,21 @@ use super::{
     notify::Notify,
     output::Outputs,
     places::{Action, End, Input, Limits, Place, Places, State, Who},
+    questions::Questions,
     samples::Samples,
     spawn::{Spawner, eventfd},
     watched::{self, Watched},
 };
 use crate::{
-    Error, Result, Settings, WorkerId,
+    ConnId, Error, Result, Settings, WorkerError, WorkerId, WorkerTrouble,
     bootstrap::Role,
     channel::{FromMaster, FromWorker, ToMaster, ToWorker},
     conn_table::ConnTable,
     control::ReloadCause,
     layout::WORKER_KIND,
     logging,
-    server::ReadyFn,
-    settings::millis,
+    server::{ReadyFn, WorkerErrorFn},
+    settings::{Origins, millis},
     sys::SignalFd,
 };
 
@@ -63,12 +65,15 @@ pub(super) struct Manager {
     pub(super) record: Record,
     pub(super) started: Instant,
     pub(super) samples: Samples,
-    hooks: Hooks,
+    pub(super) questions: Questions,
+    pub(super) hooks: Hooks,
 }
 
 /// What the program has the manager call.
 pub(super) struct Hooks {
     pub(super) on_ready: Option<ReadyFn>,
+    pub(super) on_worker_error: Option<WorkerErrorFn>,
+    pub(super) origins: Origins,
     pub(super) reread: Box<dyn Fn() -> Result<Settings>>,
 }
 
@@ -124,6 +129,7 @@ impl Manager {
             record,
             started,
             samples: Samples::new(started),
+            questions: Questions::default(),
             hooks,
         })
     }
@@ -303,7 +309,7 @@ impl Manager {
     fn hear(&mut self, who: Who) {
         match who {
             Who::Master => {
-                while let Some(message) = self.children.recv(who) {
+                while let Some((message, files)) = self.children.recv_with_files(who) {
                     match message {
                         FromMaster::Ready => self.happened(Input::Ready(who)),
                         FromMaster::Attached { incarnation, .. } => {
@@ -320,6 +326,12 @@ impl Manager {
                             tracing::debug!("worker {worker} ({incarnation}) has nothing left");
                         }
                         FromMaster::Pong { number } => self.notify.answered(number),
+                        FromMaster::GaveUp {
+                            worker,
+                            conn,
+                            event,
+                        } => self.gave_up(worker, conn, &event),
+                        FromMaster::Answer { id, count } => self.answered(id, count, files),
                         FromMaster::Stopped => self.happened(Input::Stopped),
                     }
                 }
@@ -348,6 +360,9 @@ impl Manager {
         });
         // What it said last is in the log before its end is.
         self.pump(Instant::now());
+        if who == Who::Master {
+            self.fail_questions();
+        }
         let place = self
             .places
             .processes()
@@ -436,6 +451,7 @@ impl Manager {
                 }
                 Action::Kill(who) => self.children.kill(who),
                 Action::Started => self.announce(),
+                Action::Trouble(error) => self.tell_trouble(&error),
                 Action::Tell { requests, progress } => self.progress(&requests, &progress),
                 Action::Reloaded { requests, reloaded } => self.reloaded(&requests, &reloaded),
                 Action::Finished(Ok(())) => return Some(Ok(())),
@@ -512,6 +528,34 @@ impl Manager {
             let ping = ToMaster::Ping { number };
             self.children.tell_master(ping, Enclosed::Nothing);
         }
+    }
+
+    /// Tells the program of a worker's bad end.
+    fn tell_trouble(&self, error: &WorkerError) {
+        let Some(hook) = &self.hooks.on_worker_error else {
+            return;
+        };
+        // The panic itself is in the log by now.
+        if catch_unwind(AssertUnwindSafe(|| hook(error))).is_err() {
+            tracing::error!("the function for worker errors panicked at: {error}");
+        }
+    }
+
+    /// The master has given up an event that kills workers.
+    fn gave_up(&self, worker: WorkerId, conn: Option<ConnId>, event: &str) {
+        let place = self.place(worker);
+        let error = WorkerError {
+            worker,
+            role: place.kind,
+            name: place.name.clone(),
+            pid: None,
+            trouble: WorkerTrouble::GaveUp(conn),
+            reason: format!("an event ({event}) has killed its worker again and again"),
+            restarts: place.restarts,
+            early_deaths: place.back_off().0,
+            retry_in: None,
+        };
+        self.tell_trouble(&error);
     }
 
     fn announce(&self) {

@@ -9,6 +9,7 @@
 //! - [`children`] are the processes and the channels to them; [`spawn`] starts one.
 //! - [`output`] is what processes log and print; [`lines`] brings it to where it goes.
 //! - [`control`] is the server's end of the control socket; [`requests`] does what comes in there,
+//!   [`questions`] are those of them that the master answers,
 //!   [`report`] answers `status` and `clients`, with what [`samples`] and [`memory`] know.
 //! - [`watched`]: files whose change is followed by a reload.
 //! - [`admin`] is the listener for metrics and health.
@@ -51,6 +52,7 @@ mod output;
 mod pid_file;
 mod places;
 mod program;
+mod questions;
 mod report;
 mod requests;
 mod samples;
@@ -82,8 +84,8 @@ use crate::{
     Result, Settings, Shared,
     account::{By, Rights},
     logging::Log,
-    server::ReadyFn,
-    settings::{self, Endpoint},
+    server::{ReadyFn, WorkerErrorFn},
+    settings::{self, Endpoint, Origins},
     sys::SignalFd,
 };
 
@@ -105,6 +107,10 @@ pub(crate) struct Start {
     pub(crate) exports: Vec<Export>,
     /// Called when everything is ready, in place of printing the addresses.
     pub(crate) on_ready: Option<ReadyFn>,
+    /// Called when a worker has ended badly.
+    pub(crate) on_worker_error: Option<WorkerErrorFn>,
+    /// Where the settings come from.
+    pub(crate) origins: Origins,
     /// Reads the settings again, for HUP.
     pub(crate) reread: Box<dyn Fn() -> Result<Settings>>,
 }
@@ -122,6 +128,8 @@ pub(crate) fn run(start: Start) -> Result {
         log,
         exports,
         on_ready,
+        on_worker_error,
+        origins,
         reread,
     } = start;
     // Before any descriptor is opened, and children are started.
@@ -159,7 +167,12 @@ pub(crate) fn run(start: Start) -> Result {
         control,
         certificates,
         notify,
-        Hooks { on_ready, reread },
+        Hooks {
+            on_ready,
+            on_worker_error,
+            origins,
+            reread,
+        },
     )?;
     if let Some(admin) = admin {
         manager.admit(admin)?;

@@ -16,13 +16,14 @@ use super::{
     spawn::Spawner,
 };
 use crate::{
-    CloseReason,
-    conn_table::{Cell, ConnTable},
+    CloseReason, ConnId,
+    conn_table::{Cell, ConnTable, Row},
     control::{
-        ClientPage, ClientRow, LastReload, ListenerStatus, ReloadOutcome, ReloadedWorker, Status,
-        Totals, Usage, WorkerState, WorkerStatus,
+        ClientPage, ClientRow, Filter, LastReload, ListenerStatus, ReloadOutcome, ReloadedWorker,
+        Status, Totals, Usage, WorkerState, WorkerStatus,
     },
     layout::{Dimensions, ReactorCounter},
+    settings::Trust,
 };
 
 /// What a report is made from.
@@ -299,22 +300,77 @@ impl Report<'_> {
     }
 }
 
-/// The rows of the connection table from `from` on that are in use, at most `limit`.
-pub(super) fn clients(table: &ConnTable, from: usize, limit: usize) -> ClientPage {
+/// Which rows of the connection table are wanted.
+#[derive(Debug, Default)]
+pub(super) struct Selection {
+    listener: Option<usize>,
+    addresses: Option<Trust>,
+    uid: Option<String>,
+    /// In order.
+    members: Option<Vec<ConnId>>,
+}
+
+impl Selection {
+    /// `members` are those of the topic, if one is given; the error says what is wrong.
+    pub(super) fn new(
+        only: &Filter,
+        members: Option<Vec<ConnId>>,
+    ) -> std::result::Result<Self, String> {
+        Ok(Selection {
+            listener: only.listener,
+            addresses: only.addresses()?,
+            uid: only.uid.clone(),
+            members: members.or(only.conn.map(|conn| vec![conn])),
+        })
+    }
+
+    fn has(&self, row: &Row) -> bool {
+        self.listener
+            .is_none_or(|listener| usize::from(row.listener) == listener)
+            && self.uid.as_ref().is_none_or(|uid| row.uid == *uid)
+            && self
+                .addresses
+                .as_ref()
+                .is_none_or(|addresses| !row.unheard && addresses.has(row.peer))
+    }
+
+    /// The rows to be looked at, from `from` on.
+    fn rows(&self, table: &ConnTable, from: usize) -> Vec<usize> {
+        match &self.members {
+            None => table.rows_in_use(from).take(MAX_SCAN + 1).collect(),
+            Some(members) => {
+                let rows = members.iter().filter(|&&id| table.is_open(id));
+                let mut rows: Vec<usize> = rows.filter_map(|&id| table.row_of(id)).collect();
+                rows.retain(|&row| row >= from);
+                rows.sort_unstable();
+                rows.truncate(MAX_SCAN + 1);
+                rows
+            }
+        }
+    }
+}
+
+/// The rows of the connection table from `from` on that are in use and wanted, at most `limit`.
+pub(super) fn clients(
+    table: &ConnTable,
+    from: usize,
+    limit: usize,
+    selection: &Selection,
+) -> ClientPage {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_millis() as u64;
     let limit = limit.clamp(1, MAX_PAGE);
     let mut clients = Vec::new();
-    for index in table.rows_in_use(from) {
-        if clients.len() == limit {
+    for (looked_at, index) in selection.rows(table, from).into_iter().enumerate() {
+        if clients.len() == limit || looked_at == MAX_SCAN {
             return ClientPage {
                 clients,
                 next: Some(index),
             };
         }
-        let Some(row) = table.row(index) else {
+        let Some(row) = table.row(index).filter(|row| selection.has(row)) else {
             continue;
         };
         let cell = |cell| table.cell(index, cell).load(Relaxed);
@@ -380,6 +436,8 @@ fn row(place: &Place, counts: &Counts) -> WorkerStatus {
 
 /// Rows in one reply, so that it is made in milliseconds.
 const MAX_PAGE: usize = 10_000;
+/// Rows looked at for one reply, for the same reason, however few are wanted.
+const MAX_SCAN: usize = 20_000;
 
 #[cfg(test)]
 mod tests {
@@ -420,7 +478,7 @@ mod tests {
         }
         let (mut seen, mut from) = (Vec::new(), Some(0));
         while let Some(row) = from {
-            let page = clients(&table, row, 4);
+            let page = clients(&table, row, 4, &Selection::default());
             assert!(page.clients.len() <= 4);
             seen.extend(page.clients.iter().map(|client| client.id.slot()));
             from = page.next;

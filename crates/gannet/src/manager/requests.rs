@@ -4,15 +4,13 @@ use std::time::Instant;
 
 use super::{
     admin::Admin,
-    children::Enclosed,
     event_loop::Manager,
     places::{Input, Progress, RequestId, Who},
-    report::{self, Report},
+    report::Report,
 };
 use crate::{
-    ConnId, WorkerId,
-    channel::ToMaster,
-    control::{ReloadCause, ReloadEvent, Reloaded, ReloadingWorker, Reply, Request},
+    WorkerId,
+    control::{Filter, ReloadCause, ReloadEvent, Reloaded, ReloadingWorker, Reply, Request},
 };
 
 impl Manager {
@@ -24,9 +22,8 @@ impl Manager {
                     let status = self.report().status(pss);
                     self.control.reply(connection, &Reply::ok(status));
                 }
-                Request::Clients { from, limit } => {
-                    let page = report::clients(&self.table, from, limit);
-                    self.control.reply(connection, &Reply::ok(page));
+                Request::Clients { from, limit, only } => {
+                    self.ask_clients(connection, from, limit, only);
                 }
                 Request::Reload {
                     tasks_only,
@@ -50,17 +47,20 @@ impl Manager {
                     self.control.reply(connection, &Reply::ok("stopping"));
                     self.happened(Input::Stop);
                 }
-                Request::Kick { conn } => {
-                    let conn = ConnId::from_u64(conn);
-                    if self.table.is_open(conn) {
-                        self.children
-                            .tell_master(ToMaster::Kick { conn }, Enclosed::Nothing);
-                        self.control.reply(connection, &Reply::ok("kicked"));
-                    } else {
-                        let message = format!("there is no connection {conn}");
-                        self.control
-                            .reply(connection, &Reply::error("not_found", message));
-                    }
+                Request::Settings {} => {
+                    let settings = self.hooks.origins.show(&self.spawner.settings);
+                    self.control.reply(connection, &Reply::ok(settings));
+                }
+                Request::Kick { to, code, reason } => {
+                    self.ask_kick(connection, to, code, reason);
+                }
+                Request::Send { to, data } => self.ask_send(connection, to, data),
+                Request::Publish { topic, data } => {
+                    let to = Filter {
+                        topic: Some(topic),
+                        ..Filter::default()
+                    };
+                    self.ask_send(connection, to, data);
                 }
             }
         }

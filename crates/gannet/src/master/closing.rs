@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     close::CloseReason,
-    id::{ConnId, WorkerId},
+    id::WorkerId,
     layout::ReactorCounter,
     wire::event::{BODY_ABORT, EventKind, UNTOLD},
 };
@@ -293,17 +293,6 @@ impl Reactor {
         }
         self.interest(slot, true, false);
         self.watch(slot);
-    }
-
-    /// Closes a connection that an administrator named.
-    pub(super) fn kick(&mut self, id: ConnId) {
-        if let Some(slot) = self.conns.find(id) {
-            self.begin_close(
-                slot,
-                Closed::of(CloseReason::Kicked),
-                "closed by an administrator",
-            );
-        }
     }
 
     /// The server stops: no new connections; those that are here finish what they have.

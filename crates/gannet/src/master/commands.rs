@@ -212,7 +212,7 @@ impl Reactor {
         self.reply(link, command.aux, &answer);
     }
 
-    fn ids_of(&self, slots: Vec<u32>) -> Vec<ConnId> {
+    pub(super) fn ids_of(&self, slots: Vec<u32>) -> Vec<ConnId> {
         slots
             .iter()
             .filter_map(|&slot| Some(self.conns.get(slot as usize)?.id))

@@ -23,10 +23,12 @@
 //! | `places`                | which worker gets an event; redelivery                      |
 //! | `link`, `ledger`        | the rings to a worker; what it owes                         |
 //! | `commands`              | what workers ask for                                        |
+//! | `audience`              | what the control socket wants of connections                |
 //! | `topics`, `desk`        | publishing; tasks and messages between workers              |
 //! | `wheel`                 | when to look at which connection                            |
 
 mod accept;
+mod audience;
 mod closing;
 mod commands;
 mod compress;
@@ -79,7 +81,7 @@ use crate::{
     Result, affinity,
     bootstrap::{Bootstrap, Role},
     channel::{Channel, FromMaster, ToMaster},
-    id::WorkerId,
+    id::{ConnId, WorkerId},
     inherit,
     layout::{CONTROL_KIND, WORKER_KIND},
     server::DispatchFn,
@@ -116,6 +118,14 @@ pub(crate) enum Report {
     Retired(WorkerId, u64),
     Failed(String),
     Pong(u64),
+    /// An event that kills workers is given up.
+    GaveUp {
+        worker: WorkerId,
+        conn: Option<ConnId>,
+        event: String,
+    },
+    /// What was asked has come to this on one reactor.
+    Answer(u64, audience::Answer),
     /// Nothing is left on this reactor.
     Stopped,
 }
@@ -142,6 +152,8 @@ struct Master {
     /// Reactors that have attached, and that have retired, an incarnation; until all have.
     attached: HashMap<u64, usize>,
     retired: HashMap<u64, usize>,
+    /// What the reactors are asked, by number, and how many have answered.
+    asked: HashMap<u64, (usize, audience::Answer)>,
     /// The same of questions whether they run.
     answered: HashMap<u64, usize>,
     stopped: usize,
@@ -242,6 +254,7 @@ impl Master {
             report_bell,
             attached: HashMap::new(),
             retired: HashMap::new(),
+            asked: HashMap::new(),
             answered: HashMap::new(),
             stopped: 0,
             settings,
@@ -359,9 +372,14 @@ impl Master {
                 }
             }
             ToMaster::LogLevel { level } => crate::logging::set_level(&level),
-            ToMaster::Kick { conn } => {
-                if let Some(reactor) = self.reactors.get(conn.reactor()) {
-                    reactor.order(Order::Kick(conn));
+            ToMaster::Ask { id, to, what } => {
+                let message = match fds.into_iter().next() {
+                    Some(file) => read_file(file)?,
+                    None => Vec::new(),
+                };
+                let question = Arc::new(audience::Question::new(id, to, what, message)?);
+                for reactor in &self.reactors {
+                    reactor.order(Order::Ask(question.clone()));
                 }
             }
         }
@@ -407,6 +425,31 @@ impl Master {
                     channel.send(&FromMaster::Pong { number }, &[])?;
                 }
             }
+            Report::GaveUp {
+                worker,
+                conn,
+                event,
+            } => {
+                let gave_up = FromMaster::GaveUp {
+                    worker,
+                    conn,
+                    event,
+                };
+                channel.send(&gave_up, &[])?;
+            }
+            Report::Answer(id, answer) => {
+                let (answered, all) = self.asked.entry(id).or_default();
+                *answered += 1;
+                all.merge(answer);
+                if *answered == self.reactors.len()
+                    && let Some((_, all)) = self.asked.remove(&id)
+                {
+                    let count = all.count;
+                    let file = all.into_file()?;
+                    let files: Vec<_> = file.iter().map(AsFd::as_fd).collect();
+                    channel.send(&FromMaster::Answer { id, count }, &files)?;
+                }
+            }
             Report::Failed(error) => return Err(crate::Error::new(error)),
             Report::Stopped => {
                 self.stopped += 1;
@@ -440,10 +483,14 @@ fn by_all(counts: &mut HashMap<u64, usize>, incarnation: u64, reactors: usize) -
 }
 
 fn read_material(fd: OwnedFd) -> Result<Material> {
+    Ok(serde_json::from_slice(&read_file(fd)?)?)
+}
+
+fn read_file(fd: OwnedFd) -> Result<Vec<u8>> {
     let file = File::from(fd);
     let mut bytes = vec![0; file.metadata()?.len() as usize];
     file.read_exact_at(&mut bytes, 0)?;
-    Ok(serde_json::from_slice(&bytes)?)
+    Ok(bytes)
 }
 
 fn ring(bell: impl AsFd) {

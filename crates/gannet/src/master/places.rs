@@ -512,6 +512,11 @@ impl Reactor {
                 conn = %header.conn, kind = ?header.kind, workers = header.attempts,
                 "an event has killed its worker again and again; it is given up"
             );
+            self.reports.send(super::Report::GaveUp {
+                worker: WorkerId(place as u16),
+                conn: (header.conn.as_u64() != 0).then_some(header.conn),
+                event: format!("{:?}", header.kind).to_ascii_lowercase(),
+            });
             return self.give_up(header);
         }
         let accepted = match header.kind {

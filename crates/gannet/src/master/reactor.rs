@@ -28,6 +28,7 @@ use rustix::{
 use super::{
     Report, Reports,
     accept::Accepting,
+    audience::Question,
     compress::Compressors,
     conns::Conns,
     desk::Desk,
@@ -62,7 +63,7 @@ pub(super) enum Order {
     Stop {
         deadline_ms: u64,
     },
-    Kick(ConnId),
+    Ask(Arc<Question>),
     Ping(u64),
     Pipe {
         from: WorkerId,
@@ -371,7 +372,7 @@ impl Reactor {
                     self.worker_died(worker, incarnation, blame);
                 }
                 Order::Stop { deadline_ms } => self.stop(deadline_ms),
-                Order::Kick(conn) => self.kick(conn),
+                Order::Ask(question) => self.ask(&question),
                 Order::Ping(number) => self.reports.send(Report::Pong(number)),
                 Order::Pipe { from, to, line } => self.pipe_from(from, to.0, &line),
                 Order::Tls(listeners) => self.tls_listeners = listeners,

@@ -77,17 +77,18 @@ impl Reactor {
     }
 
     /// Queues a published message; a slow reader is cut, or goes without if the message is droppable.
+    /// `false`: it was not queued.
     pub(super) fn send_shared(
         &mut self,
         slot: usize,
         message: &mut Broadcast<'_>,
         droppable: bool,
-    ) {
+    ) -> bool {
         let Some(conn) = self.conns.get_mut(slot) else {
-            return;
+            return false;
         };
         if !conn.is_open() {
-            return;
+            return false;
         }
         let listener = &self.settings.listeners[usize::from(conn.listener)];
         if conn.queued() + message.data.len() > listener.max_queued {
@@ -96,13 +97,15 @@ impl Reactor {
             } else {
                 self.cut_slow_reader(slot);
             }
-            return;
+            return false;
         }
         if !message.queue(conn, &mut self.pool, &mut self.compressors, listener) {
-            return self.count(ReactorCounter::PublishDropped);
+            self.count(ReactorCounter::PublishDropped);
+            return false;
         }
         mark(conn, &mut self.dirty);
         count_message(&self.table, conn.id);
+        true
     }
 
     /// Whether so much more may be queued; if not, the connection is cut.

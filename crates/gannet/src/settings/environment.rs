@@ -6,9 +6,10 @@ use super::{
     Settings,
     address::listen,
     fields::{nearest, of_server},
+    origins::{Named, of_address},
     tls::Overrides,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, control::SettingSource};
 
 /// The variables that concern a server.
 #[derive(Debug, Default)]
@@ -45,6 +46,32 @@ impl Environment {
             environment.take(name, value)?;
         }
         Ok(environment)
+    }
+
+    /// The settings that are named.
+    pub(super) fn named(&self) -> Named {
+        let mut named = Named::new();
+        let mut name = |setting: String, variable: &str| {
+            named.push((setting, SettingSource::Variable, variable.to_owned()));
+        };
+        for (setting, variable, _) in &self.values {
+            name(setting.clone(), variable);
+        }
+        for (index, address) in self
+            .listen
+            .iter()
+            .flat_map(|all| all.split(','))
+            .enumerate()
+        {
+            for setting in of_address(index, address.trim()) {
+                name(setting, "GANNET_LISTEN");
+            }
+        }
+        for (setting, variable) in self.tls.named() {
+            let setting = format!("listeners.*.tls.{setting}");
+            name(setting, &format!("{PREFIX}TLS_{variable}"));
+        }
+        named
     }
 
     /// Changes `settings` by what was found.

@@ -16,8 +16,9 @@ use super::{
         Field, Given, choose, nearest, of_certificate, of_framing, of_listener, of_server, of_tls,
     },
     framing::{Draft, Framing},
+    origins::Named,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, control::SettingSource};
 
 /// Changes `settings` by what stands in the file.
 pub(super) fn apply(settings: &mut Settings, path: &Path) -> Result {
@@ -28,6 +29,48 @@ pub(super) fn apply(settings: &mut Settings, path: &Path) -> Result {
         ))
     })?;
     File { path, text: &text }.apply(settings)
+}
+
+/// The settings that the file names, and the line of each.
+pub(super) fn named(path: &Path) -> Result<Named> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let path = path.display();
+        Error::usage(format!("cannot read the settings file {path}: {error}"))
+    })?;
+    let mut named = Named::new();
+    // What is wrong with it, `apply` has said.
+    if let Ok(table) = DeTable::parse(&text) {
+        name_all("", table.get_ref(), &mut |name, at| {
+            let line = 1 + text[..at].matches('\n').count();
+            let at = format!("{}:{line}", path.display());
+            named.push((name, SettingSource::File, at));
+        });
+    }
+    Ok(named)
+}
+
+/// Tells the name of each value in the table, and where it stands.
+fn name_all(prefix: &str, table: &DeTable<'_>, tell: &mut impl FnMut(String, usize)) {
+    for (name, value) in table {
+        let full = format!("{prefix}{}", name.get_ref());
+        let array = value.get_ref().as_array();
+        let tables = array.map(|items| items.iter().map(|item| item.get_ref().as_table()));
+        match (value.get_ref().as_table(), tables) {
+            (Some(table), _) => name_all(&format!("{full}."), table, tell),
+            (None, Some(tables)) if array.is_some_and(|items| is_tables(items)) => {
+                for (index, table) in tables.enumerate() {
+                    if let Some(table) = table {
+                        name_all(&format!("{full}.{index}."), table, tell);
+                    }
+                }
+            }
+            _ => tell(full, name.span().start),
+        }
+    }
+}
+
+fn is_tables(items: &[Spanned<DeValue<'_>>]) -> bool {
+    items.first().is_some_and(|item| item.get_ref().is_table())
 }
 
 struct File<'a> {

@@ -6,9 +6,10 @@ use super::{
     Settings,
     address::listen,
     fields::{Given, of_server},
+    origins::{Named, of_address},
     tls::Overrides,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, control::SettingSource};
 
 /// The flags that set something.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -71,6 +72,42 @@ impl Flags {
             key: self.tls_key.clone(),
             client_ca: self.tls_client_ca.clone(),
         }
+    }
+
+    /// The settings that are named.
+    pub(super) fn named(&self) -> Named {
+        let mut named = Named::new();
+        let mut name = |setting: String, flag: String| {
+            named.push((setting, SettingSource::Flag, flag));
+        };
+        let given = [
+            ("workers", self.workers.is_some()),
+            ("reactors", self.reactors.is_some()),
+            ("task_workers", self.task_workers.is_some()),
+            ("log_level", self.log_level.is_some()),
+            ("pid_file", self.pid_file.is_some()),
+            ("log_format", self.log_format.is_some()),
+            ("log_file", self.log_file.is_some()),
+        ];
+        for (setting, _) in given.into_iter().filter(|(_, given)| *given) {
+            name(
+                setting.to_owned(),
+                format!("--{}", setting.replace('_', "-")),
+            );
+        }
+        for (index, address) in self.listen.iter().enumerate() {
+            for setting in of_address(index, address) {
+                name(setting, "--listen".to_owned());
+            }
+        }
+        for (setting, variable) in self.tls().named() {
+            let flag = variable.to_ascii_lowercase().replace('_', "-");
+            name(
+                format!("listeners.*.tls.{setting}"),
+                format!("--tls-{flag}"),
+            );
+        }
+        named
     }
 
     /// Changes `settings` by the flags that were given.

@@ -8,6 +8,7 @@ mod file;
 mod flags;
 pub(crate) mod framing;
 mod logs;
+mod origins;
 mod tls;
 mod trust;
 
@@ -18,6 +19,7 @@ pub(crate) use self::{
     check::{check, check_handler, dimensions, pid_file, raise_file_limit},
     environment::Environment,
     flags::Flags,
+    origins::{Named, Origins},
     trust::Trust,
 };
 pub use self::{
@@ -831,6 +833,21 @@ pub(crate) fn make_absolute(settings: &mut Settings) -> crate::Result {
         }
     }
     Ok(())
+}
+
+/// The origins of the settings that [`gather`] has put together, with what `start` says on top.
+pub(crate) fn origins(
+    settings: &Settings,
+    start: Named,
+    environment: &Environment,
+    flags: &Flags,
+) -> crate::Result<Origins> {
+    let file = match flags.config.as_ref().or(environment.config.as_ref()) {
+        Some(path) => file::named(path)?,
+        None => Named::new(),
+    };
+    let layers = [start, flags.named(), environment.named(), file];
+    Ok(Origins::new(settings, &layers))
 }
 
 pub(crate) fn millis(ms: u64) -> Duration {

@@ -186,6 +186,20 @@ pub(super) struct Overrides {
 }
 
 impl Overrides {
+    /// What is given: the setting, and the end of the variable's name.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let all = [
+            (&self.certificate, "certificate", "CERT"),
+            (&self.key, "key", "KEY"),
+            (&self.client_ca, "client_ca", "CLIENT_CA"),
+        ];
+        let given = all.into_iter().filter(|(path, ..)| path.is_some());
+        given
+            .map(|(_, setting, variable)| (setting, variable))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
     /// These where given, else those.
     pub(super) fn or(&self, others: &Overrides) -> Overrides {
         Overrides {

@@ -25,7 +25,7 @@ pub(super) struct Facts<'a> {
 /// The whole page.
 pub(super) fn page(facts: &Facts<'_>, format: Format) -> String {
     let mut page = Writer::new(format);
-    let status = facts.report.status();
+    let status = facts.report.status(false);
     server(&mut page, facts, &status);
     totals(&mut page, facts, &status.totals);
     latencies(&mut page, facts);

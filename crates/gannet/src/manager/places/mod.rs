@@ -84,7 +84,7 @@ pub(crate) use self::{
     reload::{Past, Progress, RequestId},
 };
 use crate::{
-    WorkerId,
+    WorkerError, WorkerId, WorkerTrouble,
     control::{ReloadCause, Reloaded, Role as Kind},
     process::ProcessSpec,
 };
@@ -213,6 +213,8 @@ pub(crate) enum Action {
     Kill(Who),
     /// Everything is ready for the first time.
     Started,
+    /// A process has ended badly.
+    Trouble(WorkerError),
     /// A reload has come so far.
     Tell {
         requests: Vec<RequestId>,
@@ -607,18 +609,28 @@ impl Places {
                     self.end(now, Err(format!("{title} did not start: {reason}")));
                     return;
                 }
+                let mut retry_in = None;
                 if place.lost || place.replace {
                     let when = place.backoff.failed(now, None);
+                    retry_in = Some(when.duration());
                     tracing::error!("{title} did not start: {reason}; next try {when}");
                 } else {
                     tracing::error!("{title} did not start: {reason}; its predecessor goes on");
                 }
+                let trouble = WorkerTrouble::NotStarted;
+                let error = place.trouble(trouble, end.pid, &reason, retry_in);
+                self.actions.push_back(Action::Trouble(error));
                 self.step_failed(now, index, incarnation, &reason);
             }
             State::Ready => {
                 place.holder = None;
                 place.last_exit = Some(reason.clone());
                 if place.kind == Kind::Process && (stopping || place.restart.is_over(end.clean)) {
+                    if !end.clean {
+                        let trouble = WorkerTrouble::Ended;
+                        let error = place.trouble(trouble, end.pid, &reason, None);
+                        self.actions.push_back(Action::Trouble(error));
+                    }
                     self.process_is_over(now, index, &title, &reason, end.clean);
                     return;
                 }
@@ -631,6 +643,9 @@ impl Places {
                 place.lost = true;
                 place.restarts += 1;
                 let when = place.backoff.failed(now, lived);
+                let retry_in = (may_start && !starting).then(|| when.duration());
+                let error = place.trouble(WorkerTrouble::Ended, end.pid, &reason, retry_in);
+                self.actions.push_back(Action::Trouble(error));
                 if starting {
                     self.end(
                         now,
@@ -649,6 +664,8 @@ impl Places {
                 if !end.clean {
                     place.last_exit = Some(reason.clone());
                     tracing::warn!("{title}, replaced, ended: {reason}");
+                    let error = place.trouble(WorkerTrouble::Retired, end.pid, &reason, None);
+                    self.actions.push_back(Action::Trouble(error));
                 }
             }
         }

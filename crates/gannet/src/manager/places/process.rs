@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::End;
-use crate::{WorkerId, backoff::BackOff, control::Role as Kind, process::Restart};
+use crate::{
+    WorkerError, WorkerId, WorkerTrouble, backoff::BackOff, control::Role as Kind, process::Restart,
+};
 
 /// A worker's number and who holds it.
 #[derive(Debug)]
@@ -127,6 +129,27 @@ impl Place {
     /// `worker 3`, `task worker 4`, `process feed`.
     pub(crate) fn title(&self) -> String {
         title(self.id, self.kind, self.name.as_deref())
+    }
+
+    /// What the program is told of a process of this place.
+    pub(super) fn trouble(
+        &self,
+        trouble: WorkerTrouble,
+        pid: Option<u32>,
+        reason: &str,
+        retry_in: Option<Duration>,
+    ) -> WorkerError {
+        WorkerError {
+            worker: self.id,
+            role: self.kind,
+            name: self.name.clone(),
+            pid,
+            trouble,
+            reason: reason.to_owned(),
+            restarts: self.restarts,
+            early_deaths: self.backoff.early_deaths(),
+            retry_in,
+        }
     }
 
     /// Whether it has ended for good.

@@ -11,6 +11,8 @@ struct Kit {
     places: Places,
     /// What those who wait for reloads were told.
     told: Vec<Progress>,
+    /// What the program was told.
+    troubles: Vec<WorkerError>,
 }
 
 impl Kit {
@@ -32,6 +34,7 @@ impl Kit {
             now,
             places: Places::new(now, limits),
             told: Vec::new(),
+            troubles: Vec::new(),
         }
     }
 
@@ -91,6 +94,7 @@ impl Kit {
         while let Some(action) = self.places.poll_action() {
             match action {
                 Action::Tell { progress, .. } => self.told.push(progress),
+                Action::Trouble(error) => self.troubles.push(error),
                 action => actions.push(action),
             }
         }
@@ -370,6 +374,44 @@ fn a_successor_that_cannot_start_aborts_the_reload() {
     );
     kit.wait(20_000);
     assert_eq!(kit.actions(), [], "the old ones go on");
+}
+
+#[test]
+fn the_program_is_told_of_every_bad_end_with_its_place_and_the_next_try() {
+    let mut kit = Kit::running(1, 0);
+    kit.dies(Who::Worker(1));
+    kit.actions();
+    kit.handle(Input::Failed(Who::Worker(2), "panicked".to_owned()));
+    kit.dies(Who::Worker(2));
+    kit.actions();
+    let told: Vec<_> = std::mem::take(&mut kit.troubles)
+        .into_iter()
+        .map(|error| (error.trouble, error.reason, error.restarts, error.retry_in))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                WorkerTrouble::Ended,
+                "signal 11 (SIGSEGV)".to_owned(),
+                1,
+                Some(Duration::ZERO)
+            ),
+            (
+                WorkerTrouble::NotStarted,
+                "panicked".to_owned(),
+                1,
+                Some(Duration::from_millis(100))
+            ),
+        ]
+    );
+    kit.wait(100);
+    kit.ready(3);
+    kit.reload(1);
+    kit.ready(4);
+    kit.exits(Who::Worker(3));
+    kit.actions();
+    assert_eq!(kit.troubles, [], "as asked is no trouble");
 }
 
 #[test]
