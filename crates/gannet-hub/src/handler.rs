@@ -12,6 +12,7 @@ use crate::{
     api,
     data_dir::DataDir,
     hub::Hub,
+    metrics,
     session::Sessions,
     settings::Settings,
     store::{Limits, sqlite::SqliteStore},
@@ -29,7 +30,7 @@ pub fn serve(settings: Settings, server: Server) -> Result {
     if SETTINGS.set(settings).is_err() {
         panic!("a process serves one hub");
     }
-    server
+    metrics::declare(server)
         .prepare(move |_| {
             let lock = dir.prepare()?;
             // Held until the process ends.

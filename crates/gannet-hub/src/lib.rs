@@ -46,6 +46,7 @@ pub mod error;
 mod handler;
 mod hub;
 pub mod message;
+mod metrics;
 mod net;
 mod ops;
 mod presence;

@@ -8,6 +8,7 @@ use crate::{
     address::{Address, Channel},
     error::{Code, Error},
     hub::{Hub, Outgoing, now},
+    metrics,
     net::Net,
     protocol::{Hello, History, HistoryPage, OfChannel, Op, Position, Pub, Reply, Sub, VERSION},
     session::Session,
@@ -42,7 +43,9 @@ impl<N: Net> Hub<N> {
     }
 
     async fn hello(&self, conn: ConnId, hello: &Hello) -> Result<Reply, Error> {
-        let channels = match self.sessions.find(conn).await? {
+        let known = self.sessions.find(conn).await?;
+        let is_new = known.is_none();
+        let channels = match known {
             Some(session) if session.user != hello.user || session.device != hello.device => {
                 let Session { user, device, .. } = session;
                 return Err(Error::new(
@@ -62,6 +65,9 @@ impl<N: Net> Hub<N> {
         self.sessions.save(conn, session).await?;
         self.net.bind(conn, &user).await?;
         self.net.subscribe(conn, &user.topic()).await?;
+        if is_new {
+            self.net.count(metrics::HELLOS);
+        }
         Ok(Reply::Hello {
             v: VERSION,
             user,

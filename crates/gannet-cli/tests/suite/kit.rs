@@ -282,6 +282,7 @@ pub(crate) fn program(data: &Path) -> Command {
     }
     command
         .env("GANNET_MAX_CONNECTIONS", "1000")
+        .env("GANNET_ADMIN_LISTEN", "127.0.0.1:0")
         .arg("--data")
         .arg(data);
     command

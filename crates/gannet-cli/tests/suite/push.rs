@@ -1,8 +1,13 @@
 //! Programs that push over HTTP.
 
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
 use serde_json::json;
 
-use crate::kit::Server;
+use crate::kit::{PATIENCE, Server};
 
 const MESSAGES: &str = "/v1/messages";
 
@@ -43,6 +48,30 @@ fn a_program_pushes_to_a_channel_and_to_a_user() {
             json!({"channel": "room", "users": ["ann"], "count": 1})
         )
     );
+}
+
+#[test]
+fn what_is_pushed_is_counted() {
+    let server = Server::start();
+    let key = server.key();
+    let _ann = server.client("ann");
+    for _ in 0..2 {
+        let body = json!({"to": "channel:room", "key": "once", "data": 1});
+        assert!(server.http(MESSAGES, Some(&key), Some(&body)).0 < 300);
+    }
+    let admin = server.status()["admin"].as_str().unwrap().to_owned();
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    for line in [
+        "hub_hellos_total 1",
+        "hub_messages_total 2",
+        "hub_repeats_total 1",
+    ] {
+        assert!(page.lines().any(|one| one == line), "no {line}: {page}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::{
     address::{Address, Device, User},
     error::{Code, Error},
     message::{DEFAULT_EVENT, Message},
+    metrics,
     net::Net,
     protocol::{Request, refuse},
     session::Sessions,
@@ -107,6 +108,10 @@ impl<N: Net> Hub<N> {
             (Address::User(_), None) => live(append.clone()),
             _ => self.store.append(append.clone()).await?,
         };
+        self.net.count(metrics::MESSAGES);
+        if appended.repeated {
+            self.net.count(metrics::REPEATS);
+        }
         if let Some(message) = &appended.message {
             let push = match &append.to {
                 Address::User(user) => message.push_to_user(user),

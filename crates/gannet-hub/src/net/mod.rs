@@ -47,6 +47,10 @@ pub(crate) trait Net: Clone + Send + Sync + 'static {
 
     /// Whose connection it is; none if nobody's or gone.
     fn user(&self, conn: ConnId) -> Option<User>;
+
+    /// Counts one more of what is counted for all workers together: see
+    /// [`METRICS`](crate::metrics::METRICS).
+    fn count(&self, _what: &'static str) {}
 }
 
 /// The engine could not do it.
@@ -61,6 +65,13 @@ impl From<gannet::Error> for NetError {
 }
 
 impl Net for gannet::Worker {
+    fn count(&self, what: &'static str) {
+        // They are declared where the server is.
+        if let Ok(counter) = self.counter(what) {
+            counter.add(1);
+        }
+    }
+
     async fn send(&self, conn: ConnId, text: String) -> Result<(), NetError> {
         Ok(gannet::Worker::send(self, conn, gannet::Message::Text(text.into())).await?)
     }
