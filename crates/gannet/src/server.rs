@@ -459,6 +459,7 @@ impl Server {
         let started_in = self.settle(&mut settings, &mut environment)?;
         sys::ends::survive_file_size_limit()?;
         let log = logging::init_manager(&settings, open_log(&settings, &rights)?)?;
+        let _written = log.queue.at_end();
         self.exports.iter().try_for_each(Export::check)?;
         let shared = Shared::create(&self.declared)?;
         if let Some(prepare) = &self.prepare {
@@ -468,8 +469,7 @@ impl Server {
         let (on_ready, on_worker_error) = (self.on_ready, self.on_worker_error);
         let (code, flags) = (self.settings, self.flags);
         let reread = Box::new(move || settings::gather(&code, &environment, &flags));
-        let queue = log.queue.clone();
-        let result = manager::run(manager::Start {
+        manager::run(manager::Start {
             settings,
             addresses,
             pid_file,
@@ -483,9 +483,7 @@ impl Server {
             on_worker_error,
             origins,
             reread,
-        });
-        queue.end();
-        result
+        })
     }
 
     /// The environment, the settings of all layers, and whether somebody named the server.

@@ -34,6 +34,10 @@ use super::{
 #[derive(Clone, Debug)]
 pub(crate) struct Queue(Arc<Shared>);
 
+/// See [`Queue::at_end`].
+#[derive(Debug)]
+pub(crate) struct AtEnd(Queue);
+
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
@@ -167,11 +171,18 @@ impl Queue {
         true
     }
 
-    /// The server has ended, and the process may at any time: what it says from now on is written at
-    /// once.
-    pub(crate) fn end(&self) {
-        self.0.state().at_once = true;
-        self.flush();
+    /// When the result is dropped, all is written: the server has ended, and the process may at any
+    /// time. What it says from then on is written at once.
+    #[must_use]
+    pub(crate) fn at_end(&self) -> AtEnd {
+        AtEnd(self.clone())
+    }
+}
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        self.0.0.state().at_once = true;
+        self.0.flush();
     }
 }
 
