@@ -13,6 +13,8 @@ use crate::arguments::Serve;
 /// Runs the server until it is stopped.
 pub(crate) fn run(serve: &Serve, start: &Start) -> gannet::Result {
     let data = serve.data()?;
+    let log = data.path().join("gannet.log");
+    let is_daemon = start.daemon;
     let server = serve.server()?.on_ready(move |settings| {
         let addresses = settings
             .listeners
@@ -20,6 +22,11 @@ pub(crate) fn run(serve: &Serve, start: &Start) -> gannet::Result {
             .map(|listener| (listener.tls.is_some(), listener.address.as_str()));
         // With stdout closed nobody wants to know.
         let _ = greet(&mut io::stdout().lock(), addresses, &data);
+    });
+    let server = server.settings(|settings| {
+        if is_daemon {
+            settings.log_file.get_or_insert(log);
+        }
     });
     gannet_hub::serve(serve.hub()?, start.apply(server))
 }

@@ -235,7 +235,8 @@ impl Spec {
             .env_remove(SOAK)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
-        if matches!(arguments, ["start"]) {
+        // Others find the server by its pid file.
+        if matches!(arguments, ["start"] | ["start", "--daemon"] | ["check", ..]) {
             command.arg("--config").arg(home.join(CONFIG));
         }
         command

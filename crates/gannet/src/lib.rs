@@ -67,6 +67,8 @@
 //! | `table` | tables, and the derive of their rows |
 //! | `tls` | certificates, and what is known of a connection's TLS |
 //! | `settings`, `control`, `logging` | settings, control socket, log |
+//! | `check` | whether the settings and the machine are fit for a start |
+//! | `daemon` | servers in the background |
 //! | `account`, `affinity` | which user the server runs as, which processors reactors and workers run on |
 //! | `backoff`, `lines` | delays between tries; cutting output into lines |
 //! | `sys`, `inherit`, `watch` | system calls that have no safe interface elsewhere |
@@ -111,11 +113,13 @@ mod backoff;
 mod body;
 mod bootstrap;
 mod channel;
+mod check;
 pub mod cli;
 mod close;
 mod conn;
 mod conn_table;
 pub mod control;
+mod daemon;
 mod error;
 mod handler;
 mod histogram;

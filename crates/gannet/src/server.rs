@@ -17,9 +17,11 @@ use crate::{
     account::Rights,
     affinity,
     bootstrap::{self, Bootstrap, Role},
-    channel::{Channel, FromWorker},
+    channel::{Channel, FromWorker, Implements},
+    check::{self, Findings},
     cli::{self, Arguments, Wanted},
     control::{Client, Role as Kind, Setting},
+    daemon::{self, Daemon},
     handler, inherit,
     logging::{self, LogFile},
     manager::{self, Export},
@@ -80,6 +82,8 @@ pub struct Server {
     prepare: Option<PrepareFn>,
     on_ready: Option<ReadyFn>,
     on_worker_error: Option<WorkerErrorFn>,
+    /// What the handler has, where that is known.
+    implements: Option<Implements>,
 }
 
 /// Chooses a worker: see [`Server::dispatch_with`].
@@ -146,6 +150,7 @@ impl Server {
             prepare: None,
             on_ready: None,
             on_worker_error: None,
+            implements: None,
         }
     }
 
@@ -419,6 +424,16 @@ impl Server {
         self.counter(name)
     }
 
+    /// What `check` says.
+    pub(crate) fn look(&self) -> Result<Findings> {
+        let (_, mut settings, _) = self.gather()?;
+        let addresses = settings::check(&mut settings)?;
+        if let Some(implements) = &self.implements {
+            settings::check_handler(&settings, implements)?;
+        }
+        Ok(check::look(&settings, &addresses))
+    }
+
     fn with_listener(listener: Listener) -> Self {
         Server::new(Settings {
             listeners: vec![listener],
@@ -434,6 +449,7 @@ impl Server {
         match wanted {
             Wanted::Start(start) => start.apply(self).start::<H>(),
             Wanted::Running(command) => {
+                self.implements = Some(handler::implements::<H>());
                 command.run(&self)?;
                 // What `main` does after a server has stopped is not for a command.
                 std::process::exit(0)
@@ -454,7 +470,16 @@ impl Server {
         let mut rights = Rights::wanted(&settings)?;
         let pid_file = settings::pid_file(&settings)?;
         let program = manager::Program::current(named.then(|| settings.name.clone()))?;
+        let log = self
+            .start
+            .daemon
+            .then(|| daemon::Log::of(settings.log_file.as_deref()))
+            .transpose()?;
+        if let Some(log) = log.as_ref().filter(|_| !daemon::is_one()) {
+            daemon::start(&program, log)?;
+        }
         program.take_title();
+        let daemon = log.as_ref().map(Daemon::take).transpose()?.flatten();
         rights.step_down(&program.path)?;
         let started_in = self.settle(&mut settings, &mut environment)?;
         sys::ends::survive_file_size_limit()?;
@@ -475,6 +500,7 @@ impl Server {
             pid_file,
             program,
             started_in,
+            daemon,
             rights,
             shared,
             log,

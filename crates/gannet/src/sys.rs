@@ -151,6 +151,21 @@ pub(crate) fn as_child(command: &mut Command, inherit: Vec<RawFd>, directory: Op
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Makes the child that `command` starts the leader of a session of its own, without a terminal, that
+/// has `keep` open and takes signals as usual.
+pub(crate) fn in_own_session(command: &mut Command, keep: RawFd) {
+    let set = steering_set();
+    let prepare = move || {
+        rustix::process::setsid()?;
+        change_mask(libc::SIG_UNBLOCK, &set)?;
+        // SAFETY: the borrow ends with the call, which fails if the descriptor is not open.
+        rustix::io::fcntl_setfd(unsafe { BorrowedFd::borrow_raw(keep) }, FdFlags::empty())?;
+        Ok(())
+    };
+    // SAFETY: as in `as_child`: system calls only.
+    unsafe { command.pre_exec(prepare) };
+}
+
 /// Makes steering signals do nothing in this process: they are for the manager. Programs that the
 /// process starts have them as usual, which they would not if the signals were blocked or ignored.
 pub(crate) fn leave_steering_to_the_manager() -> io::Result<()> {

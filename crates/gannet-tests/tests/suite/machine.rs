@@ -79,7 +79,10 @@ fn a_server_works_elsewhere_with_paths_from_where_it_was_started() {
         let output = command(&["status", "--json"]).output().unwrap();
         serde_json::from_slice::<serde_json::Value>(&output.stdout).ok()
     };
-    let worker = |status: &serde_json::Value| status["workers"][0]["pid"].as_u64();
+    let worker = |status: &serde_json::Value| {
+        let mut rows = status["workers"].as_array()?.iter();
+        rows.find(|row| row["state"] == "ready")?["pid"].as_u64()
+    };
     let first = wait_for("a worker", || worker(&status()?));
     for pid in [u64::from(manager.id()), first] {
         wait_until("the working directory", || {

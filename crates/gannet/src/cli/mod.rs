@@ -36,6 +36,7 @@
 //! for the program and `{command}` for the command.
 
 mod arguments;
+mod check;
 mod clients;
 mod kick;
 mod publish;
@@ -58,6 +59,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use self::arguments::{Arguments, Wanted};
 pub use self::{
+    check::Check,
     clients::Clients,
     kick::Kick,
     publish::Publish,
@@ -89,6 +91,7 @@ pub enum Command {
     Send(Send),
     Publish(Publish),
     Settings(Settings),
+    Check(Check),
 }
 
 impl Command {
@@ -105,6 +108,7 @@ impl Command {
             Command::Send(send) => send.run(server),
             Command::Publish(publish) => publish.run(server),
             Command::Settings(settings) => settings.run(server),
+            Command::Check(check) => check.run(server),
         }
     }
 }

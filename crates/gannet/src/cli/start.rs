@@ -4,11 +4,15 @@ use clap::Args;
 
 use crate::{Server, Settings, control::SettingSource};
 
-/// Run the server in the foreground (this is what happens without a command)
+/// Run the server, in the foreground without --daemon (this is what happens without a command)
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(after_help = EXAMPLES)]
 #[non_exhaustive]
 pub struct Start {
+    /// In the background: returns when the server serves, or says why it does not
+    #[arg(long)]
+    pub daemon: bool,
+
     /// Run as this user, by name or number; root only [setting: user]
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
@@ -61,4 +65,5 @@ Examples:
   {name} {command}
   {name} {command} --pid-file /run/example.pid
   {name} {command} --user www-data
+  {name} {command} --daemon --log-file /var/log/example.log
   {name} {command} --watch templates certs/server.pem";

@@ -38,6 +38,7 @@ use crate::{
     channel::{FromMaster, FromWorker, ToMaster, ToWorker},
     conn_table::ConnTable,
     control::ReloadCause,
+    daemon::Daemon,
     layout::WORKER_KIND,
     logging,
     server::{ReadyFn, WorkerErrorFn},
@@ -75,6 +76,8 @@ pub(super) struct Hooks {
     pub(super) on_worker_error: Option<WorkerErrorFn>,
     pub(super) origins: Origins,
     pub(super) reread: Box<dyn Fn() -> Result<Settings>>,
+    /// Until the server is ready.
+    pub(super) daemon: Option<Daemon>,
 }
 
 impl Manager {
@@ -450,7 +453,12 @@ impl Manager {
                     self.children.tell_worker(incarnation, ToWorker::Stop);
                 }
                 Action::Kill(who) => self.children.kill(who),
-                Action::Started => self.announce(),
+                Action::Started => {
+                    self.announce();
+                    if let Some(daemon) = self.hooks.daemon.take() {
+                        daemon.ready();
+                    }
+                }
                 Action::Trouble(error) => self.tell_trouble(&error),
                 Action::Tell { requests, progress } => self.progress(&requests, &progress),
                 Action::Reloaded { requests, reloaded } => self.reloaded(&requests, &reloaded),

@@ -83,6 +83,7 @@ pub(crate) use self::{
 use crate::{
     Result, Settings, Shared,
     account::{By, Rights},
+    daemon::Daemon,
     logging::Log,
     server::{ReadyFn, WorkerErrorFn},
     settings::{self, Endpoint, Origins},
@@ -98,6 +99,8 @@ pub(crate) struct Start {
     pub(crate) program: Program,
     /// Where `main` of children begins, if the server works elsewhere.
     pub(crate) started_in: Option<PathBuf>,
+    /// If it is to go on in the background when it serves.
+    pub(crate) daemon: Option<Daemon>,
     /// What the process may still do that it may not do later.
     pub(crate) rights: Rights,
     /// Counters, locks and tables.
@@ -115,6 +118,13 @@ pub(crate) struct Start {
     pub(crate) reread: Box<dyn Fn() -> Result<Settings>>,
 }
 
+/// Binds what the server would listen on, and lets go of it again.
+pub(crate) fn try_to_listen(settings: &Settings, addresses: &[Endpoint]) -> Result {
+    let rights = Rights::wanted(settings)?;
+    let bound = Listeners::bind(&mut settings.clone(), addresses, Passed::default(), &rights);
+    bound.map(drop)
+}
+
 /// Runs a server until it has been stopped.
 pub(crate) fn run(start: Start) -> Result {
     let Start {
@@ -123,6 +133,7 @@ pub(crate) fn run(start: Start) -> Result {
         pid_file,
         program,
         started_in,
+        daemon,
         mut rights,
         shared,
         log,
@@ -155,8 +166,10 @@ pub(crate) fn run(start: Start) -> Result {
     let control = ControlSocket::bind(&path, &rights)?;
     rights.give_up(&settings)?;
 
+    let output = daemon.as_ref().map(Daemon::output).transpose()?;
     let place = Place {
         started_in,
+        output,
         environment: rights.environment(),
     };
     let spawner = Spawner::new(settings, program, place, shared, log)?;
@@ -172,6 +185,7 @@ pub(crate) fn run(start: Start) -> Result {
             on_worker_error,
             origins,
             reread,
+            daemon,
         },
     )?;
     if let Some(admin) = admin {

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::CString,
+    fs::File,
     io,
     os::{
         fd::{AsRawFd, OwnedFd, RawFd},
@@ -34,6 +35,8 @@ use crate::{
 pub(super) struct Place {
     /// The directory, if it is not the manager's.
     pub(super) started_in: Option<PathBuf>,
+    /// What they write to, if not to the manager's outputs.
+    pub(super) output: Option<File>,
     /// Variables beside those of the manager.
     pub(super) environment: Vec<(&'static str, String)>,
 }
@@ -132,6 +135,7 @@ impl Spawner {
             .args(&self.program.arguments)
             .env(bootstrap::ENV, bootstrap.as_raw_fd().to_string())
             .env_remove(super::TITLED_ENV)
+            .env_remove(crate::daemon::ENV)
             .envs(
                 self.place
                     .environment
@@ -142,6 +146,11 @@ impl Spawner {
         // Who passes them on would speak in the manager's name.
         for variable in super::notify::VARIABLES {
             command.env_remove(variable);
+        }
+        if let Some(output) = &self.place.output {
+            command
+                .stdout(output.try_clone()?)
+                .stderr(output.try_clone()?);
         }
         if piped[0] {
             command.stdout(Stdio::piped());

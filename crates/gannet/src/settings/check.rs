@@ -150,23 +150,24 @@ pub(crate) fn pid_file(settings: &Settings) -> Result<PathBuf> {
         .map_err(|error| Error::usage(format!("`pid_file` = {:?}: {error}", path.display())))
 }
 
-/// Raises the limit of open files as far as it goes, and sets `max_connections` by it if that is
+/// Raises the limit of open files as far as it goes (for root: as far as it is needed), and sets `max_connections` by it if that is
 /// left to the server; says so if a number that was asked for is out of reach.
 pub(crate) fn raise_file_limit(settings: &mut Settings) {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
+    let to = |files| Rlimit {
+        current: files,
+        maximum: files,
     };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+    let wanted = settings.max_connections as u64 + OTHER_FILES;
+    // Beyond the hard limit only root gets.
+    let beyond = limit.maximum.is_some_and(|most| most < wanted)
+        && setrlimit(Resource::Nofile, to(Some(wanted))).is_ok();
+    if !beyond && let Err(error) = setrlimit(Resource::Nofile, to(limit.maximum)) {
         tracing::warn!("cannot raise the limit of open files (RLIMIT_NOFILE): {error}");
     }
     if settings.max_connections == 0 {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let possible = files.saturating_sub(OTHER_FILES).max(1);
-        settings.max_connections = usize::try_from(possible)
-            .unwrap_or(usize::MAX)
-            .min(MOST_BY_DEFAULT);
+        settings.max_connections = connections_by_files(files);
     }
     let needed = settings.max_connections as u64 + OTHER_FILES;
     if let Some(files) = getrlimit(Resource::Nofile)
@@ -179,6 +180,14 @@ pub(crate) fn raise_file_limit(settings: &mut Settings) {
             settings.max_connections
         );
     }
+}
+
+/// How many connections a limit of open files is enough for, where nobody has named a number.
+pub(crate) fn connections_by_files(files: u64) -> usize {
+    let possible = files.saturating_sub(OTHER_FILES).max(1);
+    usize::try_from(possible)
+        .unwrap_or(usize::MAX)
+        .min(MOST_BY_DEFAULT)
 }
 
 fn ranges(settings: &mut Settings) -> Result {
@@ -306,7 +315,7 @@ fn default_directory() -> PathBuf {
 /// `max_connections` is at most this where the user has not said more.
 const MOST_BY_DEFAULT: usize = 100_000;
 /// Descriptors of the master besides connections: listeners, rings, eventfds, the usual.
-const OTHER_FILES: u64 = 256;
+pub(crate) const OTHER_FILES: u64 = 256;
 
 #[cfg(test)]
 mod tests {

@@ -129,7 +129,11 @@ impl Environment {
 
 const PREFIX: &str = "GANNET_";
 /// What the processes of a server tell each other.
-const OWN: [&str; 2] = [crate::bootstrap::ENV, crate::manager::TITLED_ENV];
+const OWN: [&str; 3] = [
+    crate::bootstrap::ENV,
+    crate::daemon::ENV,
+    crate::manager::TITLED_ENV,
+];
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,10 @@ use std::{path::PathBuf, time::Duration};
 
 pub(crate) use self::{
     address::{Endpoint, UnixName, resolve},
-    check::{check, check_handler, dimensions, pid_file, raise_file_limit},
+    check::{
+        OTHER_FILES, check, check_handler, connections_by_files, dimensions, pid_file,
+        raise_file_limit,
+    },
     environment::Environment,
     flags::Flags,
     origins::{Named, Origins},
