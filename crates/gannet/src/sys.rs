@@ -1,8 +1,8 @@
 //! The few system calls that neither std nor rustix offers as safe functions.
 #![allow(
     unsafe_code,
-    reason = "signals, fork, the environment, peer credentials, the queue of a socket and batches of \
-              datagrams have no safe interface"
+    reason = "signals, fork, the environment, peer credentials, clocks of processes, the queue of a \
+              socket and batches of datagrams have no safe interface"
 )]
 
 pub(crate) mod ends;

@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use gannet_tests::{server::Server, wait::wait_until};
+use gannet_tests::{
+    process::{self, Signal},
+    server::Server,
+    wait::wait_until,
+};
 use serde_json::Value;
 
 use crate::behave;
@@ -161,6 +165,26 @@ fn of_too_many_connections_the_one_that_was_silent_longest_is_closed() {
     assert!(others[62].ask(STATUS)["ok"].is_object());
     second.expect_end();
     assert!(first.ask(STATUS)["ok"].is_object());
+    server.stop();
+}
+
+#[test]
+fn what_a_master_was_asked_is_answered_though_it_dies() {
+    let server = behave().websocket().start();
+    let (mut asking, mut other) = (Control::connect(&server), Control::connect(&server));
+    let publish = r#"{"cmd":"publish","topic":"news","data":{"text":"extra"}}"#;
+    assert_eq!(asking.ask(publish)["ok"]["count"], 0);
+    let master = server.master();
+    assert!(process::signal(master, Signal::STOP));
+    asking.send(format!("{publish}\n{STATUS}\n"));
+    // The manager takes what has come in the order in which it came.
+    assert!(other.ask(STATUS)["ok"].is_object());
+    process::kill(master);
+    assert_eq!(asking.reply()["error"]["code"], "unavailable");
+    assert!(asking.reply()["ok"].is_object(), "and the next request");
+    wait_until("an answer of the next master", || {
+        asking.ask(publish)["ok"]["count"] == 0
+    });
     server.stop();
 }
 

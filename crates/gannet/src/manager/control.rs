@@ -286,3 +286,49 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_REQUEST: usize = 4 * MAX_DATA;
 /// Bytes of replies that wait for a client which does not read: with more, it gets no other.
 const MAX_WAITING: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::{io::BufRead, os::fd::AsFd};
+
+    use rustix::event::epoll::CreateFlags;
+
+    use super::*;
+
+    #[test]
+    fn who_does_not_read_replies_is_not_served_further_until_it_does() {
+        let pid_file = std::env::temp_dir().join(format!("gannet-control-{}", std::process::id()));
+        let rights = Rights::wanted(&crate::Settings::default()).unwrap();
+        let mut control = ControlSocket::bind(&pid_file, &rights).unwrap();
+        let epoll = epoll::create(CreateFlags::CLOEXEC).unwrap();
+        let mut client = UnixStream::connect(socket_path(&pid_file)).unwrap();
+        control.accept(epoll.as_fd());
+        let requests = 1_000;
+        let lines = "{\"cmd\":\"settings\"}\n".repeat(requests);
+        client.write_all(lines.as_bytes()).unwrap();
+
+        let answer = "x".repeat(4_000);
+        let serve = |control: &mut ControlSocket| {
+            let mut served = 0;
+            while control.serve(1, Instant::now()).is_some() {
+                control.reply(1, &Reply::ok(&answer));
+                served += 1;
+            }
+            served
+        };
+        let first = serve(&mut control);
+        assert!(first < requests, "all {first} replies wait for the client");
+        let waiting = control.connections[&1].output.len();
+        assert!(waiting <= MAX_WAITING + 2 * answer.len(), "{waiting} bytes");
+        assert_eq!(serve(&mut control), 0);
+
+        let mut client = io::BufReader::new(client);
+        let (mut served, mut line) = (first, String::new());
+        for _ in 0..requests {
+            line.clear();
+            served += serve(&mut control);
+            assert!(client.read_line(&mut line).unwrap() > answer.len());
+        }
+        assert_eq!(served, requests);
+    }
+}
