@@ -29,8 +29,8 @@
 //! }
 //! ```
 //!
-//! That is a whole program, with `start`, `stop`, `reload`, `status` and `clients` on its command
-//! line. `docs/guide.md` teaches how to write servers, `docs/operations.md` how to run them.
+//! That is a whole program, with `start`, `stop`, `reload`, `status`, `top`, `clients` and more on its
+//! command line. `docs/guide.md` teaches how to write servers, `docs/operations.md` how to run them.
 //!
 //! # Main types
 //!

@@ -367,8 +367,8 @@ impl Server {
         self
     }
 
-    /// Does what the command line says: `start` (also without a command), `stop`, `reload`,
-    /// `status`, `clients`; see `--help`.
+    /// Does what the command line says: `start` (also without a command), or one of the commands in
+    /// [`cli`]; see `--help`.
     ///
     /// Returns `Ok` when the server has been stopped gracefully. After the other commands the process
     /// ends here, with exit code 0. Errors are printed (one line, `error: …`, on stderr) and end the
