@@ -1,8 +1,7 @@
 //! One thread, one epoll, many connections with one message under way each.
 
 use std::{
-    io::{self, Read, Write},
-    net::TcpStream,
+    io,
     time::{Duration, Instant},
 };
 
@@ -12,7 +11,7 @@ use rustix::{
     event::epoll::{self, CreateFlags, EventData, EventFlags},
 };
 
-use crate::exchange::Exchange;
+use crate::{exchange::Exchange, socket::Socket};
 
 /// What was measured.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ impl Measured {
 }
 
 struct Client<'a> {
-    socket: &'a TcpStream,
+    socket: &'a mut dyn Socket,
     received: Vec<u8>,
     sent_at: Instant,
     unsent: usize,
@@ -40,18 +39,18 @@ struct Client<'a> {
 
 /// Sends and checks for this long; then waits for the answers that are due.
 pub(crate) fn run(
-    sockets: &[TcpStream],
+    sockets: &mut [Box<dyn Socket>],
     exchange: &Exchange,
     length: Duration,
 ) -> Result<Measured> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     let begin = Instant::now();
     let mut clients = Vec::new();
-    for (n, socket) in sockets.iter().enumerate() {
+    for (n, socket) in sockets.iter_mut().enumerate() {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-        epoll::add(&epoll, socket, EventData::new_u64(n as u64), flags)?;
+        epoll::add(&epoll, socket.fd(), EventData::new_u64(n as u64), flags)?;
         let mut client = Client {
-            socket,
+            socket: &mut **socket,
             received: Vec::new(),
             sent_at: begin,
             unsent: 0,
@@ -88,8 +87,8 @@ pub(crate) fn run(
             }
         }
     }
-    for socket in sockets {
-        epoll::delete(&epoll, socket)?;
+    for client in &clients {
+        epoll::delete(&epoll, client.socket.fd())?;
     }
     Ok(measured)
 }

@@ -1,14 +1,13 @@
 //! What is sent, and what must come back.
 
-use std::{
-    io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
-};
+use std::{io, net::SocketAddr};
 
 use gannet_tests::{
     http::{chunk_of, post},
     websocket::{frame, handshake, opcode},
 };
+
+use crate::socket::{Over, Socket};
 
 /// One message and its answer, the same on every connection.
 #[derive(Debug)]
@@ -23,6 +22,8 @@ pub(crate) struct Exchange {
 enum Answer {
     /// These bytes.
     Exactly(Vec<u8>),
+    /// These bytes at its end: what stands before them differs from socket to socket.
+    EndsWith(Vec<u8>),
     /// A 200 response with this body.
     HttpBody(Vec<u8>),
 }
@@ -34,6 +35,38 @@ impl Exchange {
             greeting: None,
             message: data.clone(),
             answer: Answer::Exactly(data),
+        }
+    }
+
+    /// A line, which comes back in capitals.
+    pub(crate) fn line(size: usize) -> Self {
+        let line = [&data(size)[..], b"\n"].concat();
+        Exchange {
+            greeting: None,
+            answer: Answer::Exactly(line.to_ascii_uppercase()),
+            message: line,
+        }
+    }
+
+    /// A message behind its length in two bytes, which comes back in capitals.
+    pub(crate) fn behind_length(size: usize) -> Self {
+        let length = u16::try_from(size).unwrap_or(u16::MAX);
+        let data = data(length.into());
+        let message = |data: &[u8]| [&length.to_be_bytes()[..], data].concat();
+        Exchange {
+            greeting: None,
+            message: message(&data),
+            answer: Answer::Exactly(message(&data.to_ascii_uppercase())),
+        }
+    }
+
+    /// A datagram, which comes back behind the client's address.
+    pub(crate) fn datagram(size: usize) -> Self {
+        let data = data(size);
+        Exchange {
+            greeting: None,
+            answer: Answer::EndsWith([b" said: ", &data[..], b"\n"].concat()),
+            message: data,
         }
     }
 
@@ -63,10 +96,11 @@ impl Exchange {
     }
 
     /// A connection that is ready for messages.
-    pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        if let Some(greeting) = &self.greeting {
+    pub(crate) fn connect(&self, over: &Over, address: SocketAddr) -> io::Result<Box<dyn Socket>> {
+        over.connect(address, |stream| {
+            let Some(greeting) = &self.greeting else {
+                return Ok(());
+            };
             stream.write_all(greeting.as_bytes())?;
             let mut head = Vec::new();
             let mut byte = [0];
@@ -74,12 +108,11 @@ impl Exchange {
                 stream.read_exact(&mut byte)?;
                 head.push(byte[0]);
             }
-            if !head.starts_with(b"HTTP/1.1 101 ") {
-                return Err(io::Error::other("the handshake was refused"));
+            match head.starts_with(b"HTTP/1.1 101 ") {
+                true => Ok(()),
+                false => Err(io::Error::other("the handshake was refused")),
             }
-        }
-        stream.set_nonblocking(true)?;
-        Ok(stream)
+        })
     }
 
     /// Whether `received` is the whole answer; an error if it is another.
@@ -88,6 +121,11 @@ impl Exchange {
             Answer::Exactly(answer) => match answer.strip_prefix(received) {
                 Some(missing) => Ok(missing.is_empty()),
                 None => Err(io::Error::other("other bytes came back")),
+            },
+            // A datagram comes whole.
+            Answer::EndsWith(end) => match received.ends_with(end) {
+                true => Ok(true),
+                false => Err(io::Error::other("other bytes came back")),
             },
             Answer::HttpBody(body) => {
                 let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {

@@ -2,6 +2,8 @@
 
 mod client;
 mod exchange;
+mod handshakes;
+mod socket;
 mod table;
 
 use std::{
@@ -17,6 +19,7 @@ use gannet_tests::{
     process,
     server::{Server, Spec},
     tcp::{TcpClient, connect_from},
+    tls::{Client, Keys},
     wait::wait_until,
     websocket::WebSocket,
 };
@@ -25,7 +28,9 @@ use rustix::{
     thread::{CpuSet, sched_setaffinity},
 };
 
-use crate::{client::run, exchange::Exchange};
+use toml::Value;
+
+use crate::{client::run, exchange::Exchange, socket::Over};
 
 #[derive(Debug, Parser)]
 #[command(about = "Measures the Gannet engine", disable_help_subcommand = true)]
@@ -42,6 +47,12 @@ enum What {
     Ws(Load),
     /// HTTP/1.1 keep-alive: POST /echo, answered by axum
     Http(Load),
+    /// Messages in raw TCP: lines, and behind their length
+    Frames(Load),
+    /// Datagrams
+    Udp(Load),
+    /// TLS 1.3: echo over TCP and WebSocket, and handshakes, full and resumed
+    Tls(Load),
     /// Memory of idle WebSockets
     Idle {
         /// How many
@@ -72,38 +83,115 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     raise_descriptor_limit()?;
     match arguments.what {
-        What::Echo(load) => measure("echo", "tcp", load, Exchange::tcp),
-        What::Ws(load) => measure("wsecho", "websocket", load, Exchange::websocket),
-        What::Http(load) => measure("http", "http", load, Exchange::http),
+        What::Echo(load) => {
+            let server = start("echo", tcp)?;
+            measure(
+                "echo",
+                &server,
+                &load,
+                &Over::Tcp,
+                &Exchange::tcp(load.size),
+            )
+        }
+        What::Ws(load) => {
+            let server = start("wsecho", websocket)?;
+            let exchange = Exchange::websocket(load.size);
+            measure("wsecho", &server, &load, &Over::Tcp, &exchange)
+        }
+        What::Http(load) => {
+            let server = start("http", |spec| spec.http())?;
+            measure(
+                "http",
+                &server,
+                &load,
+                &Over::Tcp,
+                &Exchange::http(load.size),
+            )
+        }
+        What::Frames(load) => frames(&load),
+        What::Udp(load) => {
+            let server = start("udp", |spec| spec.udp())?;
+            let exchange = Exchange::datagram(load.size);
+            measure("udp", &server, &load, &Over::Udp, &exchange)
+        }
+        What::Tls(load) => tls(&load),
         What::Idle { connections } => idle(connections),
         What::Table(options) => table::measure(&options),
         What::TableProcess(arguments) => table::run_process(&arguments),
     }
 }
 
+fn tcp(spec: Spec) -> Spec {
+    spec.tcp()
+}
+
+fn websocket(spec: Spec) -> Spec {
+    spec.websocket()
+}
+
+fn frames(load: &Load) -> Result<()> {
+    let lines = start("frames", |spec| spec.tcp().with("framing", "lines"))?;
+    let exchange = Exchange::line(load.size);
+    measure("lines", &lines, load, &Over::Tcp, &exchange)?;
+    drop(lines);
+    let behind_length = start("frames", |spec| {
+        let framing = [("kind", Value::from("length")), ("width", 2.into())];
+        let framing = framing.map(|(name, value)| (name.to_owned(), value));
+        spec.tcp().with("framing", toml::Table::from_iter(framing))
+    })?;
+    let exchange = Exchange::behind_length(load.size);
+    measure(
+        "length in front",
+        &behind_length,
+        load,
+        &Over::Tcp,
+        &exchange,
+    )
+}
+
+fn tls(load: &Load) -> Result<()> {
+    let keys = Keys::default();
+    let secure = |spec: Spec| keys.serve(spec).with_tls("max_handshakes_per_s", 1_000_000);
+    let over = || Over::Tls(Box::new(Client::new(&keys.authority)));
+    let server = start("wsecho", |spec| secure(spec.websocket()))?;
+    let exchange = Exchange::websocket(load.size);
+    measure("wsecho over TLS", &server, load, &over(), &exchange)?;
+    drop(server);
+    let server = start("echo", |spec| secure(spec.tcp()))?;
+    measure(
+        "echo over TLS",
+        &server,
+        load,
+        &over(),
+        &Exchange::tcp(load.size),
+    )?;
+    let plain = start("echo", tcp)?;
+    let length = Duration::from_secs(load.seconds);
+    handshakes::measure(&plain, &server, &keys.authority, length)
+}
+
 fn measure(
-    example: &str,
-    protocol: &str,
-    load: Load,
-    exchange: impl Fn(usize) -> Exchange,
+    name: &str,
+    server: &Server,
+    load: &Load,
+    over: &Over,
+    exchange: &Exchange,
 ) -> Result<()> {
-    let server = start(example, protocol)?;
-    let exchange = exchange(load.size);
-    let sockets = (0..load.connections)
-        .map(|_| exchange.connect(server.address(0)))
+    let mut sockets = (0..load.connections)
+        .map(|_| exchange.connect(over, server.address(0)))
         .collect::<std::io::Result<Vec<_>>>()
         .context("connect")?;
 
     // What it costs to warm up is not measured.
-    run(&sockets, &exchange, Duration::from_millis(300))?;
-    let before = Used::of(&server);
+    run(&mut sockets, exchange, Duration::from_millis(300))?;
+    let before = Used::of(server);
     let begin = Instant::now();
-    let mut result = run(&sockets, &exchange, Duration::from_secs(load.seconds))?;
-    let (took, used) = (begin.elapsed(), Used::of(&server));
+    let mut result = run(&mut sockets, exchange, Duration::from_secs(load.seconds))?;
+    let (took, used) = (begin.elapsed(), Used::of(server));
 
     let messages = result.latencies.len() as f64;
     println!(
-        "{example}: {} connections, {} B, {:.1} s: {:.0} messages/s, latency p50 {} µs, p99 {} µs",
+        "{name}: {} connections, {} B, {:.1} s: {:.0} messages/s, latency p50 {} µs, p99 {} µs",
         load.connections,
         load.size,
         took.as_secs_f64(),
@@ -111,26 +199,25 @@ fn measure(
         result.percentile(50),
         result.percentile(99),
     );
-    for (name, before, after) in [
+    for (process, before, after) in [
         ("master", &before.master, &used.master),
         ("worker", &before.worker, &used.worker),
     ] {
         println!(
-            "  {name}: {:.2} µs processor time and {:.3} context switches a message",
+            "  {process}: {:.2} µs processor time and {:.3} context switches a message",
             (after.cpu - before.cpu).as_secs_f64() * 1e6 / messages,
             (after.switches - before.switches) as f64 / messages,
         );
     }
-    let all = (used.master.cpu - before.master.cpu) + (used.worker.cpu - before.worker.cpu);
     println!(
         "  server: {:.2} µs processor time a message",
-        all.as_secs_f64() * 1e6 / messages
+        used.cpu_since(&before).as_secs_f64() * 1e6 / messages
     );
     Ok(())
 }
 
 fn idle(connections: usize) -> Result<()> {
-    let server = start("wsecho", "websocket")?;
+    let server = start("wsecho", websocket)?;
     let connect = |n: usize| {
         // One address has some 28,000 ports.
         let source = [127, 0, 0, 1 + (n / 20_000) as u8];
@@ -158,7 +245,7 @@ fn idle(connections: usize) -> Result<()> {
 }
 
 /// Builds the example and starts it on the first processor; this process goes to the second.
-fn start(example: &str, protocol: &str) -> Result<Server> {
+fn start(example: &str, listen: impl FnOnce(Spec) -> Spec) -> Result<Server> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args([
@@ -177,11 +264,8 @@ fn start(example: &str, protocol: &str) -> Result<Server> {
     }
     let program: PathBuf = env::current_exe()?.with_file_name("examples").join(example);
     pin(0)?;
-    let server = Spec::new(program)
-        .set("workers", 1)
-        .set("reactors", 1)
-        .listen(protocol, "127.0.0.1:0")
-        .start();
+    let spec = Spec::new(program).set("workers", 1).set("reactors", 1);
+    let server = listen(spec).start();
     pin(1)?;
     Ok(server)
 }
@@ -232,6 +316,11 @@ impl Used {
             master: OfProcess::of(server.master()),
             worker: OfProcess::of(worker),
         }
+    }
+
+    /// Processor time of both since then.
+    fn cpu_since(&self, before: &Self) -> Duration {
+        (self.master.cpu - before.master.cpu) + (self.worker.cpu - before.worker.cpu)
     }
 }
 
