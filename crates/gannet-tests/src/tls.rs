@@ -416,22 +416,6 @@ pub struct TlsClient {
     stream: TcpStream,
 }
 
-impl io::Read for TlsClient {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        rustls::Stream::new(&mut self.session, &mut self.stream).read(buffer)
-    }
-}
-
-impl io::Write for TlsClient {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        rustls::Stream::new(&mut self.session, &mut self.stream).write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        rustls::Stream::new(&mut self.session, &mut self.stream).flush()
-    }
-}
-
 impl TlsClient {
     /// Sends these bytes.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -504,7 +488,8 @@ impl TlsClient {
         &self.stream
     }
 
-    fn stream(&mut self) -> rustls::Stream<'_, ClientConnection, TcpStream> {
+    /// To read and write as the socket does: at once, if that does not block.
+    pub fn stream(&mut self) -> rustls::Stream<'_, ClientConnection, TcpStream> {
         rustls::Stream::new(&mut self.session, &mut self.stream)
     }
 }

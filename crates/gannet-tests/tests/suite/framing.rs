@@ -11,6 +11,7 @@ use gannet_tests::{
     process,
     server::{Server, Spec},
     tcp::TcpClient,
+    tls::{self, Keys},
     wait::{soak, wait_until},
 };
 
@@ -405,6 +406,28 @@ fn reloads_under_framed_load_repeat_nothing() {
     let report = load.stop();
     report.expect_complete();
     report.expect_once();
+    server.stop();
+}
+
+#[test]
+fn a_client_that_speaks_tls_to_a_framed_listener_is_named_in_the_log() {
+    let spec = framed("framed", "kind = 'length'\nwidth = 2").with("max_message_size", 1_000);
+    let server = spec.clone().start();
+    let mut client = server.tcp();
+    client.send(tls::Client::new(&Keys::default().authority).hello());
+    expect_closed(&server, "too_large");
+    server.expect_log("speaks TLS to a listener without it");
+
+    server.stop();
+
+    // Behind a message the same bytes are only a message too long.
+    let server = spec.start();
+    let mut client = server.tcp();
+    client.send(b"\x00\x02#?");
+    assert_eq!(client.bytes(4), b"\x00\x02#?");
+    client.send(b"\x16\x03\x01\x02");
+    expect_closed(&server, "too_large");
+    assert!(!server.log().contains("speaks TLS"), "{}", server.log());
     server.stop();
 }
 

@@ -1,5 +1,7 @@
 //! TCP connections with a framing in the reactor.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use gannet_proto::tcp::{Decoder, FrameError};
 
 use super::{
@@ -7,7 +9,7 @@ use super::{
     pace::Progress,
     reactor::Reactor,
 };
-use crate::{close::CloseReason, layout::ReactorCounter, wire::event::EventKind};
+use crate::{close::CloseReason, conn_table::Cell, layout::ReactorCounter, wire::event::EventKind};
 
 /// What a connection has whose listener has a framing.
 pub(super) struct Framed {
@@ -56,6 +58,9 @@ impl Reactor {
             let decoded = match framed.decoder.decode(&mut input[used..]) {
                 Ok(decoded) => decoded,
                 Err(error) => {
+                    if used == 0 && !self.has_sent_messages(slot) {
+                        self.tls_on_plain(slot, input.first());
+                    }
                     self.refuse_frames(slot, error);
                     return input.len();
                 }
@@ -74,6 +79,15 @@ impl Reactor {
         }
         framed.decoder.give_back();
         used
+    }
+
+    /// Whether a message of the client has been handed over.
+    fn has_sent_messages(&self, slot: usize) -> bool {
+        let row = self
+            .conns
+            .get(slot)
+            .and_then(|conn| self.table.row_of(conn.id));
+        row.is_some_and(|row| self.table.cell(row, Cell::MessagesIn).load(Relaxed) > 0)
     }
 
     /// Takes nothing more from the client. The messages before were taken in full: their answers

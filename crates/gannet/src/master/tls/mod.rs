@@ -293,8 +293,8 @@ impl Reactor {
     /// A client that speaks TLS to a listener that does not.
     pub(super) fn tls_on_plain(&mut self, slot: usize, first: Option<&u8>) {
         if first == Some(&HANDSHAKE) {
-            let what = "speaks TLS to a listener without it: https:// or wss:// in place of \
-                        http:// or ws://?";
+            let what = "speaks TLS to a listener without it: https://, wss:// or tls:// in \
+                        place of http://, ws:// or tcp://?";
             self.log_failure(slot, &what);
         }
     }
