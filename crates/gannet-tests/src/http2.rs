@@ -1,5 +1,7 @@
 //! A client of HTTP/2, on the library's client half.
 
+pub mod bridge;
+
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
@@ -193,7 +195,9 @@ pub async fn next(body: &mut RecvStream) -> Result<Option<Bytes>, h2::Error> {
     Ok(piece)
 }
 
-/// A moment, for what must not happen.
-pub async fn pause(ms: u64) {
-    tokio::time::sleep(Duration::from_millis(ms)).await;
+/// Waits for a condition, while the clients go on; [`run`] says how long.
+pub async fn until(mut condition: impl FnMut() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

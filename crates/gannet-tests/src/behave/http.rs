@@ -8,6 +8,8 @@ use gannet::{
     http::{StatusCode, header},
 };
 
+use http_body_util::BodyExt;
+
 use super::{Behave, commands::number};
 
 impl Behave {
@@ -57,6 +59,18 @@ impl Behave {
                 ))
             }
             "/echo" => text(request.into_body().collect(64 << 20).await?),
+            // Sends body and trailers back, the trailers as trailers.
+            "/trailers" => {
+                let whole = BodyExt::collect(request.into_body()).await?;
+                let trailers = whole.trailers().cloned().unwrap_or_default();
+                let (mut sender, body) = Body::channel(4);
+                self.worker.spawn_local(async move {
+                    if sender.send(whole.to_bytes()).await.is_ok() {
+                        let _ = sender.trailers(trailers).await;
+                    }
+                });
+                Response::new(body)
+            }
             // Sends each piece back as it comes.
             "/pipe" => {
                 let (mut sender, body) = Body::channel(4);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use gannet_tests::{
-    http2::{Http2, request, run},
+    http2::{Http2, request, run, until},
     server::Server,
     tls::{Client, Keys},
     wait::wait_until,
@@ -73,8 +73,8 @@ fn ten_thousand_requests_of_one_connection_leave_nothing() {
                 assert_eq!(one.await.status, StatusCode::OK);
             }
         }
-        wait_until("no stream is open", || count(&server, "http2_open") == 0);
-        assert_eq!(count(&server, "http2_streams"), 10_000);
+        until(|| count(&server, "http2_open") == 0).await;
+        until(|| count(&server, "http2_streams") == 10_000).await;
         assert_eq!(count(&server, "connections"), 1);
     });
     wait_until("nothing is open", || count(&server, "connections") == 0);

@@ -29,6 +29,8 @@ mod handshake;
 mod hostile;
 mod http;
 mod http2;
+mod http2_life;
+mod http2_websocket;
 mod http_table;
 mod idle;
 mod limits;

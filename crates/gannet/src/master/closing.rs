@@ -86,6 +86,7 @@ impl Reactor {
         }
         conn.socket = None;
         let is_stream = conn.stream.is_some();
+        let is_parent = matches!(conn.speaks, Speaks::Http2(_));
         conn.close_due = match &conn.speaks {
             Speaks::Http(http) => http.exchange.is_busy(),
             Speaks::Http2(_) => false,
@@ -113,7 +114,9 @@ impl Reactor {
         if let Some(row) = self.table.row_of(id) {
             self.table.set_closed(row, self.clock.unix);
         }
-        self.places[place].connections -= 1;
+        if !is_parent {
+            self.places[place].connections -= 1;
+        }
         if !is_stream {
             self.connections.fetch_sub(1, Relaxed);
         }
@@ -463,7 +466,7 @@ impl Reactor {
             Speaks::Http(_) => conn.is_streaming(),
             _ => true,
         };
-        if conn.stall != Stall::No && unread {
+        if conn.stall != Stall::No && unread || self.is_held_up(slot) {
             // It is not the client that is silent: nothing is read from it.
             if let Some(conn) = self.conns.get_mut(slot) {
                 conn.last_seen = now;

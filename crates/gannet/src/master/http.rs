@@ -30,7 +30,7 @@ use crate::{
     wire::{
         self,
         command::{COMPLETE, CommandHeader},
-        event::{BODY_ABORT, BODY_COMPLETE, BODY_END, EXPECT_CONTINUE, EventKind},
+        event::{BODY_ABORT, BODY_COMPLETE, BODY_END, BODY_TRAILERS, EXPECT_CONTINUE, EventKind},
         head,
     },
 };
@@ -423,12 +423,17 @@ impl Reactor {
             State::Collecting => {
                 exchange.state = State::Answering;
                 let length = (exchange.request.len() - exchange.head_len) as u64;
+                let flags = if trailers.is_empty() {
+                    0
+                } else {
+                    BODY_TRAILERS
+                };
                 self.offer_or_hold(
                     slot,
                     EventKind::Request,
-                    BODY_COMPLETE,
+                    BODY_COMPLETE | flags,
                     length,
-                    &[&exchange.request],
+                    &[&exchange.request, trailers],
                 );
                 self.give_buffer(exchange);
             }

@@ -27,6 +27,8 @@ pub(crate) struct EventHeader {
 pub(crate) const REDELIVERED: u8 = 0x40;
 /// `Request`: the whole body follows the head in this record.
 pub(crate) const BODY_COMPLETE: u8 = 0x02;
+/// `Request` with [`BODY_COMPLETE`]: behind the body (aux bytes) stand its trailer lines.
+pub(crate) const BODY_TRAILERS: u8 = 0x08;
 /// `Request`: the client waits for 100 (Continue): send `Continue` when the body is first read.
 pub(crate) const EXPECT_CONTINUE: u8 = 0x04;
 /// `RequestBody`: the body ends here; the payload is the trailer lines.

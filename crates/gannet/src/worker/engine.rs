@@ -27,8 +27,8 @@ use crate::{
     layout::WorkerCounter,
     wire::{
         event::{
-            BODY_ABORT, BODY_COMPLETE, BODY_END, EXPECT_CONTINUE, EventHeader, EventKind, FAILED,
-            UNTOLD,
+            BODY_ABORT, BODY_COMPLETE, BODY_END, BODY_TRAILERS, EXPECT_CONTINUE, EventHeader,
+            EventKind, FAILED, UNTOLD,
         },
         head::Head,
     },
@@ -249,6 +249,19 @@ where
                     upload.feed(payload.slice_ref(begun), 0);
                 }
                 self.keep_upload(header.conn, upload.clone());
+                self.dispatch(reactor, header, payload, Some(upload));
+            }
+            EventKind::Request if header.has(BODY_TRAILERS) => {
+                let (shared, len) = (self.shared.clone(), Some(header.aux));
+                let upload = Upload::new(shared, reactor, header.conn, len, false);
+                if let Some((_, rest)) = Head::split(&payload)
+                    && let Some((body, trailers)) = usize::try_from(header.aux)
+                        .ok()
+                        .and_then(|len| rest.split_at_checked(len))
+                {
+                    upload.feed(payload.slice_ref(body), 0);
+                    upload.end(trailers, 0);
+                }
                 self.dispatch(reactor, header, payload, Some(upload));
             }
             _ => self.dispatch(reactor, header, payload, None),

@@ -34,6 +34,10 @@ pub(in crate::master) struct Session {
     pub(super) scanned: usize,
     control: ControlRate,
     resets: ControlRate,
+    updates: ControlRate,
+    /// Bytes that were sent to the client, and how many of them it had opened windows for before.
+    pub(super) sent: u64,
+    answered: u64,
     /// What the client owes: its SETTINGS first, then the answer to ours.
     owes: Owes,
     began: u64,
@@ -99,6 +103,9 @@ impl Session {
             scanned: 0,
             control: ControlRate::default(),
             resets: ControlRate::default(),
+            updates: ControlRate::default(),
+            sent: 0,
+            answered: 0,
             owes: Owes::Settings,
             began: now,
             idle_since: now,
@@ -167,6 +174,9 @@ impl Session {
             {
                 return Err("too many streams were reset in a second");
             }
+            if frame.kind == Kind::WindowUpdate && !self.admits_update(now, listener) {
+                return Err("too many window updates in a second");
+            }
             if is_control(frame) && !self.control.admits(now, listener.max_control_rate) {
                 return Err("too many control frames in a second");
             }
@@ -200,10 +210,21 @@ impl Session {
         self.waker.wake_by_ref();
     }
 
-    /// Says why nothing more is taken, and forgets all streams.
-    pub(super) fn abandon(&mut self, reason: Reason) {
-        if let Library::Open(open) = &mut self.library {
-            open.abrupt_shutdown(reason);
+    /// Says why nothing more is taken, and forgets all streams. `Some`: where the library cannot say
+    /// it yet, the frame that does.
+    pub(super) fn abandon(&mut self, reason: Reason) -> Option<[u8; 17]> {
+        match &mut self.library {
+            Library::Open(open) => {
+                open.abrupt_shutdown(reason);
+                None
+            }
+            Library::Shaking(_) => {
+                let mut goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                goaway[13..].copy_from_slice(&u32::from(reason).to_be_bytes());
+                self.library = Library::Over;
+                Some(goaway)
+            }
+            Library::Over => None,
         }
     }
 
@@ -217,6 +238,15 @@ impl Session {
     /// There is something that could be drained.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.library, Library::Open(_))
+    }
+
+    /// A client opens windows for what it was sent: what goes beyond, it may do now and then.
+    fn admits_update(&mut self, now: u64, listener: &Listener) -> bool {
+        if self.answered + PER_UPDATE <= self.sent {
+            self.answered += PER_UPDATE;
+            return true;
+        }
+        self.updates.admits(now, listener.max_control_rate)
     }
 
     fn note(&mut self, frame: Frame, now: u64) {
@@ -261,6 +291,8 @@ fn reason_of(error: &h2::Error) -> CloseReason {
 
 /// Bytes that wait for the socket of a connection before its streams do.
 pub(super) const ROOM: usize = 128 << 10;
+/// Bytes sent for which a client may open its windows once.
+const PER_UPDATE: u64 = 256;
 /// Bytes of one stream that the library may have: what it cannot send waits with the stream.
 const SEND_BUFFER: usize = 64 << 10;
 /// Streams that were reset before they were taken.
