@@ -168,14 +168,12 @@ impl Reactor {
 
     /// Ends all streams of a connection that ends.
     pub(super) fn leave_streams(&mut self, slot: usize, closed: Closed) {
-        while let Some(session) = self.session(slot)
-            && let Some(id) = session.streams.last().copied()
-        {
-            match self.conns.find(id) {
-                Some(stream) => self.leave(stream, closed),
-                None => self.session(slot).map_or((), |session| {
-                    session.streams.pop();
-                }),
+        let Some(session) = self.session(slot) else {
+            return;
+        };
+        for id in std::mem::take(&mut session.streams) {
+            if let Some(stream) = self.conns.find(id) {
+                self.leave(stream, closed);
             }
         }
     }

@@ -45,7 +45,8 @@ impl Reactor {
         let (peer, tls) = (of_parent.peer, of_parent.tls.is_some());
         let last_place = usize::from(of_parent.place);
         let most = self.settings.most_streams();
-        let id = match late || self.streams >= most {
+        let is_refused = late || !of_parent.is_open() || self.streams >= most;
+        let id = match is_refused {
             true => None,
             false => self.conns.next_id(|slot| table.generation(reactor, slot)),
         };
