@@ -4,7 +4,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use gannet_tests::{
-    http2::{Http2, request, run, until},
+    http2::{Http2, reply, request, run, until},
     server::Server,
     tls::{Client, Keys},
     wait::wait_until,
@@ -22,27 +22,19 @@ fn requests_of_a_connection_are_answered_at_the_same_time() {
     let server = behave().set("workers", 2).http().start();
     run(async {
         let client = Http2::connect(server.address(0)).await;
-        // The first is slower than those behind it.
-        let slow = client.get("/sleep?ms=300");
-        let quick = async {
-            for n in 0..50 {
-                let body = n.to_string();
-                assert_eq!(client.post("/echo", body.clone()).await.text(), body);
-            }
-            std::time::Instant::now()
-        };
-        let both = tokio::join!(
-            async {
-                assert_eq!(slow.await.text(), "slept");
-                std::time::Instant::now()
-            },
-            quick
-        );
-        assert!(both.1 < both.0, "they waited for the first");
+        // The first is not complete before those behind it are answered.
+        let first = request(Method::POST, "/echo");
+        let (response, mut upload) = client.open(first, false).await.unwrap();
+        for n in 0..50 {
+            let body = n.to_string();
+            assert_eq!(client.post("/echo", body.clone()).await.text(), body);
+        }
+        upload.send_data(Bytes::from_static(b"last"), true).unwrap();
+        assert_eq!(reply(response).await.unwrap().text(), "last");
         assert_eq!(client.get("/http-version").await.text(), "HTTP/2.0");
-        let reply = client.get("/").await;
-        assert_eq!(reply.header("content-length"), Some("5"));
-        assert!(reply.header("date").is_some_and(|it| it.ends_with(" GMT")));
+        let page = client.get("/").await;
+        assert_eq!(page.header("content-length"), Some("5"));
+        assert!(page.header("date").is_some_and(|it| it.ends_with(" GMT")));
     });
     server.stop();
 }
@@ -52,10 +44,15 @@ fn streams_go_to_several_workers() {
     let server = behave().set("workers", 2).http().start();
     run(async {
         let client = Http2::connect(server.address(0)).await;
-        let ask = async || client.get("/sleep?ms=50").await.status;
-        let workers = async || client.get("/worker").await.text().to_owned();
-        // While others are open, the emptier worker gets the next.
-        let (first, second, ..) = tokio::join!(workers(), workers(), ask(), ask());
+        // While one is open, the next goes to the emptier worker.
+        let open = request(Method::POST, "/echo");
+        let (response, mut upload) = client.open(open, false).await.unwrap();
+        until(|| count(&server, "http2_open") == 1).await;
+        let first = client.get("/worker").await.text().to_owned();
+        upload.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(reply(response).await.unwrap().text(), "");
+        until(|| count(&server, "http2_open") == 0).await;
+        let second = client.get("/worker").await.text().to_owned();
         assert_ne!(first, second);
     });
     server.stop();
