@@ -60,7 +60,8 @@ pub struct Ended {
 }
 
 impl Spec {
-    /// A server that runs this program with two workers.
+    /// A server that runs this program with two workers, in the [mode](mode) of this run of the
+    /// suite.
     pub fn new(program: impl AsRef<Path>) -> Self {
         Spec {
             program: program.as_ref().to_owned(),
@@ -75,6 +76,7 @@ impl Spec {
         .set("workers", 2)
         // What most tests look for in the log is said in words.
         .set("log_format", "text")
+        .set("mode", mode())
     }
 
     /// With this setting.
@@ -243,6 +245,23 @@ impl Spec {
     }
 }
 
+/// What the servers of this run of the suite are: `process`, or, with `SUITE_MODE=thread` in the
+/// environment, `thread`.
+///
+/// Tests that need process mode stand in `process-only.txt`, each with its reason; a run in thread
+/// mode leaves them out.
+///
+/// # Panics
+///
+/// If the variable says something else.
+pub fn mode() -> &'static str {
+    match std::env::var("SUITE_MODE").as_deref() {
+        Err(_) | Ok("process") => "process",
+        Ok("thread") => "thread",
+        Ok(other) => panic!("SUITE_MODE={other}: must be process or thread"),
+    }
+}
+
 fn text(path: &Path) -> String {
     path.to_str().expect("a path of text").to_owned()
 }
@@ -298,8 +317,12 @@ impl Server {
         self.manager.as_ref().expect("started").id()
     }
 
-    /// The master's process, as soon as there is one.
+    /// The master's process, as soon as there is one: what owns the connections. In thread mode the
+    /// only one.
     pub fn master(&self) -> u32 {
+        if mode() == "thread" {
+            return self.manager();
+        }
         wait_for("a master", || {
             self.titled("master").first().map(|&(_, pid)| pid)
         })

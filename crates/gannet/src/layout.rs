@@ -138,6 +138,8 @@ pub(crate) enum WorkerCounter {
     /// commands of this worker looks (after a SeqCst fence), and if it is 1, swaps it to 0 and
     /// rings the worker's bell.
     CommandsBlocked,
+    /// Times that the thread made no progress for `stall_timeout_ms` (thread mode; the watchdog counts).
+    Hangs,
 }
 
 const WORKER_COUNTERS: usize = 64;

@@ -58,6 +58,7 @@
 //! | `manager` | the process that supervises; `manager/places` decides, without I/O |
 //! | `master` | the process that owns the sockets: reactors, ledger, topics, task queue |
 //! | `worker` | the process that runs the handler, or a user process |
+//! | `thread` | the same as threads of one process |
 //! | `process` | what is said of a user process, and what its function has |
 //! | `pool` | child processes without a server |
 //! | `bootstrap`, `channel` | what the manager tells a process at its start, and later |
@@ -97,7 +98,7 @@ pub use crate::{
     server::{DispatchFn, DispatchRequest, Server},
     settings::{
         CaptureOutput, CertificateFiles, ClientAuth, Dispatch, Forwarded, Listener, LogFormat,
-        LogRotation, Protocol, ProxyProtocol, Settings, Tls, TlsVersion, framing::Framing,
+        LogRotation, Mode, Protocol, ProxyProtocol, Settings, Tls, TlsVersion, framing::Framing,
     },
     table::{Bin, Record, Row, Rows, Schema, Str, Table, TableError},
     task::{Task, TaskError, TaskOptions},
@@ -143,6 +144,7 @@ mod sys;
 pub mod table;
 mod task;
 mod text;
+mod thread;
 mod tls;
 mod watch;
 mod wire;

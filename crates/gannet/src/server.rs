@@ -3,17 +3,15 @@
 use std::{
     io::{self, Write},
     path::PathBuf,
-    rc::Rc,
     sync::Arc,
 };
 
 use gannet_shm::table::{Key, Row, Rows, Schema, TableSpec};
-use rustix::fs::Mode;
 use serde::Deserialize;
 
 use crate::{
-    ConnId, Dispatch, Error, Handler, Listener, Peer, Process, ProcessOptions, Result, Settings,
-    Shared, Tls, WorkerError, WorkerId,
+    ConnId, Dispatch, Error, Handler, Listener, Mode, Peer, Process, ProcessOptions, Result,
+    Settings, Shared, Tls, WorkerError, WorkerId,
     account::Rights,
     affinity,
     bootstrap::{self, Bootstrap, Role},
@@ -29,7 +27,9 @@ use crate::{
     objects::{Declaration, Declared},
     process::{ProcessFn, ProcessSpec},
     settings::{self, Environment, Flags},
-    sys, wire, worker,
+    sys,
+    thread::Code,
+    wire, worker,
 };
 
 /// A server that is to be run.
@@ -160,7 +160,13 @@ impl Server {
         self
     }
 
-    /// Number of worker processes.
+    /// Whether workers are processes (the default) or threads.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.settings.mode = mode;
+        self
+    }
+
+    /// Number of workers.
     pub fn workers(mut self, workers: usize) -> Self {
         self.settings.workers = workers;
         self
@@ -253,13 +259,13 @@ impl Server {
         function: F,
     ) -> Self
     where
-        F: Fn(Process) -> R + 'static,
+        F: Fn(Process) -> R + Send + Sync + 'static,
         R: Future<Output = Result> + 'static,
     {
         let spec = ProcessSpec::new(name.into(), options.into());
         self.settings.processes.push(spec);
         self.processes
-            .push(Rc::new(move |process| Box::pin(function(process))));
+            .push(Arc::new(move |process| Box::pin(function(process))));
         self
     }
 
@@ -478,7 +484,18 @@ impl Server {
         if let Some(log) = log.as_ref().filter(|_| !daemon::is_one()) {
             daemon::start(&program, log)?;
         }
-        program.take_title();
+        let crew = match settings.mode {
+            Mode::Process => None,
+            Mode::Thread => {
+                self.lend_functions(&mut settings);
+                Some(Code::of::<H>(self.processes.clone(), self.dispatch.clone()))
+            }
+        };
+        let role = match crew {
+            None => "manager",
+            Some(_) => "server",
+        };
+        program.take_title(role);
         let daemon = log.as_ref().map(Daemon::take).transpose()?.flatten();
         rights.step_down(&program.path)?;
         let started_in = self.settle(&mut settings, &mut environment)?;
@@ -505,6 +522,7 @@ impl Server {
             shared,
             log,
             exports: self.exports,
+            crew,
             on_ready,
             on_worker_error,
             origins,
@@ -532,7 +550,7 @@ impl Server {
         environment: &mut Environment,
     ) -> Result<Option<PathBuf>> {
         if let Some(mask) = settings.umask {
-            rustix::process::umask(Mode::from_raw_mode(mask));
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
         }
         if settings.working_directory.is_none() {
             return Ok(None);

@@ -252,6 +252,9 @@ impl fmt::Display for Totals {
             "pressure    {} stalls, {} yields, {} bytes parked, {} publishes dropped",
             self.stalls, self.yields, self.parked, self.publish_dropped
         )?;
+        if self.hangs > 0 {
+            writeln!(f, "hangs       {} of workers' threads", self.hangs)?;
+        }
         if self.proxy_untrusted + self.proxy_failed + self.forwarded_malformed > 0 {
             writeln!(
                 f,
@@ -391,6 +394,7 @@ mod tests {
         let status = Status {
             name: "echo".to_owned(),
             version: "0.1.0".to_owned(),
+            mode: crate::Mode::Process,
             manager_pid: 10,
             master_pid: Some(11),
             master_restarts: 0,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{LastReload, shared::SharedStatus};
-use crate::{ConnId, Protocol, WorkerId};
+use crate::{ConnId, Mode, Protocol, WorkerId};
 
 /// The state of a server. Shown as a table by `Display`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,9 +15,13 @@ pub struct Status {
     pub name: String,
     /// Version of Gannet.
     pub version: String,
+    /// Whether its workers are processes or threads.
+    #[serde(default)]
+    pub mode: Mode,
     /// Process id of the manager.
     pub manager_pid: u32,
-    /// Process id of the master; none while it is being restarted.
+    /// Process id of the master; none while it is being restarted. In thread mode the system's number
+    /// of its thread.
     pub master_pid: Option<u32>,
     /// How often the master was restarted after it died.
     pub master_restarts: u64,
@@ -124,7 +128,8 @@ pub struct WorkerStatus {
     /// Name of the user process; none for workers.
     #[serde(default)]
     pub name: Option<String>,
-    /// Process id; none while it waits to be restarted, and when it has ended for good.
+    /// Process id; none while it waits to be restarted, and when it has ended for good. In thread mode
+    /// the system's number of its thread.
     pub pid: Option<u32>,
     /// Where it is in its life.
     pub state: WorkerState,
@@ -231,6 +236,8 @@ pub struct Totals {
     pub yields: u64,
     /// Events whose handler failed.
     pub handler_failed: u64,
+    /// Times that a worker's thread made no progress for `stall_timeout_ms` (thread mode).
+    pub hangs: u64,
     /// HTTP requests.
     pub requests: u64,
     /// Connections that have spoken HTTP/2.

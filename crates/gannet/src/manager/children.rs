@@ -71,6 +71,7 @@ pub(super) struct Counts {
     pub(super) in_flight: u64,
     pub(super) errors: u64,
     pub(super) panics: u64,
+    pub(super) hangs: u64,
 }
 
 /// What an epoll event is about.
@@ -92,7 +93,7 @@ impl Children {
         let key = key(who);
         epoll::add(
             epoll,
-            &spawned.pidfd,
+            &spawned,
             EventData::new_u64(key << 2),
             EventFlags::IN,
         )?;
@@ -128,9 +129,7 @@ impl Children {
     }
 
     pub(super) fn pid(&self, who: Who) -> Option<u32> {
-        self.by_key
-            .get(&key(who))
-            .map(|child| child.spawned.process.id())
+        self.by_key.get(&key(who)).map(|child| child.spawned.id())
     }
 
     pub(super) fn shared(&self, who: Who) -> Option<&Shared> {
@@ -208,8 +207,7 @@ impl Children {
 
     pub(super) fn kill(&self, who: Who) {
         if let Some(child) = self.by_key.get(&key(who))
-            && let Err(error) =
-                rustix::process::pidfd_send_signal(&child.spawned.pidfd, Signal::KILL)
+            && let Err(error) = child.spawned.kill()
         {
             tracing::debug!("cannot kill {who:?}: {error}");
         }
@@ -217,15 +215,15 @@ impl Children {
 
     /// Reaps the child if it has ended. Its descriptors are closed.
     pub(super) fn reap(&mut self, who: Who) -> Option<(Child, End)> {
-        let status = match self.by_key.get_mut(&key(who))?.spawned.process.try_wait() {
-            Ok(status) => status?,
+        let how = match self.by_key.get_mut(&key(who))?.spawned.try_wait() {
+            Ok(how) => how?,
             Err(error) => {
                 tracing::error!("cannot wait for {who:?}: {error}");
                 return None;
             }
         };
         let child = self.by_key.remove(&key(who))?;
-        let end = end(child.spawned.process.id(), status);
+        let end = end(child.spawned.id(), how);
         Some((child, end))
     }
 
@@ -255,6 +253,7 @@ impl Shared {
             in_flight: count(WorkerCounter::InFlight),
             errors: count(WorkerCounter::Errors),
             panics: count(WorkerCounter::Panics),
+            hangs: count(WorkerCounter::Hangs),
         }
     }
 }
@@ -286,8 +285,7 @@ fn key(who: Who) -> u64 {
     }
 }
 
-fn end(pid: u32, status: ExitStatus) -> End {
-    let (clean, how) = how_it_ended(status);
+fn end(pid: u32, (clean, how): (bool, String)) -> End {
     End {
         pid: Some(pid),
         clean,
@@ -345,12 +343,12 @@ mod tests {
 
     #[test]
     fn ends_are_told_in_words() {
-        assert_eq!(end(7, ExitStatus::from_raw(0)).how, "exit code 0");
-        assert_eq!(end(7, ExitStatus::from_raw(101 << 8)).how, "exit code 101");
-        assert_eq!(end(7, ExitStatus::from_raw(9)).how, "signal 9 (SIGKILL)");
-        let dumped = end(7, ExitStatus::from_raw(0x80 | 11)).how;
-        assert_eq!(dumped, "signal 11 (SIGSEGV), core dumped");
-        assert!(end(7, ExitStatus::from_raw(0)).clean && !end(7, ExitStatus::from_raw(11)).clean);
+        let ended = |status| how_it_ended(ExitStatus::from_raw(status));
+        assert_eq!(ended(0), (true, "exit code 0".to_owned()));
+        assert_eq!(ended(101 << 8), (false, "exit code 101".to_owned()));
+        assert_eq!(ended(9), (false, "signal 9 (SIGKILL)".to_owned()));
+        let dumped = ended(0x80 | 11);
+        assert_eq!(dumped, (false, "signal 11 (SIGSEGV), core dumped".to_owned()));
     }
 
     #[test]

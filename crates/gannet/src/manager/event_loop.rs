@@ -44,6 +44,7 @@ use crate::{
     server::{ReadyFn, WorkerErrorFn},
     settings::{Origins, millis},
     sys::SignalFd,
+    thread::{self, Post},
 };
 
 /// All that the manager has.
@@ -107,6 +108,7 @@ impl Manager {
             processes: settings.processes.clone(),
             start_timeout: millis(settings.start_timeout_ms),
             max_wait_time: millis(settings.max_wait_time_ms),
+            threads: spawner.crew.is_some(),
         };
         let debounce = millis(settings.watch_debounce_ms);
         let program = &spawner.program.path;
@@ -234,6 +236,9 @@ impl Manager {
 
     fn signal(&mut self, signal: Signal) {
         match signal {
+            Signal::USR1 | Signal::USR2 if self.spawner.crew.is_some() => {
+                tracing::error!("{}", thread::NO_RELOAD);
+            }
             Signal::USR1 => {
                 // What is wrong with them is in the log.
                 let _ = self.reread_certificates();
@@ -385,18 +390,23 @@ impl Manager {
         while let Some(action) = self.places.poll_action() {
             match action {
                 Action::SpawnMaster { generation } => {
-                    let listeners = self.listeners.descriptors();
                     let started = self.certificates.file().and_then(|certificates| {
+                        if let Some(crew) = &self.spawner.crew {
+                            let listeners = self.listeners.copies()?;
+                            return self.spawner.master_thread(crew, listeners, certificates);
+                        }
+                        let listeners = self.listeners.descriptors();
                         let role = Role::Master {
                             listeners,
                             generation,
                             tls: certificates.as_ref().map(AsRawFd::as_raw_fd),
                         };
                         let printed = self.captured();
-                        let spawned = self.start(role, logging::Who::master(), 0, printed)?;
-                        Ok(self
-                            .children
-                            .add(self.epoll.as_fd(), Who::Master, spawned, None)?)
+                        self.start(role, logging::Who::master(), 0, printed)
+                    });
+                    let started = started.and_then(|spawned| {
+                        let epoll = self.epoll.as_fd();
+                        Ok(self.children.add(epoll, Who::Master, spawned, None)?)
                     });
                     self.check_started(Who::Master, started);
                 }
@@ -490,6 +500,24 @@ impl Manager {
         let place = self.place(worker);
         let kind = place.kind;
         let whose = logging::Who::place(worker, kind, place.name.as_deref());
+        let shared = Shared {
+            region: region.clone(),
+            bell: bell.clone(),
+        };
+        let who = Who::Worker(incarnation);
+        if let Some(crew) = &self.spawner.crew {
+            let post = Post {
+                id: worker,
+                kind,
+                incarnation,
+                generation,
+                region,
+                bell: bell.try_clone()?,
+            };
+            let spawned = self.spawner.worker_thread(crew, post, &place.title())?;
+            let epoll = self.epoll.as_fd();
+            return Ok(self.children.add(epoll, who, spawned, Some(shared))?);
+        }
         let role = Role::Worker {
             id: worker,
             kind,
@@ -500,8 +528,6 @@ impl Manager {
         };
         let routes = self.routes(worker)?;
         let spawned = self.start(role, whose, incarnation, routes)?;
-        let shared = Shared { region, bell };
-        let who = Who::Worker(incarnation);
         Ok(self
             .children
             .add(self.epoll.as_fd(), who, spawned, Some(shared))?)

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd},
     time::Instant,
 };
 
@@ -34,9 +34,8 @@ impl Manager {
         let handed = log.hand(writer.as_raw_fd(), who.clone());
         let piped = printed.map(|to| to.is_some());
         let mut spawned = self.spawner.spawn(role, who.title(), handed, piped)?;
-        let who = who.with_pid(spawned.process.id());
-        let stdout = spawned.process.stdout.take().map(OwnedFd::from);
-        let stderr = spawned.process.stderr.take().map(OwnedFd::from);
+        let who = who.with_pid(spawned.id());
+        let [stdout, stderr] = spawned.take_outputs();
         let pipes = [
             (Some(lines), Some(To::Log)),
             (stdout, printed[0]),

@@ -66,6 +66,11 @@ impl Listeners {
         self.sockets.first()
     }
 
+    /// The sockets once more.
+    pub(super) fn copies(&self) -> std::io::Result<Vec<OwnedFd>> {
+        self.sockets.iter().map(OwnedFd::try_clone).collect()
+    }
+
     pub(super) fn descriptors(&self) -> Vec<RawFd> {
         self.sockets.iter().map(AsRawFd::as_raw_fd).collect()
     }

@@ -88,6 +88,7 @@ use crate::{
     server::{ReadyFn, WorkerErrorFn},
     settings::{self, Endpoint, Origins},
     sys::SignalFd,
+    thread::Code,
 };
 
 /// What the manager is to run. The settings were checked.
@@ -108,6 +109,8 @@ pub(crate) struct Start {
     pub(crate) log: Log,
     /// Counters among them that are metrics of their own.
     pub(crate) exports: Vec<Export>,
+    /// In thread mode.
+    pub(crate) crew: Option<Code>,
     /// Called when everything is ready, in place of printing the addresses.
     pub(crate) on_ready: Option<ReadyFn>,
     /// Called when a worker has ended badly.
@@ -138,6 +141,7 @@ pub(crate) fn run(start: Start) -> Result {
         shared,
         log,
         exports,
+        crew,
         on_ready,
         on_worker_error,
         origins,
@@ -172,7 +176,7 @@ pub(crate) fn run(start: Start) -> Result {
         output,
         environment: rights.environment(),
     };
-    let spawner = Spawner::new(settings, program, place, shared, log)?;
+    let spawner = Spawner::new(settings, program, place, shared, log, crew)?;
     let mut manager = Manager::new(
         spawner,
         listeners,

@@ -59,21 +59,21 @@ impl Program {
 
     /// Gives this process its title. The only sound way is to execute the program once more, as the
     /// same process: `main` begins again, and this function then returns at once.
-    pub(crate) fn take_title(&self) {
+    pub(crate) fn take_title(&self, role: &str) {
         // Both are for the eyes only: a failure is no reason not to serve.
         let _ = rustix::thread::set_name(c"gannet: manager");
         if !self.titled {
-            let error = self.execute_again();
+            let error = self.execute_again(role);
             tracing::debug!("the manager keeps its title in ps: {}", error.unwrap_err());
         }
     }
 
-    fn execute_again(&self) -> io::Result<Infallible> {
+    fn execute_again(&self, role: &str) -> io::Result<Infallible> {
         let mut marker = OsString::from(format!("{}:", std::process::id()));
         marker.push(&self.path);
         let mut command = Command::new("/proc/self/exe");
         command
-            .arg0(self.title("manager"))
+            .arg0(self.title(role))
             .args(&self.arguments)
             .env(ENV, marker);
         Err(command.exec())

@@ -65,6 +65,7 @@ impl Report<'_> {
             master_restarts: master.restarts,
             master_last_exit: master.last_exit.clone(),
             uptime_ms: self.age(self.started),
+            mode: settings.mode,
             reloads: self.places.reloads(),
             last_reload: self.last_reload(),
             stopping: self.places.is_stopping(),
@@ -241,6 +242,7 @@ impl Report<'_> {
             stalls: sum(ReactorCounter::Stalls),
             yields: sum(ReactorCounter::Yields),
             handler_failed: sum(ReactorCounter::HandlerFailed),
+            hangs: self.hangs(),
             requests: sum(ReactorCounter::Requests),
             http2_connections: sum(ReactorCounter::Http2Connections),
             http2_streams: sum(ReactorCounter::Http2Streams),
@@ -293,6 +295,14 @@ impl Report<'_> {
         words
             .map(|at| self.spawner.control.word(at).load(Relaxed))
             .sum()
+    }
+
+    fn hangs(&self) -> u64 {
+        let living = self.places.processes().filter_map(|(incarnation, _)| {
+            let shared = self.children.shared(Who::Worker(incarnation))?;
+            Some(shared.counts(&self.spawner.dimensions).hangs)
+        });
+        living.sum()
     }
 
     fn age(&self, since: Instant) -> u64 {

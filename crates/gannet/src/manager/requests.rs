@@ -11,6 +11,7 @@ use super::{
 use crate::{
     WorkerId,
     control::{Filter, ReloadCause, ReloadEvent, Reloaded, ReloadingWorker, Reply, Request},
+    thread,
 };
 
 impl Manager {
@@ -24,6 +25,10 @@ impl Manager {
                 }
                 Request::Clients { from, limit, only } => {
                     self.ask_clients(connection, from, limit, only);
+                }
+                Request::Reload { .. } if self.spawner.crew.is_some() => {
+                    let refused = Reply::error("needs_process_mode", thread::NO_RELOAD);
+                    self.control.reply(connection, &refused);
                 }
                 Request::Reload {
                     tasks_only,

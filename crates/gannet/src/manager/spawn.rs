@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsRawFd, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::{ffi::OsStrExt, process::CommandExt},
     },
     path::PathBuf,
@@ -16,10 +16,10 @@ use std::{
 use gannet_shm::Region;
 use rustix::{
     event::EventfdFlags,
-    process::{Pid, PidfdFlags},
+    process::{Pid, PidfdFlags, Signal, pidfd_send_signal},
 };
 
-use super::Program;
+use super::{Program, how_it_ended};
 use crate::{
     Error, Result, Settings, Shared,
     bootstrap::{self, Bootstrap, Role},
@@ -27,7 +27,9 @@ use crate::{
     layout::{CONTROL_KIND, Dimensions},
     logging::{Handed, Log},
     objects::{self, Declared},
-    sys, wire,
+    sys,
+    thread::{Code, Common, Crew, Post, Running},
+    wire,
 };
 
 /// Where and as whom children begin.
@@ -50,6 +52,8 @@ pub(super) struct Spawner {
     pub(super) control: Arc<Region>,
     pub(super) objects: Shared,
     pub(super) log: Log,
+    /// In thread mode: what starts threads in the place of processes.
+    pub(super) crew: Option<Crew>,
     reactor_bells: Vec<OwnedFd>,
     place: Place,
 }
@@ -57,9 +61,17 @@ pub(super) struct Spawner {
 /// A child that was started.
 #[derive(Debug)]
 pub(super) struct Spawned {
-    pub(super) process: Process,
-    pub(super) pidfd: OwnedFd,
+    pub(super) body: Body,
     pub(super) channel: Channel,
+}
+
+/// What a child is.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// With a descriptor that tells its end.
+    Process(Process, OwnedFd),
+    /// In thread mode.
+    Thread(Running),
 }
 
 impl Spawner {
@@ -69,12 +81,15 @@ impl Spawner {
         place: Place,
         objects: Shared,
         log: Log,
+        code: Option<Code>,
     ) -> Result<Self> {
         let dimensions = crate::settings::dimensions(&settings);
         let control = Region::create("gannet-control", CONTROL_KIND, dimensions.control_len())?;
         let bells = (0..settings.reactors).map(|_| eventfd());
         let reactor_bells = bells.collect::<io::Result<_>>()?;
+        let crew = code.map(|code| Crew::new(code, &settings, dimensions));
         Ok(Spawner {
+            crew: crew.transpose()?,
             program,
             settings,
             dimensions,
@@ -171,21 +186,109 @@ impl Spawner {
     }
 }
 
+impl Spawner {
+    /// Starts the master as a thread.
+    pub(super) fn master_thread(
+        &self,
+        crew: &Crew,
+        listeners: Vec<OwnedFd>,
+        tls: Option<OwnedFd>,
+    ) -> Result<Spawned> {
+        Ok(Spawned::thread(crew.master(
+            &self.common(),
+            listeners,
+            tls,
+        )?))
+    }
+
+    /// Starts what fills a place as a thread.
+    pub(super) fn worker_thread(&self, crew: &Crew, post: Post, title: &str) -> Result<Spawned> {
+        Ok(Spawned::thread(crew.worker(&self.common(), post, title)?))
+    }
+
+    fn common(&self) -> Common<'_> {
+        Common {
+            settings: &self.settings,
+            dimensions: self.dimensions,
+            control: &self.control,
+            objects: &self.objects,
+            bells: &self.reactor_bells,
+        }
+    }
+}
+
 impl Spawned {
     /// Takes a process over that has just been started.
     pub(super) fn new(mut process: Process, channel: Channel) -> io::Result<Self> {
         let pidfd = pidfd(&mut process)?;
         Ok(Spawned {
-            process,
-            pidfd,
+            body: Body::Process(process, pidfd),
             channel,
         })
     }
+
+    pub(super) fn thread((running, channel): (Running, Channel)) -> Self {
+        Spawned {
+            body: Body::Thread(running),
+            channel,
+        }
+    }
+
+    /// Process id; of a thread the system's number of it.
+    pub(super) fn id(&self) -> u32 {
+        match &self.body {
+            Body::Process(process, _) => process.id(),
+            Body::Thread(running) => running.number(),
+        }
+    }
+
+    /// The redirected outputs of a process.
+    pub(super) fn take_outputs(&mut self) -> [Option<OwnedFd>; 2] {
+        match &mut self.body {
+            Body::Process(process, _) => [
+                process.stdout.take().map(OwnedFd::from),
+                process.stderr.take().map(OwnedFd::from),
+            ],
+            Body::Thread(_) => [None, None],
+        }
+    }
+
+    /// Kills the process, or leaves the thread behind.
+    pub(super) fn kill(&self) -> io::Result<()> {
+        match &self.body {
+            Body::Process(_, pidfd) => Ok(pidfd_send_signal(pidfd, Signal::KILL)?),
+            Body::Thread(running) => {
+                running.leave_behind();
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether it ended well, and how; none while it goes on.
+    pub(super) fn try_wait(&mut self) -> io::Result<Option<(bool, String)>> {
+        match &mut self.body {
+            Body::Process(process, _) => Ok(process.try_wait()?.map(how_it_ended)),
+            Body::Thread(running) => Ok(running.ended()),
+        }
+    }
 }
 
-impl Drop for Spawned {
+impl AsFd for Spawned {
+    /// What tells the end.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.body {
+            Body::Process(_, pidfd) => pidfd.as_fd(),
+            Body::Thread(running) => running.as_fd(),
+        }
+    }
+}
+
+impl Drop for Body {
     fn drop(&mut self) {
-        end(&mut self.process);
+        match self {
+            Body::Process(process, _) => end(process),
+            Body::Thread(running) => running.leave_behind(),
+        }
     }
 }
 

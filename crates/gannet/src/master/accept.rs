@@ -44,7 +44,8 @@ pub(super) struct Accepting {
 }
 
 struct Listening {
-    socket: OwnedFd,
+    /// `None`: closed.
+    socket: Option<OwnedFd>,
     /// `None`: a Unix socket.
     local: Option<SocketAddr>,
     framing: Option<Arc<tcp::Framing>>,
@@ -62,7 +63,7 @@ impl Accepting {
                 let local = SocketAddr::try_from(local).ok();
                 let framing = listener.framing.rule().map_err(io::Error::other)?;
                 Ok(Listening {
-                    socket,
+                    socket: Some(socket),
                     local,
                     framing: framing.map(Arc::new),
                     accepts: listener.protocol != Protocol::Udp,
@@ -81,6 +82,17 @@ impl Accepting {
             taken: 0,
         })
     }
+
+    /// Notes that a connection was taken from a listener.
+    pub(super) fn took_one(&mut self) {
+        self.taken += 1;
+    }
+
+    fn sockets(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.listeners
+            .iter()
+            .filter_map(|listening| listening.socket.as_ref())
+    }
 }
 
 impl Reactor {
@@ -94,12 +106,16 @@ impl Reactor {
                 return self.pause_accepting("max_connections is reached");
             }
             let listening = self.accepting.listeners.get(listener);
-            let Some(listening) = listening.filter(|listening| listening.accepts) else {
+            let listening = listening.filter(|listening| listening.accepts);
+            let Some(socket) = listening.and_then(|listening| listening.socket.as_ref()) else {
                 return;
             };
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            match rustix::net::acceptfrom_with(&listening.socket, flags) {
-                Ok((socket, peer)) => self.accepted(listener, socket, peer),
+            match rustix::net::acceptfrom_with(socket, flags) {
+                Ok((socket, peer)) => match self.spread.is_some() {
+                    true => self.spread_connection(listener, socket, peer),
+                    false => drop(self.accepted(listener, socket, peer)),
+                },
                 Err(Errno::AGAIN) => return,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     return self.pause_accepting("no descriptors are left (raise `ulimit -n`)");
@@ -120,16 +136,11 @@ impl Reactor {
         }
         self.accepting.active = true;
         for (index, listening) in self.accepting.listeners.iter().enumerate() {
-            if !listening.accepts {
+            let Some(socket) = listening.socket.as_ref().filter(|_| listening.accepts) else {
                 continue;
-            }
+            };
             let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
-            if let Err(error) = register(
-                &self.epoll,
-                &listening.socket,
-                LISTENER | index as u64,
-                flags,
-            ) {
+            if let Err(error) = register(&self.epoll, socket, LISTENER | index as u64, flags) {
                 tracing::error!(%error, "cannot listen");
             }
         }
@@ -149,7 +160,9 @@ impl Reactor {
     /// Closes the listening sockets for good.
     pub(super) fn stop_accepting(&mut self) {
         self.unwatch_listeners();
-        self.accepting.listeners.clear();
+        for listening in &mut self.accepting.listeners {
+            listening.socket = None;
+        }
     }
 
     fn pause_accepting(&mut self, why: &str) {
@@ -162,13 +175,19 @@ impl Reactor {
     /// reporting them.
     fn unwatch_listeners(&mut self) {
         self.accepting.active = false;
-        for listening in &self.accepting.listeners {
+        for socket in self.accepting.sockets() {
             // Not there: nothing to remove.
-            let _ = epoll::delete(&self.epoll, &listening.socket);
+            let _ = epoll::delete(&self.epoll, socket);
         }
     }
 
-    fn accepted(&mut self, listener: usize, socket: OwnedFd, peer: Option<SocketAddrAny>) {
+    /// Takes a connection in. Its slot, if it stays.
+    pub(super) fn accepted(
+        &mut self,
+        listener: usize,
+        socket: OwnedFd,
+        peer: Option<SocketAddrAny>,
+    ) -> Option<usize> {
         let mut local = self.accepting.listeners[listener].local;
         let peer = match local {
             Some(_) => peer
@@ -176,11 +195,11 @@ impl Reactor {
                 .map(Peer::on_network),
             None => sys::peer_credentials(&socket).ok().map(Peer::Unix),
         };
-        let Some(peer) = peer else { return };
+        let peer = peer?;
         let proxied = self.settings.listeners[listener].proxy_protocol == ProxyProtocol::Required;
         if proxied && !self.admits(listener, peer) {
             self.accepting.taken += 1;
-            return;
+            return None;
         }
         if let Some(local) = &mut local {
             let _ = sockopt::set_tcp_nodelay(&socket, true);
@@ -194,7 +213,8 @@ impl Reactor {
         let table = &self.table;
         let reactor = self.id;
         let Some(id) = self.conns.next_id(|slot| table.generation(reactor, slot)) else {
-            return self.pause_accepting("no connection number is left");
+            self.pause_accepting("no connection number is left");
+            return None;
         };
         if let Err(error) = register(
             &self.epoll,
@@ -203,7 +223,8 @@ impl Reactor {
             epoll::EventFlags::IN,
         ) {
             tracing::error!(%error, "cannot watch a connection");
-            return self.conns.give_back(id);
+            self.conns.give_back(id);
+            return None;
         }
         let settings = &self.settings.listeners[listener];
         let speaks = match settings.protocol {
@@ -275,6 +296,7 @@ impl Reactor {
         if connects {
             self.offer_or_hold(slot, EventKind::Connect, 0, 0, &[]);
         }
+        Some(slot)
     }
 }
 

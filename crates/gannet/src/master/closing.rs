@@ -304,30 +304,45 @@ impl Reactor {
             return;
         }
         // Who has connected, and what they have sent by now, is still taken.
+        self.closing_time = true;
         self.accept_backlog();
         self.stop_packets();
         for slot in self.conns.slots() {
-            let Some(conn) = self.conns.get(slot) else {
-                continue;
-            };
-            if conn.is_open() && conn.stall == Stall::No && !conn.eof {
-                self.readable(slot);
-            }
+            self.read_once_more(slot);
         }
         self.stopping = Some(self.clock.now + deadline_ms);
         self.stop_accepting();
         for slot in self.conns.slots() {
-            let Some(conn) = self.conns.get(slot) else {
-                continue;
-            };
-            let (reading, writing) = (conn.reading, conn.writing);
-            if conn.is_open() {
-                self.interest(slot, reading && conn.reads_on(), writing);
-                self.settle(slot);
-            }
-            self.hurry_reader(slot);
+            self.read_no_more(slot);
         }
         self.check_stop();
+    }
+
+    /// A connection that another reactor has accepted before it heard of the stop.
+    pub(super) fn wind_down(&mut self, slot: usize) {
+        self.read_once_more(slot);
+        self.read_no_more(slot);
+    }
+
+    fn read_once_more(&mut self, slot: usize) {
+        if let Some(conn) = self.conns.get(slot)
+            && conn.is_open()
+            && conn.stall == Stall::No
+            && !conn.eof
+        {
+            self.readable(slot);
+        }
+    }
+
+    fn read_no_more(&mut self, slot: usize) {
+        if let Some(conn) = self.conns.get(slot)
+            && conn.is_open()
+        {
+            let (reads, writing) = (conn.reading && conn.reads_on(), conn.writing);
+            self.interest(slot, reads, writing);
+            self.settle(slot);
+        }
+        self.hurry_reader(slot);
     }
 
     /// Whether the stop is complete; at its deadline, what is left is cut.
@@ -386,7 +401,7 @@ impl Reactor {
     }
 
     /// Says whether anything is left to do here.
-    fn update_works(&mut self) {
+    pub(super) fn update_works(&mut self) {
         let works = self.conns.len() > 0
             || self.places[..self.settings.first_process()]
                 .iter()

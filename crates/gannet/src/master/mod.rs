@@ -25,6 +25,7 @@
 //! | `commands`              | what workers ask for                                        |
 //! | `audience`              | what the control socket wants of connections                |
 //! | `topics`, `desk`        | publishing; tasks and messages between workers              |
+//! | `spread`                | thread mode: which reactor has a new connection             |
 //! | `wheel`                 | when to look at which connection                            |
 
 mod accept;
@@ -50,6 +51,7 @@ mod proxied;
 mod reactor;
 mod sending;
 mod slow_reader;
+mod spread;
 mod tls;
 mod topics;
 mod websocket;
@@ -60,7 +62,7 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, OwnedFd, RawFd},
         unix::fs::FileExt,
     },
     sync::{Arc, atomic::AtomicUsize, mpsc},
@@ -73,9 +75,11 @@ use rustix::{
     process::Pid,
 };
 
+pub(crate) use self::reactor::{Failed, Parts as ReactorParts, Reactor, Ready};
 use self::{
     link::Attachment,
-    reactor::{Order, Parts, Reactor},
+    reactor::{Order, Parts},
+    spread::{Seat, Spread},
 };
 use crate::{
     Result, affinity,
@@ -83,9 +87,9 @@ use crate::{
     channel::{Channel, FromMaster, ToMaster},
     id::{ConnId, WorkerId},
     inherit,
-    layout::{CONTROL_KIND, WORKER_KIND},
+    layout::{CONTROL_KIND, Dimensions, WORKER_KIND},
     server::DispatchFn,
-    settings::Settings,
+    settings::{Mode, Settings},
     sys::SignalFd,
     tls::{Material, Serving},
 };
@@ -95,9 +99,74 @@ pub(crate) fn run(bootstrap: Bootstrap, dispatch: Option<DispatchFn>) -> Result<
     let channel = Channel::new(inherit::take(bootstrap.channel)?);
     // Before the reactors' threads begin: they inherit that the signals are blocked.
     let signals = SignalFd::steering()?;
-    let outcome = Master::start(&bootstrap, dispatch).and_then(|master| {
+    let manager = bootstrap.manager_pid;
+    let base = Base::inherited(bootstrap, dispatch);
+    lead(base, on_own_thread, &channel, Some((&signals, manager)))
+}
+
+/// Runs the master on a thread of its own, in the manager's process; `launch` has the reactors run.
+pub(crate) fn run_on_thread(
+    base: Base,
+    launch: impl FnMut(Parts, Started) -> io::Result<()>,
+    channel: &Channel,
+) -> Result<()> {
+    lead(Ok(base), launch, channel, None)
+}
+
+/// Whom a reactor tells that it has started, or why it cannot.
+pub(crate) type Started = mpsc::Sender<io::Result<()>>;
+
+/// What a master is made of.
+pub(crate) struct Base {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) dimensions: Dimensions,
+    pub(crate) control: Arc<Region>,
+    /// In the order of `settings.listeners`.
+    pub(crate) listeners: Vec<OwnedFd>,
+    /// The reactors' eventfds.
+    pub(crate) bells: Vec<OwnedFd>,
+    /// A memfd with what TLS needs.
+    pub(crate) tls: Option<OwnedFd>,
+    pub(crate) generation: u64,
+    pub(crate) dispatch: Option<DispatchFn>,
+}
+
+impl Base {
+    fn inherited(bootstrap: Bootstrap, dispatch: Option<DispatchFn>) -> Result<Self> {
+        let Role::Master {
+            listeners,
+            generation,
+            tls,
+        } = bootstrap.role
+        else {
+            return Err(crate::Error::new("the bootstrap is not a master's"));
+        };
+        let take_all = |fds: Vec<RawFd>| fds.into_iter().map(inherit::take).collect();
+        let listeners: io::Result<Vec<_>> = take_all(listeners);
+        let bells: io::Result<Vec<_>> = take_all(bootstrap.reactor_bells);
+        Ok(Base {
+            settings: Arc::new(bootstrap.settings),
+            dimensions: bootstrap.dimensions,
+            control: Region::attach(inherit::take(bootstrap.control)?, CONTROL_KIND)?,
+            listeners: listeners?,
+            bells: bells?,
+            tls: tls.map(inherit::take).transpose()?,
+            generation,
+            dispatch,
+        })
+    }
+}
+
+fn lead(
+    base: Result<Base>,
+    launch: impl FnMut(Parts, Started) -> io::Result<()>,
+    channel: &Channel,
+    signals: Option<(&SignalFd, u32)>,
+) -> Result<()> {
+    let started = base.and_then(|base| Master::start(base, launch));
+    let outcome = started.and_then(|master| {
         channel.send(&FromMaster::Ready, &[])?;
-        master.serve(&channel, &signals, bootstrap.manager_pid)
+        master.serve(channel, signals)
     });
     if let Err(error) = &outcome {
         // The manager may be gone; then nobody needs to be told.
@@ -168,44 +237,43 @@ struct Remote {
 }
 
 impl Master {
-    fn start(bootstrap: &Bootstrap, dispatch: Option<DispatchFn>) -> Result<Self> {
-        let Role::Master {
-            listeners,
-            generation,
-            tls,
-        } = &bootstrap.role
-        else {
-            return Err(crate::Error::new("the bootstrap is not a master's"));
-        };
-        let control = Region::attach(inherit::take(bootstrap.control)?, CONTROL_KIND)?;
-        let listeners = listeners
-            .iter()
-            .map(|&fd| inherit::take(fd))
-            .collect::<io::Result<Vec<_>>>()?;
+    fn start(base: Base, mut launch: impl FnMut(Parts, Started) -> io::Result<()>) -> Result<Self> {
         let (sender, reports) = mpsc::channel();
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let report_bell = Arc::new(eventfd(0, flags)?);
-        let settings = Arc::new(bootstrap.settings.clone());
+        let settings = base.settings;
         let connections = Arc::new(AtomicUsize::new(0));
-        let working = Arc::new(AtomicUsize::new(bootstrap.reactor_bells.len()));
+        let working = Arc::new(AtomicUsize::new(base.bells.len()));
         let mut serving = Serving::default();
-        let material = match tls {
-            Some(fd) => read_material(inherit::take(*fd)?)?,
+        let material = match base.tls {
+            Some(fd) => read_material(fd)?,
             None => Material::default(),
         };
         let tls = serving.renew(&settings, &material)?;
         let mut reactors = Vec::new();
-        for (id, &bell) in bootstrap.reactor_bells.iter().enumerate() {
-            let bell = inherit::take(bell)?;
+        let mut receivers = Vec::new();
+        for bell in base.bells {
             let (orders, receiver) = mpsc::channel();
+            receivers.push(receiver);
+            reactors.push(Remote { orders, bell });
+        }
+        let spread = match settings.mode {
+            Mode::Process => None,
+            Mode::Thread => {
+                let seats = reactors.iter().map(Remote::seat);
+                Some(Spread::new(seats.collect::<io::Result<_>>()?))
+            }
+        };
+        for (id, (reactor, receiver)) in reactors.iter().zip(receivers).enumerate() {
             let parts = Parts {
                 id,
                 settings: settings.clone(),
-                dimensions: bootstrap.dimensions,
-                dispatch: dispatch.clone(),
-                control: control.clone(),
-                bell: bell.try_clone()?,
-                listeners: listeners
+                dimensions: base.dimensions,
+                dispatch: base.dispatch.clone(),
+                control: base.control.clone(),
+                bell: reactor.bell.try_clone()?,
+                listeners: base
+                    .listeners
                     .iter()
                     .map(OwnedFd::try_clone)
                     .collect::<io::Result<Vec<_>>>()?,
@@ -217,36 +285,14 @@ impl Master {
                 },
                 connections: connections.clone(),
                 working: working.clone(),
-                generation: *generation,
+                spread: spread.clone(),
+                generation: base.generation,
             };
             let (started, start) = mpsc::channel();
-            let reports = parts.reports.clone();
-            thread::Builder::new()
-                .name(format!("reactor {id}"))
-                .spawn(move || {
-                    let settings = &parts.settings;
-                    let who = format!("reactor {id}");
-                    affinity::pin_share(&settings.reactor_cpus, &who, id, settings.reactors);
-                    let run = std::panic::AssertUnwindSafe(|| match Reactor::new(parts) {
-                        Ok(reactor) => {
-                            // The main thread waits for it.
-                            let _ = started.send(Ok(()));
-                            reactor.run();
-                        }
-                        Err(error) => {
-                            let _ = started.send(Err(error));
-                        }
-                    });
-                    if std::panic::catch_unwind(run).is_err() {
-                        reports.send(Report::Failed(format!(
-                            "reactor {id} panicked: see the log"
-                        )));
-                    }
-                })?;
+            launch(parts, started)?;
             start
                 .recv()
                 .map_err(|_| crate::Error::new("a reactor panicked at its start"))??;
-            reactors.push(Remote { orders, bell });
         }
         Ok(Master {
             reactors,
@@ -262,14 +308,14 @@ impl Master {
         })
     }
 
-    fn serve(mut self, channel: &Channel, signals: &SignalFd, manager: u32) -> Result<()> {
-        let manager = i32::try_from(manager).ok().and_then(Pid::from_raw);
+    /// `signals`: those that go on to this manager; none where the manager has them itself.
+    fn serve(mut self, channel: &Channel, signals: Option<(&SignalFd, u32)>) -> Result<()> {
         loop {
-            let mut ready = [
+            let mut ready = vec![
                 PollFd::new(channel, PollFlags::IN),
                 PollFd::from_borrowed_fd(self.report_bell.as_fd(), PollFlags::IN),
-                PollFd::new(signals, PollFlags::IN),
             ];
+            ready.extend(signals.map(|(signals, _)| PollFd::new(signals, PollFlags::IN)));
             match poll(&mut ready, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -280,20 +326,19 @@ impl Master {
             loop {
                 match channel.recv::<ToMaster>() {
                     Ok(Some((order, fds))) => self.obey(order, fds)?,
+                    // In thread mode, whoever runs the server has had enough of it.
+                    Ok(None) if self.settings.mode == Mode::Thread => return Ok(()),
                     // Without a manager there is no server.
                     Ok(None) => std::process::exit(1),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error.into()),
                 }
             }
-            while let Some((signal, from_process)) = signals.next_with_sender() {
-                // What the terminal sends, the manager has had too.
-                if let Some(manager) = manager.filter(|_| from_process) {
-                    rustix::process::kill_process(manager, signal)?;
-                }
+            if let Some((signals, manager)) = signals {
+                pass_on(signals, manager)?;
             }
             while let Ok(report) = self.reports.try_recv() {
-                if self.pass_on(report, channel)? {
+                if self.report(report, channel)? {
                     return Ok(());
                 }
             }
@@ -387,7 +432,7 @@ impl Master {
     }
 
     /// `true`: the server has stopped.
-    fn pass_on(&mut self, report: Report, channel: &Channel) -> Result<bool> {
+    fn report(&mut self, report: Report, channel: &Channel) -> Result<bool> {
         match report {
             Report::Stalled(worker, incarnation) => {
                 channel.send(
@@ -464,11 +509,61 @@ impl Master {
 }
 
 impl Remote {
+    fn seat(&self) -> io::Result<Seat> {
+        Ok(Seat::new(self.orders.clone(), self.bell.try_clone()?))
+    }
+
     fn order(&self, order: Order) {
         // A reactor that has ended has reported why.
         let _ = self.orders.send(order);
         ring(&self.bell);
     }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.order(Order::End);
+    }
+}
+
+/// Runs a reactor on a thread of its own.
+fn on_own_thread(parts: Parts, started: Started) -> io::Result<()> {
+    let reports = parts.reports.clone();
+    let id = parts.id;
+    let run = move || {
+        let settings = &parts.settings;
+        let who = format!("reactor {id}");
+        affinity::pin_share(&settings.reactor_cpus, &who, id, settings.reactors);
+        let run = std::panic::AssertUnwindSafe(|| match Reactor::new(parts) {
+            Ok(reactor) => {
+                // The main thread waits for it.
+                let _ = started.send(Ok(()));
+                reactor.run();
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+            }
+        });
+        if std::panic::catch_unwind(run).is_err() {
+            reports.send(Report::Failed(format!(
+                "reactor {id} panicked: see the log"
+            )));
+        }
+    };
+    let thread = thread::Builder::new().name(format!("reactor {id}"));
+    thread.spawn(run).map(drop)
+}
+
+/// Sends each signal that a process has sent here to the manager. What the terminal sends, the
+/// manager has had too.
+fn pass_on(signals: &SignalFd, manager: u32) -> Result<()> {
+    let manager = i32::try_from(manager).ok().and_then(Pid::from_raw);
+    while let Some((signal, from_process)) = signals.next_with_sender() {
+        if let Some(manager) = manager.filter(|_| from_process) {
+            rustix::process::kill_process(manager, signal)?;
+        }
+    }
+    Ok(())
 }
 
 /// Counts one more reactor; whether it was the last.

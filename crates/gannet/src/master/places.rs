@@ -37,7 +37,7 @@ use crate::{
     layout::ReactorCounter,
     peer::Peer,
     server::DispatchRequest,
-    settings::{Dispatch, Forwarded},
+    settings::{Dispatch, Forwarded, Mode},
     wire::event::{EventHeader, EventKind},
 };
 
@@ -353,7 +353,9 @@ impl Reactor {
         let now = self.clock.now;
         for link in self.links.iter_mut().flatten() {
             // Tasks and user processes may block their thread for as long as they like.
-            let never = limit == 0 || link.kind != Kind::Worker;
+            // A thread cannot be killed: `thread::watchdog` tells of it.
+            let never =
+                limit == 0 || link.kind != Kind::Worker || self.settings.mode == Mode::Thread;
             if link.has_stalled(now, if never { u64::MAX } else { limit }) {
                 self.reports
                     .send(super::Report::Stalled(link.worker, link.incarnation));
@@ -480,6 +482,10 @@ impl Reactor {
 
     /// The worker with the fewest connections, of those that are there.
     fn emptiest(&self) -> usize {
+        if self.settings.mode == Mode::Thread {
+            // The one of this thread: connections were shared out before.
+            return self.id;
+        }
         (0..self.settings.workers)
             .min_by_key(|&place| {
                 let Place {
@@ -494,7 +500,14 @@ impl Reactor {
 
     /// The worker with the fewest events in flight.
     pub(super) fn idlest(&self) -> usize {
-        (0..self.settings.workers)
+        let workers = self.settings.workers;
+        // In thread mode, of several that are idle the one of this thread.
+        let first = match self.settings.mode {
+            Mode::Process => 0,
+            Mode::Thread => self.id,
+        };
+        (0..workers)
+            .map(|place| (place + first) % workers)
             .min_by_key(|&place| {
                 let link = self.places[place]
                     .current

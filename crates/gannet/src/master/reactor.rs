@@ -22,6 +22,7 @@ use gannet_shm::{Doorbell, Region};
 use rustix::{
     event::epoll,
     fs::Timespec,
+    net::SocketAddrAny,
     time::{ClockId, clock_gettime},
 };
 
@@ -38,6 +39,7 @@ use super::{
     output::Pool,
     packets::Packets,
     places::Place,
+    spread::Spread,
     tls::FailureLog,
     topics::Topics,
     wheel::{TICK, Wheel},
@@ -72,10 +74,18 @@ pub(super) enum Order {
     },
     /// What new connections are made with.
     Tls(Vec<Option<Arc<TlsListener>>>),
+    /// A connection that another reactor has accepted.
+    Adopt {
+        listener: usize,
+        socket: OwnedFd,
+        peer: Option<SocketAddrAny>,
+    },
+    /// There is no master any more.
+    End,
 }
 
 /// What a reactor is made of.
-pub(super) struct Parts {
+pub(crate) struct Parts {
     pub(super) id: usize,
     pub(super) settings: Arc<Settings>,
     pub(super) dimensions: Dimensions,
@@ -89,11 +99,13 @@ pub(super) struct Parts {
     pub(super) reports: Reports,
     pub(super) connections: Arc<AtomicUsize>,
     pub(super) working: Arc<AtomicUsize>,
+    /// In thread mode.
+    pub(super) spread: Option<Spread>,
     /// 0 for the first master of the server.
     pub(super) generation: u64,
 }
 
-pub(super) struct Reactor {
+pub(crate) struct Reactor {
     pub(super) id: usize,
     pub(super) settings: Arc<Settings>,
     pub(super) dimensions: Dimensions,
@@ -103,6 +115,8 @@ pub(super) struct Reactor {
     pub(super) table: ConnTable,
     pub(super) reports: Reports,
     pub(super) accepting: Accepting,
+    /// In thread mode: who gets new connections.
+    pub(super) spread: Option<Spread>,
     pub(super) packets: Packets,
     /// The place that got the last datagram, where they go round.
     pub(super) next_place: usize,
@@ -148,6 +162,10 @@ pub(super) struct Reactor {
     /// When the server stops: the time (ms) at which what is left is cut.
     pub(super) stopping: Option<u64>,
     pub(super) stopped: bool,
+    /// The server stops, and what is here by now is taken.
+    pub(super) closing_time: bool,
+    told: bool,
+    ended: bool,
     counters: [u64; COUNTERS],
     counters_at: usize,
     control: Arc<Region>,
@@ -155,6 +173,32 @@ pub(super) struct Reactor {
     orders: mpsc::Receiver<Order>,
     next_check: u64,
 }
+
+/// What a wait has found.
+pub(crate) struct Ready {
+    events: Vec<epoll::Event>,
+    /// Guests that were readable, by bit; whoever looks at them clears them.
+    pub(crate) guests: u64,
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Ready {
+            events: Vec::with_capacity(EVENTS),
+            guests: 0,
+        }
+    }
+}
+
+impl Ready {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+}
+
+/// The reactor cannot go on; the master knows why.
+#[derive(Debug)]
+pub(crate) struct Failed;
 
 /// Time, read once a turn.
 pub(super) struct Clock {
@@ -171,8 +215,15 @@ pub(super) struct Clock {
     stamp: Arc<AtomicU32>,
 }
 
+impl Parts {
+    /// The reactor's number.
+    pub(crate) fn id(&self) -> usize {
+        self.id
+    }
+}
+
 impl Reactor {
-    pub(super) fn new(parts: Parts) -> io::Result<Self> {
+    pub(crate) fn new(parts: Parts) -> io::Result<Self> {
         let Parts {
             id,
             settings,
@@ -215,6 +266,7 @@ impl Reactor {
             packets: Packets::new(&parts.listeners, &settings, id)?,
             next_place: 0,
             accepting: Accepting::new(parts.listeners, &settings)?,
+            spread: parts.spread,
             tls_listeners: parts.tls,
             failure_log: FailureLog::default(),
             connections: parts.connections,
@@ -244,6 +296,9 @@ impl Reactor {
             proxy_log: Refusals::default(),
             stopping: None,
             stopped: false,
+            closing_time: false,
+            told: false,
+            ended: false,
             counters,
             counters_at,
             bell: Doorbell::attach(control.clone(), dimensions.reactor_bell(id), parts.bell),
@@ -258,48 +313,99 @@ impl Reactor {
     }
 
     /// Runs until the process ends: when nothing is left here, the handlers of other reactors'
-    /// events may still have questions.
-    pub(super) fn run(mut self) {
-        let mut events = Vec::with_capacity(EVENTS);
-        let mut told = false;
-        loop {
-            events.clear();
-            let timeout = self.sleep();
-            let space = rustix::buffer::spare_capacity(&mut events);
-            match epoll::wait(&self.epoll, space, Some(&timeout)) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => {
-                    self.reports
-                        .send(Report::Failed(format!("epoll_wait: {error}")));
-                    return;
-                }
+    /// events may still have questions. In thread mode, until the master has ended.
+    pub(crate) fn run(mut self) {
+        let mut ready = Ready::default();
+        while !self.ended {
+            let timeout = self.prepare_sleep();
+            if self.wait(&mut ready, timeout).is_err() {
+                return;
             }
-            self.bell.cancel_sleep();
-            self.clock.tick();
-            for event in &events {
-                let (key, flags) = (event.data.u64(), event.flags);
-                match key {
-                    BELL => {}
-                    _ if key & PACKETS != 0 => self.packets_ready((key & !PACKETS) as usize),
-                    _ if key & LISTENER != 0 => self.accept((key & !LISTENER) as usize),
-                    _ => self.socket_ready(ConnId::from_u64(key), flags),
-                }
-            }
-            self.serve_woken();
-            self.publish();
-            self.take_orders();
-            self.take_all_commands(COMPRESSED);
-            self.resume_stalled();
-            self.look_at_deadlines();
-            self.flush_dirty();
-            self.flush_packets();
-            self.publish();
-            self.store_counters();
-            if self.stopped && !told {
-                told = true;
-                self.reports.send(Report::Stopped);
+            self.begin_turn(&mut ready);
+            self.end_turn();
+        }
+    }
+
+    /// Waits for whatever there is to be done, at most so many milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// If that is impossible; the master was told.
+    pub(crate) fn wait(&mut self, ready: &mut Ready, ms: u64) -> Result<(), Failed> {
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: ms as i64 * 1_000_000,
+        };
+        let space = rustix::buffer::spare_capacity(&mut ready.events);
+        match epoll::wait(&self.epoll, space, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => {
+                self.reports
+                    .send(Report::Failed(format!("epoll_wait: {error}")));
+                Err(Failed)
             }
         }
+    }
+
+    /// The first half of a turn: takes what the sockets have, and shows it to the workers.
+    pub(crate) fn begin_turn(&mut self, ready: &mut Ready) {
+        self.bell.cancel_sleep();
+        self.clock.tick();
+        for event in ready.events.drain(..) {
+            let (key, flags) = (event.data.u64(), event.flags);
+            match key {
+                BELL => {}
+                _ if key & GUEST != 0 => ready.guests |= 1 << (key & !GUEST),
+                _ if key & PACKETS != 0 => self.packets_ready((key & !PACKETS) as usize),
+                _ if key & LISTENER != 0 => self.accept((key & !LISTENER) as usize),
+                _ => self.socket_ready(ConnId::from_u64(key), flags),
+            }
+        }
+        self.serve_woken();
+        self.publish();
+    }
+
+    /// Shows how many events the workers were given, before their handlers run on this very thread.
+    pub(crate) fn show_events(&self) {
+        let events = ReactorCounter::Events as usize;
+        self.control
+            .word(self.counters_at + events * 8)
+            .store(self.counters[events], Relaxed);
+    }
+
+    /// The second half: takes what workers and the master have sent, and writes all that is to go
+    /// out.
+    pub(crate) fn end_turn(&mut self) {
+        self.take_orders();
+        self.take_all_commands(COMPRESSED);
+        self.resume_stalled();
+        self.look_at_deadlines();
+        self.flush_dirty();
+        self.flush_packets();
+        self.publish();
+        self.note_connections();
+        self.store_counters();
+        if self.stopped && !self.told {
+            self.told = true;
+            self.reports.send(Report::Stopped);
+        }
+    }
+
+    /// Watches a descriptor that is not the reactor's, edge-triggered: when it is readable, its bit is
+    /// set in [`Ready::guests`].
+    pub(crate) fn watch_guest(&self, fd: impl AsFd, bit: u32) -> io::Result<()> {
+        let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        register(&self.epoll, fd, GUEST | u64::from(bit), edge)
+    }
+
+    /// Tells the master that this reactor cannot go on.
+    pub(crate) fn fail(&self, why: String) {
+        self.reports.send(Report::Failed(why));
+    }
+
+    /// The poll set: readable when there is something to be done.
+    pub(crate) fn poll_set(&self) -> &OwnedFd {
+        &self.epoll
     }
 
     pub(super) fn count(&mut self, counter: ReactorCounter) {
@@ -326,25 +432,21 @@ impl Reactor {
         })
     }
 
-    /// Announces sleep; how long it may last.
-    fn sleep(&mut self) -> Timespec {
+    /// Announces sleep; how long it may last, in ms.
+    pub(crate) fn prepare_sleep(&mut self) -> u64 {
         self.bell.prepare_sleep();
         let commands = self
             .links
             .iter()
             .flatten()
             .any(|link| !link.commands.is_empty());
-        let ms = if commands || !self.resume.is_empty() || !self.woken.is_empty() {
+        if commands || !self.resume.is_empty() || !self.woken.is_empty() {
             0
         } else if self.places.iter().any(|place| place.has_waiting()) {
             // Room can come from parking, which nobody announces.
             5
         } else {
             TICK
-        };
-        Timespec {
-            tv_sec: 0,
-            tv_nsec: ms as i64 * 1_000_000,
         }
     }
 
@@ -376,6 +478,12 @@ impl Reactor {
                 Order::Ping(number) => self.reports.send(Report::Pong(number)),
                 Order::Pipe { from, to, line } => self.pipe_from(from, to.0, &line),
                 Order::Tls(listeners) => self.tls_listeners = listeners,
+                Order::Adopt {
+                    listener,
+                    socket,
+                    peer,
+                } => self.adopt_connection(listener, socket, peer),
+                Order::End => self.ended = true,
             }
         }
     }
@@ -491,6 +599,8 @@ const BELL: u64 = 1 << 63;
 pub(super) const LISTENER: u64 = 1 << 62;
 /// Keys of the listeners for datagrams, with their index.
 pub(super) const PACKETS: u64 = 1 << 61;
+/// Keys of descriptors that are not the reactor's, with their bit.
+const GUEST: u64 = 1 << 60;
 /// Events taken in one turn.
 const EVENTS: usize = 512;
 /// Commands taken from one worker in one turn.

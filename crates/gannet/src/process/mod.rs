@@ -10,7 +10,7 @@
 mod mailbox;
 mod options;
 
-use std::{fmt, ops::Deref, pin::Pin, rc::Rc, sync::Arc};
+use std::{fmt, ops::Deref, pin::Pin, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -42,7 +42,8 @@ pub struct Process {
 }
 
 /// The function of a user process.
-pub(crate) type ProcessFn = Rc<dyn Fn(Process) -> Pin<Box<dyn Future<Output = Result>>>>;
+pub(crate) type ProcessFn =
+    Arc<dyn Fn(Process) -> Pin<Box<dyn Future<Output = Result>>> + Send + Sync>;
 
 impl Process {
     pub(crate) fn new(

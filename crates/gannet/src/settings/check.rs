@@ -23,6 +23,7 @@ pub(crate) fn check(settings: &mut Settings) -> Result<Vec<Endpoint>> {
             "`ring_size` = {size}: must be a power of two, such as 262144"
         ));
     }
+    crate::thread::check(settings)?;
     let most = settings.reactors * ConnId::MAX_SLOTS;
     if settings.max_connections > most {
         return wrong(format!(

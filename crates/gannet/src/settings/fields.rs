@@ -13,7 +13,7 @@ use serde::{
 
 use super::{
     CaptureOutput, CertificateFiles, ClientAuth, Dispatch, Forwarded, Listener, LogFormat,
-    LogRotation, Protocol, ProxyProtocol, Settings, Tls, TlsVersion,
+    LogRotation, Mode, Protocol, ProxyProtocol, Settings, Tls, TlsVersion,
     framing::{Draft, Framing, Kind},
 };
 use crate::ConnId;
@@ -31,6 +31,7 @@ enum Slot<'a> {
     Path(&'a mut Option<PathBuf>),
     Mask(&'a mut Option<u32>),
     Dispatch(&'a mut Dispatch),
+    Mode(&'a mut Mode),
     Protocol(&'a mut Protocol),
     ProxyProtocol(&'a mut ProxyProtocol),
     Forwarded(&'a mut Forwarded),
@@ -66,6 +67,10 @@ pub(super) fn of_server(settings: &mut Settings) -> Vec<Field<'_>> {
         Field {
             name: "name",
             slot: Slot::Text(&mut settings.name),
+        },
+        Field {
+            name: "mode",
+            slot: Slot::Mode(&mut settings.mode),
         },
         number("workers", &mut settings.workers, 1..=1024),
         number(
@@ -426,6 +431,9 @@ impl Field<'_> {
                 None => return wrong("permissions such as 027 (in files: 0o027), up to 777"),
             },
             (Slot::Dispatch(slot), Given::Word(value) | Given::Quoted(value)) => {
+                **slot = choose(value)?;
+            }
+            (Slot::Mode(slot), Given::Word(value) | Given::Quoted(value)) => {
                 **slot = choose(value)?;
             }
             (Slot::Protocol(slot), Given::Word(value) | Given::Quoted(value)) => {

@@ -31,6 +31,10 @@ pub(crate) struct Flags {
     #[arg(long, global = true, value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
 
+    /// Whether workers are processes (the default) or threads: process, thread
+    #[arg(long, global = true, value_name = "MODE")]
+    mode: Option<String>,
+
     /// Worker processes
     #[arg(long, global = true, value_name = "N", allow_hyphen_values = true)]
     workers: Option<String>,
@@ -113,6 +117,7 @@ impl Flags {
     /// Changes `settings` by the flags that were given.
     pub(super) fn apply(&self, settings: &mut Settings) -> Result {
         let values = [
+            ("--mode", "mode", &self.mode),
             ("--workers", "workers", &self.workers),
             ("--reactors", "reactors", &self.reactors),
             ("--task-workers", "task_workers", &self.task_workers),

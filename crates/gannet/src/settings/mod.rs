@@ -51,13 +51,17 @@ pub struct Settings {
     /// What the server listens on; at least one.
     pub listeners: Vec<Listener>,
 
-    /// Worker processes, which run the handler. Default: the number of processors. 1 to 1024.
+    /// Whether workers are processes or threads. Default: [`Mode::Process`].
+    pub mode: Mode,
+
+    /// Worker processes, which run the handler. Default: the number of processors. 1 to 1024; in
+    /// thread mode 1 to 64.
     pub workers: usize,
 
     /// Reactor threads of the master, which own the sockets. Default 1. 1 to 64.
     ///
     /// One reactor moves several hundred thousand messages a second; more pay off on machines
-    /// with many processors.
+    /// with many processors. In thread mode each worker has one of its own, and this is not looked at.
     pub reactors: usize,
 
     /// Task worker processes, which run `Handler::task`. Default 0. 0 to 1024.
@@ -84,7 +88,7 @@ pub struct Settings {
     /// reserved, untouched memory, if a listener speaks HTTP/2.
     pub max_streams: usize,
 
-    /// A worker is replaced after so many events. Default 0: never.
+    /// A worker is replaced after so many events. Default 0: never. Process mode only.
     pub max_requests: u64,
 
     /// Added to `max_requests` at random, per worker, so that workers are not replaced all at
@@ -101,7 +105,8 @@ pub struct Settings {
     ///
     /// A handler that computes or blocks (not: awaits) for longer has its worker killed, and is
     /// run again, up to three times. Work that long belongs into a task: task workers are not
-    /// killed for it.
+    /// killed for it. In thread mode the worker cannot be killed: it is logged and counted (`hangs` in
+    /// `status`), and its connections wait.
     pub stall_timeout_ms: u64,
 
     /// How long a process may take to start (`Handler::start` included), in milliseconds.
@@ -282,6 +287,21 @@ pub struct Settings {
     /// The user processes: see [`Server::add_process`](crate::Server::add_process). The code alone
     /// says which there are.
     pub(crate) processes: Vec<ProcessSpec>,
+}
+
+/// Whether the workers of a server are processes or threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Mode {
+    /// Processes: a crash costs no connection, and code is reloaded while clients stay.
+    #[default]
+    Process,
+    /// Threads of one process. A worker's thread owns the connections that it serves, and calls the
+    /// handler where it has read the message: nothing is faster, and nothing is isolated. A panic of a
+    /// handler is caught; what ends a process (an abort, a signal, memory running out) ends the
+    /// server. `reload` needs process mode.
+    Thread,
 }
 
 /// One address that a server listens on, and what is spoken there.
@@ -569,6 +589,7 @@ impl Default for Settings {
         Settings {
             name: String::new(),
             listeners: Vec::new(),
+            mode: Mode::Process,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             reactors: 1,
             task_workers: 0,

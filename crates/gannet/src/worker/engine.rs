@@ -18,13 +18,16 @@ use super::{
     dispatch::Dispatcher,
     handle::Job,
     inbound::{Event, Inbound},
+    inline::Inline,
     local::Local,
     shared::Shared,
     upload::Upload,
 };
 use crate::{
     ConnId, Result, TaskId,
+    channel::Channel,
     layout::WorkerCounter,
+    master::Reactor,
     wire::{
         event::{
             BODY_ABORT, BODY_COMPLETE, BODY_END, BODY_TRAILERS, EXPECT_CONTINUE, EventHeader,
@@ -35,11 +38,11 @@ use crate::{
 };
 
 pub(crate) struct Engine<F, M> {
-    shared: Arc<Shared>,
-    local: Rc<Local>,
-    dispatcher: Rc<Dispatcher<F, M>>,
-    orders: Rc<Orders>,
-    bell: Doorbell,
+    pub(super) shared: Arc<Shared>,
+    pub(super) local: Rc<Local>,
+    pub(super) dispatcher: Rc<Dispatcher<F, M>>,
+    pub(super) orders: Rc<Orders>,
+    pub(super) bell: Doorbell,
     /// The bell's descriptor, registered. It is edge-triggered and never drained.
     readable: AsyncFd<OwnedFd>,
     /// By reactor.
@@ -55,7 +58,9 @@ pub(crate) struct Engine<F, M> {
     taken: u64,
     retire_at: u64,
     /// When the runtime was last let in.
-    yielded: Tick,
+    pub(super) yielded: Tick,
+    /// In thread mode: the reactor of this thread.
+    inline: Option<Box<Inline>>,
 }
 
 /// What the manager, or the worker itself, has decided.
@@ -116,8 +121,21 @@ where
             taken: 0,
             retire_at,
             yielded: tick(),
+            inline: None,
             shared,
         })
+    }
+
+    /// In thread mode: has the reactor run in turn with the worker.
+    pub(crate) fn join(&mut self, reactor: Reactor, channel: &Channel) -> io::Result<()> {
+        let inline = Inline::new(&self.shared, &self.bell, channel, reactor)?;
+        self.inline = Some(Box::new(inline));
+        Ok(())
+    }
+
+    /// The reactor that was taken in.
+    pub(crate) fn part(self) -> Option<Reactor> {
+        self.inline.map(|inline| inline.reactor)
     }
 
     /// Whether no more events come and nothing is left to be done.
@@ -142,18 +160,17 @@ where
         over: impl Fn(&Self) -> bool,
         deadline: Option<Instant>,
     ) -> Ended {
+        if let Some(mut inline) = self.inline.take() {
+            let ended = inline.run(self, over, deadline).await;
+            self.inline = Some(inline);
+            return ended;
+        }
         loop {
             self.shared.count(WorkerCounter::Turns);
             let more = !self.orders.exit.get() && self.turn();
             self.local.flush();
-            if self.orders.orphaned.get() {
-                return Ended::Orphaned;
-            }
-            if over(self) {
-                return Ended::Over;
-            }
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return Ended::TimedOut;
+            if let Some(ended) = self.has_ended(&over, deadline) {
+                return ended;
             }
             if !more && self.sleep(deadline).await {
                 self.yielded = tick();
@@ -167,9 +184,25 @@ where
         }
     }
 
+    /// Whether the loop is to end, and why.
+    pub(super) fn has_ended(
+        &self,
+        over: &impl Fn(&Self) -> bool,
+        deadline: Option<Instant>,
+    ) -> Option<Ended> {
+        if self.orders.orphaned.get() {
+            return Some(Ended::Orphaned);
+        }
+        if over(self) {
+            return Some(Ended::Over);
+        }
+        let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        late.then_some(Ended::TimedOut)
+    }
+
     /// Reads and dispatches a bounded number of events of each reactor. Says whether there are
     /// more.
-    fn turn(&mut self) -> bool {
+    pub(super) fn turn(&mut self) -> bool {
         self.dispatcher.time_passes();
         let mut more = false;
         let mut flushed = tick();
@@ -342,11 +375,7 @@ where
 
     /// Waits for an event, a wake-up or the deadline. `false`: there was something to do.
     async fn sleep(&self, deadline: Option<Instant>) -> bool {
-        self.bell.prepare_sleep();
-        let room = self.local.is_blocked() && self.local.ask_for_room();
-        let exiting = self.orders.exit.get();
-        if room || !exiting && self.inbound.iter().any(|inbound| !inbound.is_empty()) {
-            self.bell.cancel_sleep();
+        if !self.prepare_sleep() {
             return false;
         }
         self.local.set_asleep(true);
@@ -367,6 +396,20 @@ where
     }
 }
 
+impl<F, M> Engine<F, M> {
+    /// Announces sleep. `false`: there is something to do first.
+    pub(super) fn prepare_sleep(&self) -> bool {
+        self.bell.prepare_sleep();
+        let room = self.local.is_blocked() && self.local.ask_for_room();
+        let exiting = self.orders.exit.get();
+        if room || !exiting && self.inbound.iter().any(|inbound| !inbound.is_empty()) {
+            self.bell.cancel_sleep();
+            return false;
+        }
+        true
+    }
+}
+
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -375,12 +418,12 @@ async fn until(deadline: Option<Instant>) {
 }
 
 /// A clock that moves every few milliseconds and costs next to nothing.
-fn tick() -> Tick {
+pub(super) fn tick() -> Tick {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     (now.tv_sec, now.tv_nsec)
 }
 
-type Tick = (rustix::time::Secs, rustix::time::Nsecs);
+pub(super) type Tick = (rustix::time::Secs, rustix::time::Nsecs);
 
 /// Uploads that are kept without a look at whether they are over.
 const UPLOADS: usize = 64;

@@ -2,6 +2,7 @@
 //! commands.
 //!
 //! - `run`: the process from start to end; `process`: that of a user process; `engine`: their loop.
+//! - `inline`: the loop in thread mode; `wake`: waking either.
 //! - `inbound`: events out of the rings; `dispatch`: which handler runs when; `handle`: the call.
 //! - `outbound`: commands into the rings; `local`: what belongs to the worker's thread;
 //!   `shared`: what its handles reach from any thread.
@@ -28,8 +29,9 @@ use crate::{
 pub use self::timer::{Missed, Timer, TimerOptions};
 pub(crate) use self::{
     caught::caught,
-    process::run as run_process,
-    run::run,
+    dispatch::panic_text,
+    process::{run as run_process, run_on_thread as run_process_on_thread},
+    run::{Parts, run, runtime, serve},
     shared::{Command, Shared},
     topics::check_topic,
     upload::UploadReader,
@@ -41,6 +43,7 @@ mod dispatch;
 mod engine;
 mod handle;
 mod inbound;
+mod inline;
 mod lane;
 mod latency;
 mod local;
@@ -54,6 +57,7 @@ mod submit;
 mod timer;
 mod topics;
 mod upload;
+mod wake;
 
 #[cfg(test)]
 mod pair;

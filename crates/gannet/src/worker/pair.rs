@@ -137,7 +137,9 @@ impl Pair {
                 .enable_all()
                 .build_local(Default::default())
                 .unwrap();
-            runtime.block_on(tokio::task::coop::unconstrained(serve::<H>(parts)))
+            let served = serve::<H>(parts, None);
+            let served = runtime.block_on(tokio::task::coop::unconstrained(served));
+            served.map(|(ended, _)| ended)
         });
         let ends = bells
             .into_iter()

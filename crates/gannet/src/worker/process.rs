@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use tokio::time::Instant;
+use tokio::{runtime::LocalRuntime, time::Instant};
 
 use super::{
     Worker,
@@ -23,11 +23,11 @@ use super::{
     engine::{Ended, Engine, Orders},
     handle::Job,
     local::Local,
-    run::{Parts, begin, obey},
+    run::{Parts, begin, obey, runtime},
     shared::Shared,
 };
 use crate::{
-    Error, Result, TaskError, WorkerId,
+    Error, Mode, Result, TaskError, WorkerId,
     bootstrap::Bootstrap,
     channel::{FromWorker, Implements},
     process::{Mail, Mailbox, Process, ProcessFn},
@@ -49,7 +49,15 @@ pub(crate) fn run(bootstrap: Bootstrap, name: &str, function: Option<ProcessFn>)
         None => Err(unknown()),
     })?;
     let function = function.ok_or_else(unknown)?;
-    let serve = serve(parts, name, function);
+    finish(runtime, serve(parts, name, function))
+}
+
+/// The same as a thread of the server's only process.
+pub(crate) fn run_on_thread(parts: Parts, name: &str, function: ProcessFn) -> Result {
+    finish(runtime()?, serve(parts, name, function))
+}
+
+fn finish(runtime: LocalRuntime, serve: impl Future<Output = Result>) -> Result {
     let result = runtime.block_on(tokio::task::coop::unconstrained(serve));
     // Threads of the function that block still must not hold the process.
     runtime.shutdown_background();
@@ -123,7 +131,7 @@ pub(crate) async fn serve(parts: Parts, name: &str, function: ProcessFn) -> Resu
             }
         }
     }
-    if ended == Ended::Orphaned {
+    if ended == Ended::Orphaned && shared.settings.mode == Mode::Process {
         // Nobody is left to take an outcome. Threads that block must not hold the process.
         tracing::error!("the manager is gone");
         std::process::exit(1);

@@ -26,6 +26,7 @@ use crate::{
     control::Role as Kind,
     handler, inherit,
     layout::{CONTROL_KIND, WORKER_KIND},
+    master::Reactor,
     settings::millis,
     watch,
 };
@@ -45,7 +46,8 @@ pub(crate) struct Parts {
 pub(crate) fn run<H: Handler>(bootstrap: Bootstrap) -> Result<()> {
     let implements = handler::implements::<H>();
     let (parts, runtime) = begin(bootstrap, |bootstrap| check(bootstrap, &implements))?;
-    let ended = runtime.block_on(tokio::task::coop::unconstrained(serve::<H>(parts)));
+    let served = runtime.block_on(tokio::task::coop::unconstrained(serve::<H>(parts, None)));
+    let ended = served.map(|(ended, _)| ended);
     if matches!(ended, Ok(Ended::Orphaned)) {
         // Nobody is left to take an outcome. Threads that block must not hold the process.
         tracing::error!("the manager is gone");
@@ -72,7 +74,12 @@ pub(super) fn begin(
 }
 
 /// Starts the handler and serves until the worker is retired or told to exit.
-pub(crate) async fn serve<H: Handler>(parts: Parts) -> Result<Ended> {
+///
+/// In thread mode the `reactor` of this thread runs in turn with the worker; it is given back.
+pub(crate) async fn serve<H: Handler>(
+    parts: Parts,
+    reactor: Option<Reactor>,
+) -> Result<(Ended, Option<Reactor>)> {
     let Parts {
         shared,
         control,
@@ -108,6 +115,9 @@ pub(crate) async fn serve<H: Handler>(parts: Parts) -> Result<Ended> {
     };
     let retire_at = retire_at(&shared.settings);
     let mut engine = Engine::new(local.clone(), dispatcher, orders.clone(), bell, retire_at)?;
+    if let Some(reactor) = reactor {
+        engine.join(reactor, &channel)?;
+    }
     let obey = tokio::task::spawn_local(obey(
         channel.clone(),
         speaks,
@@ -146,10 +156,10 @@ pub(crate) async fn serve<H: Handler>(parts: Parts) -> Result<Ended> {
     }
     obey.abort();
     ask.abort();
-    Ok(ended)
+    Ok((ended, engine.part()))
 }
 
-fn runtime() -> Result<tokio::runtime::LocalRuntime> {
+pub(crate) fn runtime() -> Result<tokio::runtime::LocalRuntime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     Ok(builder.enable_all().build_local(Default::default())?)
 }

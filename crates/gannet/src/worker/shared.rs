@@ -9,9 +9,8 @@ use std::{
 use bytes::Bytes;
 use gannet_proto::tcp::Framing;
 use gannet_shm::{Region, RingSpec};
-use tokio::sync::Notify;
 
-use super::{awaited::Awaited, lane::Lane, local::Local, timer::Timers};
+use super::{awaited::Awaited, lane::Lane, local::Local, timer::Timers, wake::Wake};
 use crate::{
     ConnId, SendError, Settings, WorkerId,
     conn_table::ConnTable,
@@ -41,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) lanes: Vec<Lane>,
     pub(crate) awaited: Awaited,
     /// Wakes the worker's loop.
-    pub(crate) wake: Notify,
+    pub(crate) wake: Wake,
     pub(crate) timers: Timers,
 }
 
@@ -116,7 +115,7 @@ impl Shared {
             table: ConnTable::attach(control, dimensions),
             lanes: (0..dimensions.reactors).map(|_| Lane::default()).collect(),
             awaited: Awaited::new(incarnation),
-            wake: Notify::new(),
+            wake: Wake::default(),
             timers: Timers::default(),
         })
     }

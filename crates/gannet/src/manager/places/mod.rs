@@ -56,6 +56,12 @@
 //!   off what is in flight: its events need a worker.
 //! - In Ending everything was killed and only reaping is left.
 //!
+//! # Threads
+//!
+//! In thread mode a process is a thread, and killing it means that it is left behind: the server is
+//! about to end. The master, workers and task workers are never started a second time: when one ends
+//! that should not, the server ends. User processes are followed as their policies say.
+//!
 //! # A reload
 //!
 //! At most [`PARALLEL`] successors start at a time. The first that fails aborts the reload: nothing
@@ -126,6 +132,8 @@ pub(crate) struct Limits {
     pub(crate) processes: Vec<ProcessSpec>,
     pub(crate) start_timeout: Duration,
     pub(crate) max_wait_time: Duration,
+    /// They are threads: the master and workers are not started a second time.
+    pub(crate) threads: bool,
 }
 
 /// A process: there is one master at a time, workers go by incarnation.
@@ -332,6 +340,10 @@ impl Places {
                 deadline,
                 exit_by: None,
             } if deadline + GRACE <= now => {
+                if self.limits.threads {
+                    // A handler has its thread, and the reactor there cannot even hear of the stop.
+                    return self.end(now, Ok(()));
+                }
                 self.kill_master(Kill::OutOfTime);
             }
             _ => {}
@@ -646,7 +658,11 @@ impl Places {
                 let retry_in = (may_start && !starting).then(|| when.duration());
                 let error = place.trouble(WorkerTrouble::Ended, end.pid, &reason, retry_in);
                 self.actions.push_back(Action::Trouble(error));
-                if starting {
+                let threads = self.limits.threads && place.kind != Kind::Process;
+                if threads && !stopping {
+                    let error = format!("the thread of {title} has ended: {reason}");
+                    self.end(now, Err(error));
+                } else if starting {
                     self.end(
                         now,
                         Err(format!("{title} ended during the start: {reason}")),
@@ -677,6 +693,9 @@ impl Places {
         };
         match self.phase {
             Phase::Starting => self.end(now, Err(format!("the master did not start: {reason}"))),
+            Phase::Running if self.limits.threads => {
+                self.end(now, Err(format!("the master's thread has ended: {reason}")));
+            }
             Phase::Running => {
                 let when = self.master.backoff.failed(now, lived);
                 self.master.restarts += 1;

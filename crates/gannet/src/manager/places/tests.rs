@@ -28,6 +28,7 @@ impl Kit {
             processes,
             start_timeout: Duration::from_secs(10),
             max_wait_time: Duration::from_secs(30),
+            threads: false,
         };
         let now = Instant::now();
         Kit {
