@@ -55,6 +55,7 @@ mod status;
 mod steer;
 mod stop;
 mod tasks;
+mod threads;
 mod timers;
 mod tls;
 mod tls_clients;

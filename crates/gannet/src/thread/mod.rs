@@ -82,6 +82,19 @@ pub(crate) fn check(settings: &mut Settings) -> Result {
                 .to_owned(),
         );
     }
+    if settings.worker_oom_score_adj > 0 {
+        return wrong(
+            "`worker_oom_score_adj` needs process mode: threads have one memory together; remove it"
+                .to_owned(),
+        );
+    }
+    if !settings.reactor_cpus.is_empty() {
+        return wrong(
+            "`reactor_cpus` needs process mode: here reactors run on the workers' threads; use \
+             `worker_cpus`"
+                .to_owned(),
+        );
+    }
     for spec in &settings.processes {
         let inherits = |output: &&Output| **output == Output::Inherit;
         if !spec.outputs().iter().all(inherits) {
@@ -97,7 +110,8 @@ pub(crate) fn check(settings: &mut Settings) -> Result {
 
 /// What a reload is answered with.
 pub(crate) const NO_RELOAD: &str = "a reload needs process mode, and this server runs in thread \
-                                    mode: stop and start it to run new code";
+                                    mode: stop and start it to run new code (SIGHUP reads \
+                                    certificates again)";
 
 #[cfg(test)]
 mod tests {
@@ -130,6 +144,8 @@ mod tests {
         };
         assert!(error(|settings| settings.workers = 65).contains("at most 64"));
         assert!(error(|settings| settings.max_requests = 5).contains("needs process mode"));
+        assert!(error(|settings| settings.worker_oom_score_adj = 5).contains("one memory"));
+        assert!(error(|settings| settings.reactor_cpus = "0".into()).contains("`worker_cpus`"));
         let piped = error(|settings| {
             let options = ProcessOptions::new().output(Output::Log);
             let spec = crate::process::ProcessSpec::new("a".to_owned(), options);

@@ -50,6 +50,18 @@ impl Kit {
         kit
     }
 
+    /// The same in thread mode.
+    fn running_threads(workers: usize, processes: Vec<ProcessSpec>) -> Self {
+        let mut kit = Kit::with(workers, 0, processes);
+        kit.places.limits.threads = true;
+        kit.handle(Input::Ready(Who::Master));
+        for incarnation in 1..=workers as u64 {
+            kit.ready(incarnation);
+        }
+        kit.actions();
+        kit
+    }
+
     fn handle(&mut self, input: Input) {
         self.places.handle(self.now, input);
     }
@@ -700,4 +712,49 @@ fn a_replacement_waits_until_the_one_before_is_gone() {
     assert_eq!(kit.actions(), []);
     kit.exits(Who::Worker(1));
     assert_eq!(kit.actions(), [dead(0, 1, false), spawn(0, 3, 0)]);
+}
+
+#[test]
+fn in_thread_mode_the_end_of_a_thread_is_that_of_the_server() {
+    for who in [Who::Master, Who::Worker(1)] {
+        let mut kit = Kit::running_threads(2, Vec::new());
+        kit.dies(who);
+        let all = [Who::Worker(1), Who::Worker(2), Who::Master];
+        let kills: Vec<_> = all
+            .into_iter()
+            .filter(|other| *other != who)
+            .map(Kill)
+            .collect();
+        let actions = kit.actions();
+        assert!(
+            kills.iter().all(|kill| actions.contains(kill)),
+            "{actions:?}"
+        );
+        assert!(
+            !actions
+                .iter()
+                .any(|action| matches!(action, SpawnMaster { .. } | SpawnWorker { .. }))
+        );
+        for other in all.into_iter().filter(|other| *other != who) {
+            kit.dies(other);
+        }
+        let Some(Finished(Err(error))) = kit.actions().pop() else {
+            panic!("the server goes on");
+        };
+        assert!(
+            error.contains("thread") && error.contains("SIGSEGV"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn in_thread_mode_a_stop_that_is_out_of_time_leaves_all_behind() {
+    let mut kit = Kit::running_threads(1, Vec::new());
+    kit.handle(Input::Stop);
+    kit.actions();
+    kit.now += Duration::from_secs(30) + GRACE;
+    kit.places.handle_timeout(kit.now);
+    let actions = kit.actions();
+    assert!(actions.contains(&Kill(Who::Worker(1))) && actions.contains(&Kill(Who::Master)));
 }
