@@ -348,7 +348,10 @@ mod tests {
         assert_eq!(ended(101 << 8), (false, "exit code 101".to_owned()));
         assert_eq!(ended(9), (false, "signal 9 (SIGKILL)".to_owned()));
         let dumped = ended(0x80 | 11);
-        assert_eq!(dumped, (false, "signal 11 (SIGSEGV), core dumped".to_owned()));
+        assert_eq!(
+            dumped,
+            (false, "signal 11 (SIGSEGV), core dumped".to_owned())
+        );
     }
 
     #[test]

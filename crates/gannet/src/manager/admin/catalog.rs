@@ -34,6 +34,7 @@ families! {
     REDELIVERED = Counter "gannet_events_redelivered_total", "Events given to a worker again, because the one before died.";
     DROPPED = Counter "gannet_events_dropped_total", "Events given up: they killed three workers, or had no room at a stop.";
     FAILED = Counter "gannet_events_failed_total", "Events whose handler failed, by an error or a panic.";
+    HANGS = Counter "gannet_worker_hangs_total", "Times that a worker's thread made no progress (thread mode).";
     STALLS = Counter "gannet_read_stalls_total", "Times that reading a connection paused, because its worker was behind.";
     PARKED = Gauge "gannet_parked_bytes", "Bytes of unfinished events kept outside the rings.";
     PUBLISH_DROPPED = Counter "gannet_publishes_dropped_total", "Droppable messages not sent to slow subscribers.";

@@ -12,8 +12,15 @@ pub(in crate::manager) struct Usage {
 }
 
 impl Usage {
-    /// Of a process that lives, or has ended and was not reaped.
+    /// Of a process that lives, or has ended and was not reaped; or, in thread mode, of a thread of this
+    /// one. Its memory is that of the process, which is counted once.
     pub(in crate::manager) fn of(pid: u32) -> Option<Self> {
+        if pid != std::process::id()
+            && let Ok(stat) = fs::read_to_string(format!("/proc/self/task/{pid}/stat"))
+        {
+            let usage = Self::parse(&stat)?;
+            return Some(Usage { pages: 0, ..usage });
+        }
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
