@@ -19,6 +19,12 @@ impl fmt::Display for Status {
             age(self.uptime_ms),
             self.reloads
         )?;
+        if self.mode == crate::Mode::Thread {
+            writeln!(
+                f,
+                "thread mode: one process, PID is the system's number of a thread"
+            )?;
+        }
         if let Some(last) = &self.last_reload {
             writeln!(f, "last reload {last}")?;
         }
