@@ -3,12 +3,14 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
 use gannet_proto::{
     http1::{BodyLength, Limits as HttpLimits, encode_chunk, encode_last_chunk, is_token},
     websocket::{Decoder, Limits, Opcode, client},
 };
 use proptest::{collection::vec, prelude::*};
-use support::{http1, proxy, random::Random, tcp, websocket};
+use support::{http1, http2, proxy, random::Random, tcp, websocket};
 
 /// A smoke test of the fuzz target `http1`: the same property, the same cases every time.
 #[test]
@@ -32,6 +34,22 @@ fn cuts_mean_nothing_to_http1() {
         accepted > 1000 && refused > 1000,
         "{accepted} accepted, {refused} refused"
     );
+}
+
+/// A smoke test of the fuzz target `http2`.
+#[test]
+fn cuts_mean_nothing_to_the_rules_of_http2() {
+    let (mut kept, mut broken) = (0, BTreeSet::new());
+    for seed in 0..6000 {
+        let mut random = Random::new(seed);
+        let input = http2::random_input(&mut random);
+        match http2::assert_cuts_mean_nothing(&input, &mut random) {
+            Ok(()) => kept += 1,
+            Err(violation) => drop(broken.insert(violation.message)),
+        }
+    }
+    // The generator reaches most rules.
+    assert!(kept > 1000 && broken.len() > 8, "{kept} kept, {broken:?}");
 }
 
 /// A smoke test of the fuzz target `websocket`.

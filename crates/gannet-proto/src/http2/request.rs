@@ -117,6 +117,7 @@ fn target<'a>(pseudo: &Pseudo<'a>, limits: &Limits) -> Result<&'a str, Fault> {
             (None, _) => return Err(Fault::Malformed("CONNECT without :authority")),
             (_, Some(_)) => return Err(Fault::Malformed("CONNECT with :path")),
         },
+        Some("") => return Err(Fault::Malformed("an empty :protocol")),
         Some(_) if !is_connect => return Err(Fault::Malformed(":protocol without CONNECT")),
         Some("websocket") | None => pseudo.path.ok_or(Fault::Malformed("no :path"))?,
         Some(_) => {

@@ -58,6 +58,15 @@ impl Default for Scan {
 }
 
 impl Scan {
+    /// What `input` has of the payload of the frame that was seen last (or of the preface); moves `input`
+    /// behind it.
+    pub fn payload<'a>(&mut self, input: &mut &'a [u8]) -> &'a [u8] {
+        let (payload, rest) = input.split_at(input.len().min(self.skip as usize));
+        self.skip -= payload.len() as u32;
+        *input = rest;
+        payload
+    }
+
     /// Goes on in `input`: gives the next frame that begins in it, and moves `input` behind its head.
     pub fn next(&mut self, input: &mut &[u8]) -> Option<Frame> {
         let skipped = input.len().min(self.skip as usize);

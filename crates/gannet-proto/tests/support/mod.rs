@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::expect_used)]
 
 pub mod http1;
+pub mod http2;
 pub mod proxy;
 pub mod random;
 pub mod requests;

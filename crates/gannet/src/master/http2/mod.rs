@@ -106,9 +106,12 @@ impl Reactor {
             return;
         };
         let listener = &self.settings.listeners[usize::from(*listener)];
-        let fresh = session.scanned.min(len)..len;
-        if let Err(why) = session.look(&self.buffer[fresh], now, listener) {
-            return self.flooded(slot, why);
+        let fresh = session.scanned.min(len);
+        if let Err(stop) = session.look(&self.buffer[fresh..len], now, listener) {
+            return match stop.code {
+                None => self.flooded(slot, stop.why),
+                Some(code) => self.broken(slot, fresh + stop.at, code, stop.why),
+            };
         }
         self.drive(slot, len);
     }
@@ -184,7 +187,7 @@ impl Reactor {
         let Some(session) = self.session(slot) else {
             return;
         };
-        match session.abandon(goaway_reason(reason)) {
+        match session.abandon(session.broken.unwrap_or(goaway_reason(reason))) {
             Some(goaway) => self.write(slot, |out| out.extend_from_slice(&goaway)),
             None => self.drive(slot, 0),
         }
@@ -340,6 +343,21 @@ impl Reactor {
             tracing::debug!(conn = %conn.id, "closing: {why}");
         }
         self.begin_close(slot, Closed::of(CloseReason::Flood), "");
+    }
+
+    /// A rule was broken behind the first `len` bytes of the buffer: they are taken, and nothing else is.
+    fn broken(&mut self, slot: usize, len: usize, code: Reason, why: &str) {
+        self.drive(slot, len);
+        // What came before may have ended it already.
+        let is_open = self.conns.get(slot).is_some_and(Conn::is_open);
+        let Some(session) = self.session(slot).filter(|_| is_open) else {
+            return;
+        };
+        session.broken = Some(code);
+        if let Some(conn) = self.conns.get(slot) {
+            tracing::debug!(conn = %conn.id, "closing: {why}");
+        }
+        self.begin_close(slot, Closed::of(CloseReason::Protocol), "");
     }
 }
 

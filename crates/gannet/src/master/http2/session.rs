@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use gannet_proto::http2::{Frame, Kind, Scan};
+use gannet_proto::http2::{Frame, Kind, Rules, Scan, Violation};
 use h2::{
     Reason, RecvStream,
     server::{Builder, Connection, Handshake, SendResponse},
@@ -30,6 +30,9 @@ pub(in crate::master) struct Session {
     /// The streams that are open, as connections.
     pub(in crate::master) streams: Vec<ConnId>,
     scan: Scan,
+    rules: Rules,
+    /// The code of the rule that the client broke, if `rules` told.
+    pub(super) broken: Option<Reason>,
     /// Bytes at the front of the connection's input that `scan` has seen before.
     pub(super) scanned: usize,
     control: ControlRate,
@@ -100,6 +103,8 @@ impl Session {
             waker,
             streams: Vec::new(),
             scan: Scan::default(),
+            rules: Rules::new(2 * listener.max_head_size + MORE_OF_BLOCK),
+            broken: None,
             scanned: 0,
             control: ControlRate::default(),
             resets: ControlRate::default(),
@@ -160,28 +165,43 @@ impl Session {
         polled
     }
 
-    /// Looks at what the client sends, before the library does.
+    /// Looks at what the client sends, before the library does. If that ends the connection, the library
+    /// may still have what is in front of it.
     pub(super) fn look(
         &mut self,
         mut input: &[u8],
         now: u64,
         listener: &Listener,
-    ) -> Result<(), &'static str> {
-        while let Some(frame) = self.scan.next(&mut input) {
+    ) -> Result<(), Stop> {
+        let len = input.len();
+        loop {
+            let at = len - input.len();
+            let judged = self.rules.payload(self.scan.payload(&mut input));
+            judged.map_err(|it| Stop::broken(it, at))?;
+            let at = len - input.len();
+            let Some(frame) = self.scan.next(&mut input) else {
+                return Ok(());
+            };
             self.note(frame, now);
+            let flood = |why| Stop {
+                why,
+                code: None,
+                at,
+            };
             if frame.kind == Kind::ResetStream
                 && !self.resets.admits(now, listener.http2_max_reset_rate)
             {
-                return Err("too many streams were reset in a second");
+                return Err(flood("too many streams were reset in a second"));
             }
             if frame.kind == Kind::WindowUpdate && !self.admits_update(now, listener) {
-                return Err("too many window updates in a second");
+                return Err(flood("too many window updates in a second"));
             }
             if is_control(frame) && !self.control.admits(now, listener.max_control_rate) {
-                return Err("too many control frames in a second");
+                return Err(flood("too many control frames in a second"));
             }
+            let judged = self.rules.frame(frame);
+            judged.map_err(|it| Stop::broken(it, at))?;
         }
-        Ok(())
     }
 
     /// Counts a stream that the server had to reset; `false`: there were too many.
@@ -270,6 +290,25 @@ impl Session {
     }
 }
 
+/// Why a connection ends by what its client sent.
+pub(super) struct Stop {
+    pub(super) why: &'static str,
+    /// The rule that was broken; `None`: it was too much of something.
+    pub(super) code: Option<Reason>,
+    /// Bytes in front of it.
+    pub(super) at: usize,
+}
+
+impl Stop {
+    fn broken(violation: Violation, at: usize) -> Self {
+        Stop {
+            why: violation.message,
+            code: Some(violation.code.into()),
+            at,
+        }
+    }
+}
+
 /// Frames that ask for an answer, or carry nothing.
 fn is_control(frame: Frame) -> bool {
     match frame.kind {
@@ -295,6 +334,8 @@ pub(super) const ROOM: usize = 128 << 10;
 const PER_UPDATE: u64 = 256;
 /// Bytes of one stream that the library may have: what it cannot send waits with the stream.
 const SEND_BUFFER: usize = 64 << 10;
+/// Bytes of a field block that the library may take to see that it is too large.
+const MORE_OF_BLOCK: usize = 128 << 10;
 /// Streams that were reset before they were taken.
 const PENDING_RESETS: usize = 20;
 /// Streams reset by the server whose late frames are ignored.

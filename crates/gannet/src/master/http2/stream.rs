@@ -209,7 +209,8 @@ impl Stream {
                 let room = send.capacity();
                 if room == 0 {
                     match send.poll_capacity(&mut cx) {
-                        Poll::Ready(Some(Ok(1..))) => continue,
+                        // Where it is still nothing, only the next call has us woken.
+                        Poll::Ready(Some(Ok(_))) => continue,
                         _ => break,
                     }
                 }
