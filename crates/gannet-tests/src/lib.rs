@@ -5,6 +5,7 @@
 //! - [`process`] reads /proc: who runs, what they use.
 //! - [`tcp`], [`udp`], [`http`], [`websocket`] are scripted clients. They are strict: an answer that breaks
 //!   its protocol fails the test.
+//! - [`frames`] is a client of HTTP/2 that sends any frames, right or wrong, and plays the rows of a table.
 //! - [`deflate`] is what a client of [`websocket`] compresses with.
 //! - [`script`] plays conversations frame by frame.
 //! - [`tls`] makes certificates, and speaks TLS for the others.
@@ -18,6 +19,7 @@
 
 pub mod behave;
 pub mod deflate;
+pub mod frames;
 pub mod http;
 pub mod http2;
 pub mod load;
