@@ -229,6 +229,8 @@ pub(crate) fn unacknowledged(socket: &OwnedFd) -> io::Result<usize> {
 static READER: AtomicI32 = AtomicI32::new(0);
 /// Of a clock of a process: what its threads have used, to the nanosecond.
 const CPUCLOCK_SCHED: libc::clockid_t = 2;
+/// No process has a number so high or higher (PID_MAX_LIMIT of the kernel).
+const PID_MAX: u32 = 1 << 22;
 
 /// A signal handler: sends the signal to the thread that reads them, where it is blocked and waits.
 extern "C" fn pass_on(signal: c_int) {
@@ -267,6 +269,9 @@ fn no_action() -> libc::sigaction {
 
 /// The processor time that a process has used, if there is such a process. One system call.
 pub(crate) fn cpu_time(pid: u32) -> Option<Duration> {
+    if pid == 0 || pid >= PID_MAX {
+        return None;
+    }
     // As clock_getcpuclockid(3) makes it, without its look whether there is such a process.
     let clock = (!(pid as libc::clockid_t) << 3) | CPUCLOCK_SCHED;
     let mut time = libc::timespec {
@@ -316,6 +321,8 @@ mod tests {
             sum = std::hint::black_box(sum + 1);
         }
         assert!(cpu_time(own).unwrap() > before);
-        assert_eq!(cpu_time(i32::MAX as u32), None);
+        for nobody in [0, PID_MAX, i32::MAX as u32, u32::MAX] {
+            assert_eq!(cpu_time(nobody), None, "{nobody}");
+        }
     }
 }

@@ -184,6 +184,8 @@ fn server() -> Server {
     behave()
         .http()
         .with("max_body_size", 2 << 20)
+        // Its preface is one of the malformed requests.
+        .with("http2", false)
         .env("BEHAVE_HTTP", "report")
         .start()
 }

@@ -19,8 +19,10 @@ use rustix::{
 use crate::{
     Error, Listener, Protocol, Result, Settings, inherit,
     settings::{Endpoint, UnixName},
-    sys,
 };
+
+/// What says which sockets were passed to this process, and not to its children.
+pub(super) const VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
 /// What was passed and is not taken yet.
 #[derive(Debug, Default)]
@@ -40,19 +42,10 @@ struct Socket {
 }
 
 impl Passed {
-    /// Takes what the environment says was passed to this process, and removes it from there.
+    /// Takes what the environment says was passed to this process.
     pub(super) fn to_this_process() -> Result<Self> {
-        let variable = |name: &str| std::env::var_os(name);
-        let passed = Self::read(
-            variable("LISTEN_PID"),
-            variable("LISTEN_FDS"),
-            variable("LISTEN_FDNAMES"),
-        );
-        // Children are passed nothing.
-        for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
-            sys::remove_variable(name);
-        }
-        passed
+        let [pid, fds, names] = VARIABLES.map(std::env::var_os);
+        Self::read(pid, fds, names)
     }
 
     /// The socket for this listener, if one was passed.

@@ -158,8 +158,9 @@ impl Spawner {
                     .map(|(name, value)| (name, value)),
             )
             .stdin(Stdio::null());
-        // Who passes them on would speak in the manager's name.
-        for variable in super::notify::VARIABLES {
+        // With these a child would speak in the manager's name, or take its sockets.
+        let managers = super::notify::VARIABLES.iter();
+        for variable in managers.chain(&super::activation::VARIABLES) {
             command.env_remove(variable);
         }
         if let Some(output) = &self.place.output {
