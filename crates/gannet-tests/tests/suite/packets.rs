@@ -312,7 +312,7 @@ fn more_datagrams_than_may_be_unfinished_are_dropped_and_counted() {
         .start();
     let client = server.udp();
     for n in 0..5 {
-        client.send(format!("sleep-async 700 {n}"));
+        client.send(format!("sleep-async 3000 {n}"));
     }
     // The counters are shown one after another: the status may be asked for between them.
     wait_until("all but two to be dropped", || {
