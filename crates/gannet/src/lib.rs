@@ -50,6 +50,12 @@
 //!   without a server.
 //! - [`control`]: steering a running server from another program. [`cli`]: the command line of servers.
 //!
+//! # Features
+//!
+//! | feature | what |
+//! |---|---|
+//! | `opentelemetry` | a span for each event that a handler handles, sent to an OpenTelemetry collector: `docs/tracing.md`. Off by default: without it nothing of it is built. |
+//!
 //! # Layout
 //!
 //! | module | idea |
@@ -70,6 +76,7 @@
 //! | `settings`, `control`, `logging` | settings, control socket, log |
 //! | `check` | whether the settings and the machine are fit for a start |
 //! | `daemon` | servers in the background |
+//! | `traces` | spans of events, sent to a collector |
 //! | `account`, `affinity` | which user the server runs as, which processors reactors and workers run on |
 //! | `backoff`, `lines` | delays between tries; cutting output into lines |
 //! | `sys`, `inherit`, `watch` | system calls that have no safe interface elsewhere |
@@ -146,6 +153,11 @@ mod task;
 mod text;
 mod thread;
 mod tls;
+#[cfg(feature = "opentelemetry")]
+mod traces;
+#[cfg(not(feature = "opentelemetry"))]
+#[path = "traces/off.rs"]
+mod traces;
 mod watch;
 mod wire;
 mod worker;
@@ -169,6 +181,9 @@ mod documents {
 
     #[doc = include_str!("../../../docs/metrics.md")]
     struct Metrics;
+
+    #[doc = include_str!("../../../docs/tracing.md")]
+    struct Tracing;
 
     #[doc = include_str!("../../../docs/table.md")]
     struct Tables;

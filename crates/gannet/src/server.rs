@@ -29,7 +29,7 @@ use crate::{
     settings::{self, Environment, Flags},
     sys,
     thread::Code,
-    wire, worker,
+    traces, wire, worker,
 };
 
 /// A server that is to be run.
@@ -502,6 +502,8 @@ impl Server {
         sys::ends::survive_file_size_limit()?;
         let log = logging::init_manager(&settings, open_log(&settings, &rights)?)?;
         let _written = log.queue.at_end();
+        // Before that, in thread mode.
+        let _exported = traces::AtEnd;
         self.exports.iter().try_for_each(Export::check)?;
         let shared = Shared::create(&self.declared)?;
         if let Some(prepare) = &self.prepare {
@@ -577,6 +579,7 @@ impl Server {
                 1
             }
         };
+        traces::end();
         // What `main` does after the server has stopped is the first process's business.
         std::process::exit(code);
     }

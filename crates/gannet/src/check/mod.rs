@@ -64,6 +64,9 @@ pub(crate) fn look(settings: &Settings, addresses: &[settings::Endpoint]) -> Fin
     certificates(&mut findings, settings);
     let runs = running(&mut findings, settings);
     log_file(&mut findings, settings);
+    if let Err(error) = crate::traces::check() {
+        findings.refused("traces", &error);
+    }
     match runs {
         true => findings.ok(
             "addresses",

@@ -73,6 +73,12 @@ impl Who {
         Who { pid, ..self }
     }
 
+    /// `worker`, and its number among all.
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) fn role(&self) -> (&str, u64) {
+        (&self.role, self.id)
+    }
+
     /// `worker 3`, `task worker 4`, `process feed`.
     pub(crate) fn title(&self) -> &str {
         &self.title

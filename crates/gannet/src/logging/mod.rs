@@ -60,8 +60,9 @@ use self::{
     repeats::Repeats,
 };
 use crate::{
-    Error, Result, Settings, inherit,
+    Error, Mode, Result, Settings, inherit,
     settings::{CaptureOutput, LogFormat, millis},
+    traces,
 };
 
 /// What a child gets of the log.
@@ -101,7 +102,16 @@ pub(crate) fn init_manager(settings: &Settings, file: Option<LogFile>) -> Result
     let wait = millis(settings.log_wait_ms);
     let queue = Queue::start(file, Who::manager(), style, settings.log_queue, wait)?;
     let sink = Sink::Queue(queue.clone());
-    begin(Who::manager(), style, sink, settings);
+    // In process mode neither this process nor the master exports spans, but those that do are to find
+    // no mistake.
+    traces::check()?;
+    begin_as(
+        Who::manager(),
+        style,
+        sink,
+        settings,
+        settings.mode == Mode::Thread,
+    )?;
     Ok(Log {
         queue,
         style,
@@ -109,19 +119,15 @@ pub(crate) fn init_manager(settings: &Settings, file: Option<LogFile>) -> Result
     })
 }
 
-/// Begins logging in a child of the manager.
-pub(crate) fn init_child(handed: Handed, settings: &Settings, may_wait: bool) -> Result {
+/// Begins logging in a child of the manager. `handles`: it handles events, may wait for the log, and has
+/// spans.
+pub(crate) fn init_child(handed: Handed, settings: &Settings, handles: bool) -> Result {
     let Handed { pipe, who, style } = handed;
     let wait = millis(settings.log_wait_ms);
-    let wait = if may_wait {
-        wait
-    } else {
-        wait.min(MASTER_WAIT)
-    };
+    let wait = if handles { wait } else { wait.min(MASTER_WAIT) };
     let pipe = Pipe::new(inherit::take(pipe)?, wait)?;
     let who = who.with_pid(std::process::id());
-    begin(who, style, Sink::Pipe(pipe), settings);
-    Ok(())
+    begin_as(who, style, Sink::Pipe(pipe), settings, handles)
 }
 
 /// Begins logging in the child of a pool: there is no manager, and nobody has settings.
@@ -221,14 +227,20 @@ impl Log {
     }
 }
 
-/// Makes the subscriber of this process: the one place where layers are put together.
+/// `handles`: this process handles events, and exports their spans if the environment names a collector.
+fn begin_as(who: Who, style: Style, sink: Sink, settings: &Settings, handles: bool) -> Result {
+    #[cfg(feature = "opentelemetry")]
+    if handles {
+        return begin_with_traces(who, style, sink, settings);
+    }
+    let _ = handles;
+    begin(who, style, sink, settings);
+    Ok(())
+}
+
+/// Makes the subscriber of this process: here and below is where layers are put together.
 fn begin(who: Who, style: Style, sink: Sink, settings: &Settings) {
-    let scribe = Arc::new(Scribe {
-        who,
-        style,
-        sink,
-        repeats: Repeats::new(settings.log_repeat_limit),
-    });
+    let scribe = scribe(who, style, sink, settings);
     let (filter, handle) = reload::Layer::new(filter(&settings.log_level).unwrap_or_default());
     let began = tracing_subscriber::registry()
         .with(filter)
@@ -238,6 +250,43 @@ fn begin(who: Who, style: Style, sink: Sink, settings: &Settings) {
         FILTER.get_or_init(|| handle);
     }
     panics::tell(scribe);
+}
+
+/// As `begin`, with a layer that exports spans if the environment names a collector. `log_level` is
+/// about lines only then, and lines do not tell the spans of events, which say what they do.
+#[cfg(feature = "opentelemetry")]
+fn begin_with_traces(who: Who, style: Style, sink: Sink, settings: &Settings) -> Result {
+    use tracing_subscriber::{
+        Layer,
+        filter::{FilterExt, filter_fn},
+    };
+    let Some(traces) = traces::layer(&who, settings)? else {
+        begin(who, style, sink, settings);
+        return Ok(());
+    };
+    let scribe = scribe(who, style, sink, settings);
+    let (filter, handle) = reload::Layer::new(filter(&settings.log_level).unwrap_or_default());
+    let own = filter_fn(|metadata| metadata.target() != traces::TARGET);
+    let began = tracing_subscriber::registry()
+        .with(Lines(scribe.clone()).with_filter(filter.and(own)))
+        .with(traces)
+        .try_init();
+    if began.is_ok() {
+        FILTER.get_or_init(|| handle);
+    }
+    // A subscriber of the program's own has the spans as well, and does with them what it likes.
+    traces::begin();
+    panics::tell(scribe);
+    Ok(())
+}
+
+fn scribe(who: Who, style: Style, sink: Sink, settings: &Settings) -> Arc<Scribe> {
+    Arc::new(Scribe {
+        who,
+        style,
+        sink,
+        repeats: Repeats::new(settings.log_repeat_limit),
+    })
 }
 
 fn filter(level: &str) -> Result<EnvFilter> {

@@ -27,6 +27,7 @@ use crate::{
     ConnId, Error, Result,
     control::Role as Kind,
     layout::WorkerCounter,
+    traces::EventSpan,
     wire::{
         command::CommandKind,
         event::{EventHeader, EventKind},
@@ -57,11 +58,12 @@ struct Ticket {
     header: EventHeader,
     upload: Option<Arc<Upload>>,
     progress: Progress,
+    span: EventSpan,
     /// When it began, in nanoseconds.
     began: u64,
 }
 
-enum Outcome {
+pub(crate) enum Outcome {
     Fine,
     Failed(Error),
     Panicked(String),
@@ -172,12 +174,14 @@ where
     }
 
     fn begin(&self, slot: &mut Slot<F>, job: Job) -> Ticket {
+        let span = EventSpan::begin(&self.local.shared, &job);
         let ticket = Ticket {
             reactor: job.reactor,
             epoch: job.epoch,
             header: job.header,
             upload: job.upload.clone(),
             progress: Progress::default(),
+            span,
             began: self.latency.begin(&job.header),
         };
         slot.set(Some((self.make)(job)));
@@ -194,6 +198,7 @@ where
         }
         self.local.set_progress(ticket.progress);
         let result = catch_unwind(AssertUnwindSafe(|| {
+            let _entered = ticket.span.enter();
             let polled = match slot.as_mut().as_pin_mut() {
                 Some(future) => future.poll(cx),
                 None => Poll::Ready(Ok(())),
@@ -227,6 +232,7 @@ where
             header,
             upload,
             progress,
+            span,
             began,
         } = ticket;
         let shared = &self.local.shared;
@@ -234,6 +240,10 @@ where
         if let Some(upload) = upload {
             upload.abandon();
         }
+        let unanswered = progress == Progress::default();
+        span.end(&outcome, unanswered);
+        // What is logged of it belongs to it.
+        let _entered = span.enter();
         let failed = match &outcome {
             Outcome::Fine => None,
             Outcome::Failed(error) => {

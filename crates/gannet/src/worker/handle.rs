@@ -18,6 +18,7 @@ use crate::{
     Result, Task, TaskError, TaskId, Text, WorkerId,
     layout::WorkerCounter,
     message::Answer,
+    traces,
     wire::{
         TEXT,
         command::{self, CommandHeader, CommandKind},
@@ -89,6 +90,7 @@ pub(crate) async fn handle<H: Handler>(core: Rc<Core<H>>, job: Job) -> Result {
                 }
                 Ok(result) => Ok(result),
             };
+            traces::task_ended(&result);
             finish_task(&core.local, job.reactor, job.epoch, &header, result).await
         }
         EventKind::Finish => {
@@ -135,6 +137,7 @@ async fn open<H: Handler>(core: &Rc<Core<H>>, conn: Conn, job: Job) -> Result {
             let mut lines = BytesMut::new();
             write_lines(&headers, &mut lines);
             let header = CommandHeader::new(CommandKind::Accept, id);
+            traces::answered(StatusCode::SWITCHING_PROTOCOLS);
             let command = Command::new(header, lines.freeze());
             Ok(core.local.shared.push(id.reactor(), command).await?)
         }

@@ -15,7 +15,7 @@ use super::{
     shared::Command,
 };
 use crate::{
-    Body, BodyError, ConnId, Error, Response, Result, SendError,
+    Body, BodyError, ConnId, Error, Response, Result, SendError, traces,
     wire::command::{COMPLETE, CommandHeader, CommandKind},
 };
 
@@ -33,6 +33,7 @@ pub(crate) async fn respond(
             "{status} is no response that a handler can give"
         )));
     }
+    traces::answered(status);
     let sender = Sender { local, conn };
     let declared = declared_length(&parts.headers);
     let lines = head_lines(&parts.headers);
