@@ -60,7 +60,7 @@ pub struct Ended {
 }
 
 impl Spec {
-    /// A server that runs this program with two workers, in the [mode](mode) of this run of the
+    /// A server that runs this program with two workers, in the mode of this run of the
     /// suite.
     pub fn new(program: impl AsRef<Path>) -> Self {
         Spec {
