@@ -2,6 +2,10 @@
 //!
 //! The unit is 16,384 ns of the monotonic clock, which is the same in all processes; it wraps after
 //! 275 seconds, and so does a wait that is longer. 0 stands for "not known".
+//!
+//! Who asks how long an event has waited may have read the clock a moment before it was written: the
+//! end of one handler is the beginning of the next, which another process has just handed over. A
+//! stamp of up to [`AHEAD`] later is one of now, so that such a wait is none, and not one of 275 s.
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -19,11 +23,14 @@ pub(crate) fn at(nanos: u64) -> u32 {
 /// Nanoseconds from a stamp until now, if the stamp is known.
 pub(crate) fn since(stamp: u32, now: u64) -> Option<u64> {
     let passed = at(now).wrapping_sub(stamp) & MASK;
+    let passed = if passed > MASK - AHEAD { 0 } else { passed };
     (stamp != 0).then(|| u64::from(passed) << SHIFT)
 }
 
 const SHIFT: u32 = 14;
 const MASK: u32 = (1 << 24) - 1;
+/// Four seconds: more than a handler that does not wait, and then logs its failure, lags behind.
+const AHEAD: u32 = 1 << 18;
 
 #[cfg(test)]
 mod tests {
@@ -43,5 +50,15 @@ mod tests {
         }
         assert_eq!(since(0, 5 * unit), None);
         assert_eq!(at(0), 1);
+    }
+
+    #[test]
+    fn an_event_that_was_written_after_the_clock_was_read_has_not_waited() {
+        let unit = 1 << SHIFT;
+        for read in [7, u64::from(MASK), 3 * u64::from(MASK) + 9] {
+            for later in [1, 2, 60_000] {
+                assert_eq!(since(at((read + later) * unit), read * unit), Some(0));
+            }
+        }
     }
 }
