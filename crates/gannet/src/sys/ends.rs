@@ -50,16 +50,16 @@ extern "C" fn aborted(signal: c_int, info: *mut libc::siginfo_t, _: *mut libc::c
     // The stack of signal handlers, after an overflow of the usual one, is too small to do much.
     let is_cramped = stack.ss_flags & libc::SS_ONSTACK != 0;
     if sender == std::process::id().cast_signed() && !is_cramped {
-        // SAFETY: system calls. From here on the process dies in any case: if the thread holds a
-        // lock that `tell` needs, of the alarm.
-        unsafe {
-            libc::sigaction(libc::SIGALRM, &no_action(), std::ptr::null_mut());
-            let mut alarm = MaybeUninit::zeroed().assume_init();
-            libc::sigemptyset(&mut alarm);
-            libc::sigaddset(&mut alarm, libc::SIGALRM);
-            libc::pthread_sigmask(libc::SIG_UNBLOCK, &alarm, std::ptr::null_mut());
-            libc::alarm(LAST_WORDS);
-        }
+        let mut action = no_action();
+        let handler: extern "C" fn(c_int) = overdue;
+        action.sa_sigaction = handler as libc::sighandler_t;
+        // SAFETY: system calls; the handler has the signature that is asked for without SA_SIGINFO.
+        // From here on the process dies in any case: if the thread holds a lock that `tell` needs,
+        // when the alarm comes.
+        unsafe { libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()) };
+        unblock(libc::SIGALRM);
+        // SAFETY: a system call.
+        unsafe { libc::alarm(LAST_WORDS) };
         if let Some(tell) = TELL.get() {
             // The process itself has raised the signal, by `abort` or `raise`: that is no
             // interruption, and any function may be called.
@@ -71,6 +71,56 @@ extern "C" fn aborted(signal: c_int, info: *mut libc::siginfo_t, _: *mut libc::c
     unsafe { libc::raise(signal) };
 }
 
+/// The handler of the alarm: what is told takes too long. The process dies of what it began with, so
+/// that nobody looks for an alarm, and a core dump is made as always.
+extern "C" fn overdue(_: c_int) {
+    // By now its action is the default one.
+    unblock(libc::SIGABRT);
+    // SAFETY: a system call.
+    unsafe { libc::raise(libc::SIGABRT) };
+}
+
+/// Lets this thread have the signal. It may be called by a handler.
+fn unblock(signal: c_int) {
+    let mut signals = MaybeUninit::zeroed();
+    // SAFETY: the set is made empty before it is used, and all are system calls or write to it alone.
+    unsafe {
+        libc::sigemptyset(signals.as_mut_ptr());
+        libc::sigaddset(signals.as_mut_ptr(), signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, signals.as_ptr(), std::ptr::null_mut());
+    }
+}
+
 static TELL: OnceLock<fn()> = OnceLock::new();
 /// Seconds that a process has to tell of its abort.
 const LAST_WORDS: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::process::ExitStatusExt,
+        process::{Command, Stdio},
+        time::Duration,
+    };
+
+    use super::*;
+
+    /// The test runs itself, in a process that may die.
+    #[test]
+    fn an_abort_that_cannot_be_told_is_an_abort_all_the_same() {
+        const DIES: &str = "GANNET_TEST_DIES";
+        if std::env::var_os(DIES).is_some() {
+            before_abort(|| std::thread::sleep(Duration::from_secs(60))).unwrap();
+            std::process::abort();
+        }
+        let name = std::thread::current().name().unwrap().to_owned();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &name])
+            .env(DIES, "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGABRT));
+    }
+}
