@@ -6,7 +6,8 @@
 //! - The file ends with a whole line. A line of which only a part found room is taken back.
 //! - A file that is full (`log_rotate_size`) or of a past period (`log_rotate_every`) is renamed
 //!   before the next line is written: `FILE.20261121T025801.197Z`, the time of the change in UTC. No
-//!   file is ever replaced. Of those, the `log_keep` with the last names are kept.
+//!   file is ever replaced. Of those, the `log_keep` with the last names are kept. A name that lies
+//!   more than [`WRONG`] in the future is from a time when the clock was wrong, and counts as the oldest.
 //! - Nothing is closed before its successor is open: if the directory does not allow a change, the
 //!   lines go on into the file that there is, and it is tried again [`PAUSE`] later.
 
@@ -151,7 +152,7 @@ impl LogFile {
             if self.is_over(lines, now) && self.may_change(now) {
                 match self.rotate(now) {
                     Ok(()) => {
-                        if let Err(error) = self.remove_old() {
+                        if let Err(error) = self.remove_old(now) {
                             trouble(self.cannot("remove old files of", &error));
                         }
                     }
@@ -243,7 +244,8 @@ impl LogFile {
     fn rotate(&mut self, now: SystemTime) -> io::Result<()> {
         let path = self.rules.path.clone();
         // Names that were removed are not used again either: the last is the newest.
-        let next = self.renamed.map(|last| last + Duration::from_millis(1));
+        let last = self.renamed.filter(|&last| last <= now + WRONG);
+        let next = last.map(|last| last + Duration::from_millis(1));
         let mut at = next.map_or(now, |next| next.max(now));
         let old = loop {
             let old = with_suffix(&path, &Moment::of(at).stamp());
@@ -276,12 +278,13 @@ impl LogFile {
     }
 
     /// Removes rotated files but the last.
-    fn remove_old(&self) -> io::Result<()> {
+    fn remove_old(&self, now: SystemTime) -> io::Result<()> {
         if self.rules.keep == 0 {
             return Ok(());
         }
         let mut old = rotated(&self.rules.path)?;
-        old.sort_unstable();
+        let present = with_suffix(&self.rules.path, &Moment::of(now + WRONG).stamp());
+        old.sort_unstable_by(|a, b| (*a <= present, a).cmp(&(*b <= present, b)));
         let keep = usize::try_from(self.rules.keep).unwrap_or(usize::MAX);
         let superfluous = old.len().saturating_sub(keep);
         for path in &old[..superfluous] {
@@ -423,6 +426,8 @@ impl AsFd for LogFile {
 
 /// How long a change of files that has failed is not tried again.
 const PAUSE: Duration = Duration::from_secs(10);
+/// A clock that was set back by less is no reason to take the last files for old ones.
+const WRONG: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -508,6 +513,47 @@ mod tests {
         }
         assert_eq!(kit.contents(), ["333\n", "444\n", "555\n"]);
         assert!(strange.exists());
+    }
+
+    #[test]
+    fn files_of_a_clock_that_was_wrong_do_not_push_out_those_of_now() {
+        let mut kit = Kit::new("clock", |settings| {
+            settings.log_rotate_size = 4;
+            settings.log_keep = 2;
+        });
+        let right = kit.now;
+        kit.now += 1000 * WRONG;
+        let mut file = kit.open();
+        for line in ["1\n", "22\n", "333\n", "444\n"] {
+            kit.append(&mut file, line);
+        }
+        assert_eq!(kit.contents(), ["22\n", "333\n", "444\n"][..]);
+        kit.now = right;
+        for line in ["555\n", "666\n"] {
+            kit.append(&mut file, line);
+        }
+        assert_eq!(kit.contents(), ["444\n", "555\n", "666\n"]);
+        // Set back by a little, their order is that of the lines.
+        kit.now = right - WRONG / 2;
+        for line in ["777\n", "888\n"] {
+            kit.append(&mut file, line);
+        }
+        assert_eq!(kit.contents(), ["666\n", "777\n", "888\n"]);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_over_a_period_begins_a_file_and_loses_nothing() {
+        let mut kit = Kit::new("back", |settings| {
+            settings.log_rotate_every = LogRotation::Hour
+        });
+        let mut file = kit.open();
+        kit.append(&mut file, "one\n");
+        for line in ["two\n", "three\n"] {
+            kit.now -= Duration::from_secs(3600);
+            kit.append(&mut file, line);
+        }
+        kit.append(&mut file, "four\n");
+        assert_eq!(kit.contents(), ["one\n", "two\n", "three\nfour\n"]);
     }
 
     #[test]
