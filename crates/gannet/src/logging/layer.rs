@@ -9,7 +9,7 @@ use tracing::{
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
 use super::{
-    line::{Said, Style, Who},
+    line::{LONGEST_PART, Said, Style, Who},
     pipe::Pipe,
     queue::Queue,
     repeats::{Repeats, Verdict},
@@ -83,6 +83,10 @@ where
         values.record(&mut said);
         if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
             let more = said.into_fields();
+            // A span may live as long as the process, and be told things all the time.
+            if fields.0.len() + more.len() >= LONGEST_PART {
+                return;
+            }
             if self.0.style.json && !fields.0.is_empty() && !more.is_empty() {
                 fields.0.push(',');
             }

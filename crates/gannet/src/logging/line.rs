@@ -323,24 +323,46 @@ impl Visit for Said {
     }
 }
 
-/// As a JSON string.
+/// As a JSON string, in which nothing acts upon who looks at it.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let quoted = serde_json::Value::from(text).to_string();
+    if !quoted.contains(acts) {
+        return quoted;
+    }
+    let mut escaped = String::with_capacity(quoted.len() + 64);
+    for c in quoted.chars() {
+        match acts(c) {
+            true => {
+                let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+            }
+            false => escaped.push(c),
+        }
+    }
+    escaped
 }
 
-/// One event is one line, and means what it says, whatever a client has put into it: control
-/// characters are escaped.
+/// One event is one line, and means what it says, whatever a client has put into it: what acts is
+/// escaped.
 fn plain_text(line: &mut String, text: &str) {
-    if !text.contains(|c: char| c.is_control() && c != '\t') {
+    let is_escaped = |c: char| c != '\t' && acts(c);
+    if !text.contains(is_escaped) {
         line.push_str(text);
         return;
     }
     for c in text.chars() {
-        match c {
-            c if c.is_control() && c != '\t' => line.extend(c.escape_default()),
-            c => line.push(c),
+        match is_escaped(c) {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
         }
     }
+}
+
+/// Whether a character does something rather than being seen: control characters, those that separate
+/// lines, those that turn the direction of what follows (so that it reads as something else). All of
+/// them have at most 16 bits.
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The text, or as much of it as has at most `most` bytes.
@@ -351,7 +373,7 @@ fn cut(text: &str, most: usize) -> &str {
 /// Longest line, in bytes; of a backtrace in text, all its lines together may be longer.
 pub(crate) const LONGEST: usize = 64 << 10;
 /// Longest message, value, or all fields.
-const LONGEST_PART: usize = 16 << 10;
+pub(super) const LONGEST_PART: usize = 16 << 10;
 const LONGEST_BACKTRACE: usize = 24 << 10;
 /// Name of the field whose value is one.
 const BACKTRACE: &str = "backtrace";
@@ -411,6 +433,25 @@ mod tests {
             "fields": {"n": 7, "s": "\u{7}"}, "backtrace": "0: one\n1: two",
         });
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_would_act_upon_a_reader_is_escaped() {
+        let odd = "a\u{2028}b\u{9b}31m\u{7f}\u{202e}c\u{2069}\té";
+        let text = line(&Said::message(TEXT, odd));
+        assert!(
+            text.ends_with("a\\u{2028}b\\u{9b}31m\\u{7f}\\u{202e}c\\u{2069}\té\n"),
+            "{text}"
+        );
+        let json = line(&Said::message(JSON, odd));
+        assert!(
+            json.contains(r"a\u2028b\u009b31m\u007f\u202ec\u2069\té"),
+            "{json}"
+        );
+        assert_eq!(
+            serde_json::from_str::<Value>(&json).unwrap()["message"],
+            odd
+        );
     }
 
     #[test]
