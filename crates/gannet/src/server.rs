@@ -504,10 +504,17 @@ impl Server {
         let _written = log.queue.at_end();
         // Before that, in thread mode.
         let _exported = traces::AtEnd;
-        self.exports.iter().try_for_each(Export::check)?;
-        let shared = Shared::create(&self.declared)?;
+        // Standard error has it anyway, but who looks into the file later should find it there.
+        let has_file = settings.log_file.is_some();
+        let tell = |error: &Error| {
+            if has_file {
+                tracing::error!("{error}");
+            }
+        };
+        Export::check(&self.exports).inspect_err(tell)?;
+        let shared = Shared::create(&self.declared).inspect_err(tell)?;
         if let Some(prepare) = &self.prepare {
-            prepare(&shared)?;
+            prepare(&shared).inspect_err(tell)?;
         }
         let origins = settings::origins(&settings, self.start.named(), &environment, &self.flags)?;
         let (on_ready, on_worker_error) = (self.on_ready, self.on_worker_error);
@@ -530,6 +537,7 @@ impl Server {
             origins,
             reread,
         })
+        .inspect_err(tell)
     }
 
     /// The environment, the settings of all layers, and whether somebody named the server.
@@ -572,30 +580,35 @@ impl Server {
         let Some(bootstrap) = read_bootstrap() else {
             return;
         };
-        let code = match bootstrap.and_then(|bootstrap| self.play::<H>(bootstrap)) {
-            Ok(()) => 0,
-            Err(error) => {
+        let code = match bootstrap.map(|bootstrap| self.play::<H>(bootstrap)) {
+            Ok(Ok(())) => 0,
+            Ok(Err(error)) => {
                 tracing::error!("{error}");
+                1
+            }
+            Err(error) => {
+                // It has nothing yet to log with. If nobody reads it, there is the exit code.
+                let _ = writeln!(io::stderr(), "error: {error}");
                 1
             }
         };
         traces::end();
+        logging::finish();
         // What `main` does after the server has stopped is the first process's business.
         std::process::exit(code);
     }
 
     fn play<H: Handler>(&self, mut bootstrap: Bootstrap) -> Result {
+        // First of all, so that whatever fails is told.
+        let may_wait = !matches!(bootstrap.role, Role::Master { .. });
+        logging::init_child(bootstrap.log.clone(), &bootstrap.settings, may_wait)?;
         bootstrap.declared = self.declared.clone();
         self.lend_functions(&mut bootstrap.settings);
         work_in(&bootstrap.settings)?;
         match bootstrap.role {
-            Role::Master { .. } => {
-                logging::init_child(bootstrap.log.clone(), &bootstrap.settings, false)?;
-                master::run(bootstrap, self.dispatch.clone())
-            }
+            Role::Master { .. } => master::run(bootstrap, self.dispatch.clone()),
             Role::Worker { id, kind, .. } => {
                 let name = bootstrap.settings.process_name(id).map(str::to_owned);
-                logging::init_child(bootstrap.log.clone(), &bootstrap.settings, true)?;
                 let role = manager::title(id, kind, name.as_deref());
                 share_machine(&bootstrap.settings, id, kind, &role);
                 sys::leave_steering_to_the_manager()?;

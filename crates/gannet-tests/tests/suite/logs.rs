@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     thread,
+    time::{Duration, SystemTime},
 };
 
 use gannet_tests::{
@@ -167,6 +168,23 @@ fn rotation_by_size_under_load_loses_no_line() {
     assert!(sizes.max().unwrap() <= 64 << 10);
     let mode = fs::metadata(&files[0]).unwrap().permissions().mode();
     assert_eq!(mode & 0o007, 0, "for everybody");
+}
+
+#[test]
+fn a_file_of_the_hour_before_is_put_aside_at_the_start() {
+    let logged = Logged::new().set("log_rotate_every", "hour");
+    let before = fs::File::create(logged.file()).unwrap();
+    fs::write(logged.file(), "before\n").unwrap();
+    let hour = Duration::from_secs(3600);
+    before.set_modified(SystemTime::now() - hour).unwrap();
+    let server = logged.start();
+    wait_until("the change", || logged.files().len() == 2);
+    server.stop();
+    let [old, new] = &logged.files()[..] else {
+        panic!("{:?}", logged.files());
+    };
+    assert_eq!(fs::read_to_string(old).unwrap(), "before\n");
+    assert!(!fs::read_to_string(new).unwrap().contains("before"));
 }
 
 #[test]
@@ -332,6 +350,23 @@ fn events_that_repeat_are_summed_up_and_the_first_are_not() {
 }
 
 #[test]
+fn a_process_that_ends_tells_of_the_events_that_it_has_only_counted() {
+    let logged = Logged::new().set("log_repeat_limit", 1);
+    let server = logged.start();
+    let mut client = server.websocket();
+    // The worker ends within the second in which it has counted them.
+    assert_eq!(client.ask("log-many 500 again"), "done");
+    client.close(1000);
+    server.stop();
+    let sum: u64 = (logged.lines().iter())
+        .filter_map(|line| line["fields"]["repeated"].as_u64())
+        .sum();
+    let one = |text: &&String| text.ends_with(" again") && !text.starts_with("repeated");
+    let written = logged.messages().iter().filter(one).count() as u64;
+    assert_eq!(written + sum, 500);
+}
+
+#[test]
 fn text_has_role_and_number_on_every_line_and_output_can_be_left_alone() {
     let server = behave().websocket().start();
     let mut client = server.websocket();
@@ -349,6 +384,21 @@ fn text_has_role_and_number_on_every_line_and_output_can_be_left_alone() {
         server.log().lines().any(|line| line == "dear me")
     });
     server.stop();
+}
+
+#[test]
+fn why_a_server_did_not_start_is_in_its_log() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut logged = Logged::new();
+    logged.spec = logged.spec.listen("http", &address);
+    let ended = logged.spec.clone().run(&["start"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let line = logged.expect("cannot listen on");
+    assert_eq!(
+        (&line["level"], &line["role"]),
+        (&"error".into(), &"manager".into())
+    );
 }
 
 #[test]

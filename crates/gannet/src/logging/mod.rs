@@ -140,6 +140,11 @@ pub(crate) fn init_pool(name: &str, child: usize) {
     begin(who, style, Sink::Errors, &Settings::default());
 }
 
+/// Logs what is left to be said before this process ends.
+pub(crate) fn finish() {
+    panics::finish();
+}
+
 /// Changes what is logged from now on.
 pub(crate) fn set_level(level: &str) {
     if let (Some(handle), Ok(filter)) = (FILTER.get(), filter(level)) {

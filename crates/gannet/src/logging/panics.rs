@@ -50,6 +50,13 @@ pub(super) fn tell(scribe: Arc<Scribe>) {
     }
 }
 
+/// This process ends: tells of the events that were counted only.
+pub(super) fn finish() {
+    if let Some(scribe) = SCRIBE.get() {
+        scribe.repeats.tell_rest(scribe);
+    }
+}
+
 fn log_panic(info: &PanicHookInfo<'_>) {
     let message = info.payload_as_str().unwrap_or("no message");
     let at = info.location();

@@ -181,6 +181,7 @@ impl Queue {
 
 impl Drop for AtEnd {
     fn drop(&mut self) {
+        super::finish();
         self.0.0.state().at_once = true;
         self.0.flush();
     }

@@ -3,7 +3,7 @@
 //! A window of a place begins with an event and is [`WINDOW`] long. The first `limit` events in it are
 //! written, whatever was before. The message of the next is kept, and when the window is over, one
 //! line tells it and how many there were. A thread does that, which lives as long as there is something
-//! to tell; a process that is killed takes a count with it.
+//! to tell. A process that ends tells what is left; one that is killed takes a count with it.
 
 use std::{
     collections::HashMap,
@@ -124,6 +124,13 @@ impl Repeats {
             scribe.write(*metadata.level(), metadata.target(), &said);
         }
         true
+    }
+
+    /// Tells at once what is left to tell: the process ends.
+    pub(super) fn tell_rest(&self, scribe: &Scribe) {
+        for (metadata, said) in self.over(Instant::now() + WINDOW, scribe) {
+            scribe.write(*metadata.level(), metadata.target(), &said);
+        }
     }
 
     /// What there is to tell of windows that are over; they begin anew.

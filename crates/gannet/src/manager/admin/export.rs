@@ -14,7 +14,26 @@ pub(crate) struct Export {
 
 impl Export {
     /// Refuses names that Prometheus would, or that mislead.
-    pub(crate) fn check(&self) -> Result {
+    pub(crate) fn check(exports: &[Export]) -> Result {
+        for (index, export) in exports.iter().enumerate() {
+            export.check_one()?;
+            let mut before = exports[..index].iter();
+            if let Some(other) = before.find(|other| other.bare() == export.bare()) {
+                return Err(Error::usage(format!(
+                    "the metrics `{}` and `{}` have one name in the format of OpenMetrics, which \
+                     leaves `_total` out: choose another for one of them",
+                    other.name, export.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn bare(&self) -> &str {
+        self.name.strip_suffix("_total").unwrap_or(&self.name)
+    }
+
+    fn check_one(&self) -> Result {
         let name = &self.name;
         let wrong = |what: &str| Err(Error::usage(format!("the metric `{name}` {what}")));
         let mut bytes = name.bytes();
@@ -63,7 +82,7 @@ mod tests {
                 help: help.to_owned(),
                 is_counter,
             };
-            export.check().map_err(|error| error.to_string())
+            Export::check(&[export]).map_err(|error| error.to_string())
         };
         assert_eq!(check("shop_orders_total", true, "Orders."), Ok(()));
         assert_eq!(check("shop_baskets", false, "Baskets."), Ok(()));
@@ -80,5 +99,12 @@ mod tests {
             let error = check(name, is_counter, help).unwrap_err();
             assert!(error.contains(says), "{name}: {error}");
         }
+        let both = [("orders_total", true), ("orders", false)].map(|(name, is_counter)| Export {
+            name: name.to_owned(),
+            help: "Orders.".to_owned(),
+            is_counter,
+        });
+        let error = Export::check(&both).unwrap_err().to_string();
+        assert!(error.contains("`orders_total` and `orders`"), "{error}");
     }
 }
