@@ -138,6 +138,57 @@ fn who_reads_nothing_of_its_messages_is_cut_below_max_queued() {
     server.stop();
 }
 
+/// Streams that open no window are cut one by one; those that wait for a connection that is read,
+/// slowly, are not, though none of them alone gets what the rate asks for.
+#[test]
+fn streams_are_measured_by_their_window_or_with_their_connection() {
+    const STREAMS: u32 = 20;
+    let server = hasty("http").with("min_send_rate", 20_000).start();
+    let address = server.address_of("http");
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let len = (payload.len() as u32).to_be_bytes();
+        let head = [len[1], len[2], len[3], kind, flags];
+        [&head[..], &stream.to_be_bytes(), payload].concat()
+    };
+    let begin = |window: u32| {
+        let path = "/stream?n=1000&size=65536";
+        let settings = [&[0, 4][..], &window.to_be_bytes()].concat();
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend(frame(4, 0, 0, &settings));
+        bytes.extend(frame(4, 1, 0, &[]));
+        bytes.extend(frame(8, 0, 0, &(1_u32 << 30).to_be_bytes()));
+        // GET, http, the path, the authority; END_HEADERS and END_STREAM.
+        let mut head = vec![0x82, 0x86, 0x04, path.len() as u8];
+        head.extend(path.bytes());
+        head.extend([0x01, 1, b'a']);
+        for n in 0..STREAMS {
+            bytes.extend(frame(1, 5, 2 * n + 1, &head));
+        }
+        let mut client = TcpClient::over(small_buffers(address).unwrap());
+        client.send(bytes);
+        client
+    };
+    let shut = begin(0);
+    counted(&server, "slow_reader", STREAMS.into());
+    drop(shut);
+    wait_until("no stream", || server.in_flight() == 0);
+
+    let client = begin((1 << 31) - 1);
+    let (start, mut total) = (Instant::now(), 0);
+    read_slowly(client.socket(), Duration::from_millis(20), |read| {
+        total += read;
+        start.elapsed() < Duration::from_secs(5)
+    });
+    assert!(total < 5 * 20_000 * STREAMS as usize, "it was not slow");
+    assert_eq!(closed(&server, "slow_reader"), u64::from(STREAMS));
+    // Who then reads nothing is cut with all of them.
+    wait_until("it to be cut", || {
+        closed(&server, "slow_reader") > u64::from(STREAMS)
+    });
+    drop(client);
+    server.stop();
+}
+
 #[test]
 fn with_no_rate_nobody_is_cut_for_not_reading() {
     let server = hasty("tcp").with("min_send_rate", 0).start();

@@ -14,6 +14,10 @@
 //!
 //! Who is cut gets a reset and no word more. A close frame or an error would wait behind what is
 //! not read, and a part of an answer followed by a proper end may pass for all of it (HTTP/1.0).
+//!
+//! The output of an HTTP/2 stream is full when its client opens no window, and it is measured as any
+//! other by what it gives to the library. But while the socket of its connection is full, the stream
+//! waits for its turn: then it is the connection that is measured, and the stream goes with it.
 
 use std::time::Duration;
 
@@ -177,13 +181,20 @@ impl Reactor {
         };
         let rate = self.settings.listeners[usize::from(conn.listener)].min_send_rate;
         let window = self.window(conn);
-        if unread.is_too_slow(conn.in_socket(), rate, window) {
+        if unread.is_too_slow(conn.in_socket(), rate, window) && !self.waits_for_its_turn(conn) {
             return false;
         }
         if let Some(conn) = self.conns.get_mut(slot) {
             conn.begin_unread(self.clock.now);
         }
         true
+    }
+
+    /// Whether it is a stream of HTTP/2 whose connection has a full socket.
+    fn waits_for_its_turn(&self, conn: &Conn) -> bool {
+        let parent = conn.stream.as_ref().map(|stream| stream.parent());
+        let parent = parent.and_then(|id| self.conns.get(self.conns.find(id)?));
+        parent.is_some_and(|parent| parent.unread().is_some())
     }
 
     fn window(&self, conn: &Conn) -> u64 {
