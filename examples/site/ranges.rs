@@ -8,7 +8,8 @@
 //! | what is asked for | what comes out |
 //! |---|---|
 //! | one range, or what is no range | whatever the files say |
-//! | ranges that overlap or touch | they are one |
+//! | something with another method than GET, or in another unit than bytes | as if no range were asked for |
+//! | ranges that overlap or touch | they are one, at the place of the first of them |
 //! | one range after that | 206 with this one, no multipart |
 //! | some that lie behind the end | the others |
 //! | nothing that is there | 416 |
@@ -33,7 +34,14 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 /// Answers requests for several ranges; all others go on as they are.
 ///
 /// Goes right around the files, within `if_range` and what compresses.
-pub(crate) async fn several_ranges(request: Request, next: Next) -> Response {
+pub(crate) async fn several_ranges(mut request: Request, next: Next) -> Response {
+    let means_nothing = request
+        .headers()
+        .get(header::RANGE)
+        .is_some_and(|range| request.method() != Method::GET || !is_of_bytes(range));
+    if means_nothing {
+        request.headers_mut().remove(header::RANGE);
+    }
     let asked = request
         .headers()
         .get(header::RANGE)
@@ -58,6 +66,13 @@ pub(crate) async fn several_ranges(request: Request, next: Next) -> Response {
         [(first, last)] => next.run(of(part_of(&whole, first, last))).await,
         ref ranges => multipart(there.headers(), whole, next, ranges, length),
     }
+}
+
+/// Whether a `Range` header is about bytes: the files would refuse one that counts in anything else,
+/// which has to be ignored.
+fn is_of_bytes(range: &HeaderValue) -> bool {
+    let unit = range.as_bytes().split(|&byte| byte == b'=').next();
+    unit.is_some_and(|unit| unit.trim_ascii().eq_ignore_ascii_case(b"bytes"))
 }
 
 /// One range as it is asked for: from, to; from; the last so many.
@@ -91,16 +106,18 @@ fn parse(range: &str) -> Option<Vec<Asked>> {
         .collect()
 }
 
-/// First and last byte of what is there of the ranges, in order; those that overlap or touch are one.
+/// First and last byte of what is there of the ranges, in the order in which they were asked for;
+/// those that overlap or touch are one.
 fn resolve(asked: &[Asked], length: u64) -> Vec<(u64, u64)> {
-    let mut ranges: Vec<(u64, u64)> = asked
+    let mut ranges: Vec<(u64, u64, usize)> = asked
         .iter()
-        .filter_map(|&asked| match asked {
+        .enumerate()
+        .filter_map(|(place, &asked)| match asked {
             Asked::From(first, last) if first < length => {
-                Some((first, last.unwrap_or(u64::MAX).min(length - 1)))
+                Some((first, last.unwrap_or(u64::MAX).min(length - 1), place))
             }
             Asked::Last(count) if count > 0 && length > 0 => {
-                Some((length.saturating_sub(count), length - 1))
+                Some((length.saturating_sub(count), length - 1, place))
             }
             _ => None,
         })
@@ -110,10 +127,13 @@ fn resolve(asked: &[Asked], length: u64) -> Vec<(u64, u64)> {
         let touches = next.0 <= before.1 + 1;
         if touches {
             before.1 = before.1.max(next.1);
+            before.2 = before.2.min(next.2);
         }
         touches
     });
-    ranges
+    ranges.sort_unstable_by_key(|&(_, _, place)| place);
+    let ranges = ranges.into_iter();
+    ranges.map(|(first, last, _)| (first, last)).collect()
 }
 
 /// The length of a file that is there, and is sent as it is.

@@ -59,7 +59,11 @@ fn several_ranges_come_in_parts_in_order_and_those_that_overlap_in_one() {
     for (range, expected) in [
         ("bytes=0-1,5-9", &[("0-1", "01"), ("5-9", "56789")][..]),
         ("BYTES=0-1 , ,5-9,", &[("0-1", "01"), ("5-9", "56789")]),
-        ("bytes=5-9,0-1", &[("0-1", "01"), ("5-9", "56789")]),
+        ("bytes=5-9,0-1", &[("5-9", "56789"), ("0-1", "01")]),
+        (
+            "bytes=9-9,5-6,0-1,7-7",
+            &[("9-9", "9"), ("5-7", "567"), ("0-1", "01")],
+        ),
         ("bytes=0-0,-1", &[("0-0", "0"), ("19-19", "j")]),
         ("bytes=1-2,18-", &[("1-2", "12"), ("18-19", "ij")]),
         (
@@ -133,6 +137,9 @@ fn what_is_one_range_in_the_end_is_no_multipart_and_what_is_none_is_416() {
             Some("bytes 0-15/20"),
             &TEXT[..16],
         ),
+        // Another unit is nobody's business here.
+        ("digits.txt", "lines=0-5", 200, None, TEXT),
+        ("digits.txt", "lines=0-1,5-9", 200, None, TEXT),
         // More of them than anybody needs.
         ("digits.txt", &many(17), 200, None, TEXT),
         ("digits.txt", &many(2_000), 200, None, TEXT),
