@@ -171,13 +171,14 @@ fn rotation_by_size_under_load_loses_no_line() {
 }
 
 #[test]
-fn a_file_of_the_hour_before_is_put_aside_at_the_start() {
+fn a_file_of_the_hour_before_is_put_aside_with_the_first_line() {
     let logged = Logged::new().set("log_rotate_every", "hour");
     let before = fs::File::create(logged.file()).unwrap();
     fs::write(logged.file(), "before\n").unwrap();
     let hour = Duration::from_secs(3600);
     before.set_modified(SystemTime::now() - hour).unwrap();
     let server = logged.start();
+    assert_eq!(server.websocket().ask("log info after"), "done");
     wait_until("the change", || logged.files().len() == 2);
     server.stop();
     let [old, new] = &logged.files()[..] else {
