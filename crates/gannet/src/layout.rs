@@ -140,6 +140,8 @@ pub(crate) enum WorkerCounter {
     CommandsBlocked,
     /// Times that the thread made no progress for `stall_timeout_ms` (thread mode; the watchdog counts).
     Hangs,
+    /// Spans that no collector got. The thread that exports counts, and those whose span finds no room.
+    SpansLost,
 }
 
 const WORKER_COUNTERS: usize = 64;

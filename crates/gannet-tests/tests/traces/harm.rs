@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gannet_tests::{process::Signal, server::Spec};
+use gannet_tests::{metrics::Page, process::Signal, server::Spec, wait::wait_until};
 
 use crate::{
     collector::{Collector, Manner},
@@ -47,11 +47,14 @@ fn a_reload_sends_what_waits() {
 
 /// Serves as if there were no collector, and says what was lost.
 fn expect_unharmed(spec: Spec, why: &str) {
-    let mut server = spec.start();
+    let mut server = spec.set("admin_listen", "127.0.0.1:0").start();
     let mut client = server.http();
     for _ in 0..200 {
         assert_eq!(client.get("/at-once").status, 200);
     }
+    wait_until("the count", || {
+        Page::of(&server).sum("gannet_spans_lost_total") > 0.0
+    });
     let begin = Instant::now();
     server.signal(Signal::TERM);
     server.expect_exit(0);

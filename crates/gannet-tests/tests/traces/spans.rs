@@ -240,6 +240,19 @@ fn the_sampler_is_obeyed_and_a_trace_that_is_not_sampled_stays_so() {
 }
 
 #[test]
+fn the_setting_says_what_of_handlers_is_exported() {
+    let collector = Collector::start();
+    let server = traced(&collector).set("trace_level", "warn").start();
+    assert_eq!(ask(&server, "/at-once", &trace(1)).status, 200);
+    assert_eq!(ask(&server, "/error", &trace(2)).status, 500);
+    let spans = collector.expect(2, |span| span.is("request"));
+    assert!(of_request(&spans, &trace(1)).events.is_empty());
+    assert_eq!(of_request(&spans, &trace(2)).events, ["handler failed"]);
+    server.stop();
+    assert_eq!(collector.spans().len(), 2);
+}
+
+#[test]
 fn log_lines_are_the_same_with_and_without_export() {
     let collector = Collector::start();
     let line = |server: Server| {

@@ -147,15 +147,15 @@ pub(crate) fn finish() {
 
 /// Changes what is logged from now on.
 pub(crate) fn set_level(level: &str) {
-    if let (Some(handle), Ok(filter)) = (FILTER.get(), filter(level)) {
+    if let (Some(handle), Ok(filter)) = (FILTER.get(), filter("log_level", level)) {
         // It fails only if the subscriber is gone, and then nothing is logged anyway.
         let _ = handle.reload(filter);
     }
 }
 
 /// Refuses what is no filter.
-pub(crate) fn check_filter(level: &str) -> Result {
-    filter(level).map(drop)
+pub(crate) fn check_filter(setting: &str, level: &str) -> Result {
+    filter(setting, level).map(drop)
 }
 
 impl Handed {
@@ -246,7 +246,8 @@ fn begin_as(who: Who, style: Style, sink: Sink, settings: &Settings, handles: bo
 /// Makes the subscriber of this process: here and below is where layers are put together.
 fn begin(who: Who, style: Style, sink: Sink, settings: &Settings) {
     let scribe = scribe(who, style, sink, settings);
-    let (filter, handle) = reload::Layer::new(filter(&settings.log_level).unwrap_or_default());
+    let (filter, handle) =
+        reload::Layer::new(filter("log_level", &settings.log_level).unwrap_or_default());
     let began = tracing_subscriber::registry()
         .with(filter)
         .with(Lines(scribe.clone()))
@@ -270,7 +271,8 @@ fn begin_with_traces(who: Who, style: Style, sink: Sink, settings: &Settings) ->
         return Ok(());
     };
     let scribe = scribe(who, style, sink, settings);
-    let (filter, handle) = reload::Layer::new(filter(&settings.log_level).unwrap_or_default());
+    let (filter, handle) =
+        reload::Layer::new(filter("log_level", &settings.log_level).unwrap_or_default());
     let own = filter_fn(|metadata| metadata.target() != traces::TARGET);
     let began = tracing_subscriber::registry()
         .with(Lines(scribe.clone()).with_filter(filter.and(own)))
@@ -294,10 +296,10 @@ fn scribe(who: Who, style: Style, sink: Sink, settings: &Settings) -> Arc<Scribe
     })
 }
 
-fn filter(level: &str) -> Result<EnvFilter> {
+pub(crate) fn filter(setting: &str, level: &str) -> Result<EnvFilter> {
     EnvFilter::builder().parse(level).map_err(|error| {
         Error::usage(format!(
-            "`log_level` = {level:?}: must be error, warn, info, debug, trace, or a filter such as \
+            "`{setting}` = {level:?}: must be error, warn, info, debug, trace, or a filter such as \
              info,my_app=debug ({error})"
         ))
     })
@@ -315,9 +317,9 @@ mod tests {
 
     #[test]
     fn filters_are_checked() {
-        assert!(check_filter("info").is_ok());
-        assert!(check_filter("warn,gannet=debug").is_ok());
-        let error = check_filter("a=b=c").unwrap_err();
+        assert!(check_filter("log_level", "info").is_ok());
+        assert!(check_filter("log_level", "warn,gannet=debug").is_ok());
+        let error = check_filter("log_level", "a=b=c").unwrap_err();
         assert!(
             error.is_usage() && error.to_string().contains("log_level"),
             "{error}"

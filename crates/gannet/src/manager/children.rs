@@ -72,6 +72,7 @@ pub(super) struct Counts {
     pub(super) errors: u64,
     pub(super) panics: u64,
     pub(super) hangs: u64,
+    pub(super) spans_lost: u64,
 }
 
 /// What an epoll event is about.
@@ -254,6 +255,7 @@ impl Shared {
             errors: count(WorkerCounter::Errors),
             panics: count(WorkerCounter::Panics),
             hangs: count(WorkerCounter::Hangs),
+            spans_lost: count(WorkerCounter::SpansLost),
         }
     }
 }

@@ -284,7 +284,8 @@ impl Manager {
 
     fn reread_settings(&mut self) {
         let level = (self.hooks.reread)().and_then(|settings| {
-            crate::logging::check_filter(&settings.log_level).map(|()| settings.log_level)
+            crate::logging::check_filter("log_level", &settings.log_level)
+                .map(|()| settings.log_level)
         });
         match level {
             Ok(level) => {

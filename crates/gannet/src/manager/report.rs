@@ -413,6 +413,7 @@ impl Counts {
         self.handled += other.handled;
         self.errors += other.errors;
         self.panics += other.panics;
+        self.spans_lost += other.spans_lost;
     }
 }
 

@@ -129,6 +129,10 @@ pub(super) fn of_server(settings: &mut Settings) -> Vec<Field<'_>> {
             name: "log_level",
             slot: Slot::Text(&mut settings.log_level),
         },
+        Field {
+            name: "trace_level",
+            slot: Slot::Text(&mut settings.trace_level),
+        },
         text("user", &mut settings.user),
         text("group", &mut settings.group),
         switch("no_new_privs", &mut settings.no_new_privs),

@@ -52,7 +52,8 @@ pub enum CaptureOutput {
 /// Refuses settings of the log that cannot work, and makes the file's path one that does not depend
 /// on the working directory.
 pub(super) fn check(settings: &mut Settings) -> Result {
-    crate::logging::check_filter(&settings.log_level)?;
+    crate::logging::check_filter("log_level", &settings.log_level)?;
+    crate::logging::check_filter("trace_level", &settings.trace_level)?;
     let Some(path) = &settings.log_file else {
         let rotates =
             settings.log_rotate_size > 0 || settings.log_rotate_every != LogRotation::Never;

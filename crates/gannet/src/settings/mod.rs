@@ -150,6 +150,13 @@ pub struct Settings {
     /// `info,my_app=debug`. Default `info`.
     pub log_level: String,
 
+    /// What of the spans and events that handlers record is exported with the feature
+    /// `opentelemetry`: a level or a filter, as `log_level`. Default `info`.
+    ///
+    /// It is about traces only, as `log_level` is about the log only. The spans of the engine's events
+    /// are exported whatever it says. What it lets through costs time, and room in the queue of spans.
+    pub trace_level: String,
+
     /// The user that all processes of the server run as, by name or number; the server has to be
     /// started by root. Default empty: the user who starts it.
     ///
@@ -349,6 +356,7 @@ impl Default for Settings {
             task_queue: 10_000,
             task_queue_bytes: 256 << 20,
             log_level: "info".to_owned(),
+            trace_level: "info".to_owned(),
             user: String::new(),
             group: String::new(),
             no_new_privs: false,

@@ -4,8 +4,9 @@
 //! size, so the batch processor in between never drops one by itself.
 
 use std::{
+    fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -20,7 +21,7 @@ use opentelemetry_sdk::{
 };
 
 use super::{client::Client, config::Config};
-use crate::{Error, Result};
+use crate::{Error, Result, layout::WorkerCounter, worker::Shared};
 
 /// What of exporting the end of the process needs.
 #[derive(Debug)]
@@ -43,13 +44,14 @@ struct Counted {
 }
 
 /// Spans that were lost, until the log has it.
-#[derive(Debug)]
 pub(super) struct Losses {
     endpoint: String,
     queue: usize,
     /// Spans on their way.
     held: AtomicUsize,
     state: Mutex<Lost>,
+    /// Where the manager reads how many there were.
+    counter: OnceLock<Arc<Shared>>,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +72,7 @@ pub(super) fn exporter(config: &Config) -> Result<(Bounded, Export)> {
         queue: config.queue,
         held: AtomicUsize::new(0),
         state: Mutex::default(),
+        counter: OnceLock::new(),
     });
     let otlp = Otlp::builder()
         .with_http()
@@ -94,11 +97,17 @@ pub(super) fn exporter(config: &Config) -> Result<(Bounded, Export)> {
 }
 
 impl Export {
+    pub(super) fn count_in(&self, shared: Arc<Shared>) {
+        // Later ones are of other threads of the same server.
+        let _ = self.losses.counter.set(shared);
+    }
+
     /// The process ends: what waits still is lost.
     pub(super) fn tell_at_end(&self) {
         let left = self.losses.held.swap(0, Relaxed) as u64;
         let mut lost = self.losses.state();
         if left > 0 {
+            self.losses.count(left);
             lost.refused += left;
             if lost.reason.is_empty() {
                 lost.reason = "it has not taken them in time".to_owned();
@@ -119,6 +128,7 @@ impl SpanProcessor for Bounded {
             self.batches.on_end(span);
         } else {
             losses.held.fetch_sub(1, Relaxed);
+            losses.count(1);
             losses.state().crowded += 1;
         }
     }
@@ -170,9 +180,18 @@ impl SpanExporter for Counted {
     }
 }
 
+impl fmt::Debug for Losses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut losses = f.debug_struct("Losses");
+        losses.field("endpoint", &self.endpoint);
+        losses.field("held", &self.held).finish_non_exhaustive()
+    }
+}
+
 impl Losses {
     /// The collector has not taken these.
     pub(super) fn refused(&self, count: u64, reason: &str) {
+        self.count(count);
         let mut lost = self.state();
         lost.refused += count;
         if lost.reason.is_empty() {
@@ -183,6 +202,13 @@ impl Losses {
     /// Why the next ones are lost, more exactly than the exporter says it.
     pub(super) fn note(&self, reason: &str) {
         self.state().reason = reason.to_owned();
+    }
+
+    fn count(&self, lost: u64) {
+        if let Some(shared) = self.counter.get() {
+            let counter = shared.counter(WorkerCounter::SpansLost);
+            counter.fetch_add(lost, Relaxed);
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, Lost> {

@@ -29,7 +29,7 @@ mod export;
 
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -45,7 +45,11 @@ use self::{
     config::Config,
     export::{Export, exporter},
 };
-use crate::{Error, Result, Settings, logging::Who};
+use crate::{
+    Error, Result, Settings,
+    logging::{self, Who},
+    worker::Shared,
+};
 
 /// What spans of events have as their target: they are no part of log lines.
 pub(crate) const TARGET: &str = "gannet::event";
@@ -104,7 +108,7 @@ where
         .with_threads(false)
         // Two clocks for each poll.
         .with_tracked_inactivity(false);
-    Ok(Some(layer.with_filter(filter())))
+    Ok(Some(layer.with_filter(filter(settings)?)))
 }
 
 /// The subscriber is in place: from now on events have spans.
@@ -140,10 +144,19 @@ fn is_on() -> bool {
     IS_ON.load(Relaxed)
 }
 
-/// Which spans and events are exported: what a person would want to see in a trace, and nothing of
-/// the exporter itself.
-fn filter() -> EnvFilter {
-    EnvFilter::new("info,gannet::event=info,opentelemetry=off,opentelemetry_sdk=off,ureq=off")
+/// Which spans and events are exported: those of events, and of the rest what the settings say, but
+/// nothing of the exporter itself.
+fn filter(settings: &Settings) -> Result<EnvFilter> {
+    let level = settings.trace_level.trim_end_matches(',');
+    let level = format!("{level},{TARGET}=info,opentelemetry=off,opentelemetry_sdk=off,ureq=off");
+    logging::filter("trace_level", &level)
+}
+
+/// A worker has begun: what is lost is counted in its place. In thread mode the first counts for all.
+pub(crate) fn count_in(shared: &Arc<Shared>) {
+    if let Some(exporting) = EXPORTING.get() {
+        exporting.export.count_in(shared.clone());
+    }
 }
 
 static EXPORTING: OnceLock<Exporting> = OnceLock::new();

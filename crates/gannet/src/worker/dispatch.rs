@@ -27,7 +27,7 @@ use crate::{
     ConnId, Error, Result,
     control::Role as Kind,
     layout::WorkerCounter,
-    traces::EventSpan,
+    traces::{self, EventSpan},
     wire::{
         command::CommandKind,
         event::{EventHeader, EventKind},
@@ -76,6 +76,7 @@ where
 {
     pub(crate) fn new(local: Rc<Local>, make: M) -> Rc<Self> {
         let marks_current = local.shared.kind != Kind::Process;
+        traces::count_in(&local.shared);
         Rc::new(Dispatcher {
             make,
             latency: Latency::new(local.shared.clone()),

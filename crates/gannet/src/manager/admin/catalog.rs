@@ -46,6 +46,7 @@ families! {
     HANDLED = Counter "gannet_handled_total", "Events whose handler ran to its end, with an error or without.";
     ERRORS = Counter "gannet_handler_errors_total", "Handlers and timers that returned an error.";
     PANICS = Counter "gannet_handler_panics_total", "Handlers and timers that panicked.";
+    SPANS_LOST = Counter "gannet_spans_lost_total", "Spans that no collector got (feature opentelemetry).";
     IN_FLIGHT = Gauge "gannet_events_in_flight", "Events taken by a worker and not finished.";
     RING_USED = Gauge "gannet_ring_used_bytes", "Bytes that wait in the rings to (events) and from (commands) a worker.";
     RING_SIZE = Gauge "gannet_ring_size_bytes", "Room of each of the rings (ring_size), for all reactors.";

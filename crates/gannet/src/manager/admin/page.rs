@@ -204,10 +204,11 @@ struct Row<'a> {
 fn places(page: &mut Writer, facts: &Facts<'_>, status: &Status) {
     let rows = rows(facts, status);
     let of_places = || rows.iter().filter(|row| row.place.is_some());
-    let counts: [Column<PlaceCounts>; 4] = [
+    let counts: [Column<PlaceCounts>; 5] = [
         (&HANDLED, |counts| counts.handled),
         (&ERRORS, |counts| counts.errors),
         (&PANICS, |counts| counts.panics),
+        (&SPANS_LOST, |counts| counts.spans_lost),
         (&IN_FLIGHT, |counts| counts.in_flight),
     ];
     for (family, count) in counts {
