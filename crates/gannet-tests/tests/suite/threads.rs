@@ -127,6 +127,7 @@ fn what_needs_processes_is_refused_at_the_start() {
         threads().env("BEHAVE_PROCESSES", "agent always log"),
         "process `agent`",
     );
+    refused(threads().set("watch", vec!["."]), "`watch`");
 }
 
 #[test]
@@ -170,6 +171,33 @@ fn panics_of_handlers_are_caught_and_the_thread_goes_on() {
     assert_eq!(other.ask("echo here"), "here");
     wait_until("the count", || server.status()["workers"][0]["panics"] == 3);
     assert_eq!(server.status()["workers"][0]["restarts"], 0);
+    server.stop();
+}
+
+/// A log that nobody reads takes nothing more: a panic, which many clients can cause, must not have its
+/// thread wait for it, with all connections there.
+#[test]
+fn panics_wait_for_no_log() {
+    let server = threads()
+        .set("workers", 1)
+        .set("stall_timeout_ms", 500)
+        .set("log_queue", 256 << 10)
+        .set("log_repeat_limit", 0)
+        .unread_log()
+        .websocket()
+        .start();
+    let mut client = server.websocket();
+    let text = "x".repeat(1000);
+    assert_eq!(client.ask(format!("log-many 2000 {text}")), "done");
+    wait_until("the log to be full", || server.total("log_lost") > 0);
+    let hangs = server.total("hangs");
+    for _ in 0..3 {
+        let mut panics = server.websocket();
+        panics.send("panic now");
+        assert!(panics.try_message().is_ok());
+    }
+    assert_eq!(client.ask("echo here"), "here");
+    assert_eq!(server.total("hangs"), hangs);
     server.stop();
 }
 

@@ -19,6 +19,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    thread::{self, ThreadId},
     time::{Duration, SystemTime},
 };
 
@@ -35,6 +36,7 @@ pub(super) fn tell(scribe: Arc<Scribe>) {
     if SCRIBE.set(scribe).is_err() {
         return;
     }
+    let _ = FIRST.set(thread::current().id());
     let before = std::panic::take_hook();
     // The program's own hook is called as well; that of the standard library, a function without
     // anything in it, would say the same once more.
@@ -67,8 +69,11 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     } else {
         tracing::error!("panicked{at}: {message}");
     }
-    if let Some(Sink::Queue(queue)) = SCRIBE.get().map(|scribe| &scribe.sink) {
-        // The manager: it ends, perhaps at once.
+    if let Some(Sink::Queue(queue)) = SCRIBE.get().map(|scribe| &scribe.sink)
+        && FIRST.get() == Some(&thread::current().id())
+    {
+        // The manager: it ends, perhaps at once. In thread mode other threads go on, and must not wait
+        // for a log that takes nothing.
         queue.flush();
     }
 }
@@ -111,6 +116,8 @@ fn may_now() -> bool {
 }
 
 static SCRIBE: OnceLock<Arc<Scribe>> = OnceLock::new();
+/// The thread that has begun the log: in the first process, the manager's.
+static FIRST: OnceLock<ThreadId> = OnceLock::new();
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -75,6 +75,12 @@ pub(crate) fn check(settings: &mut Settings) -> Result {
             settings.max_requests
         ));
     }
+    if !settings.watch.is_empty() {
+        return wrong(format!(
+            "`watch` = {:?} needs process mode: it reloads, which threads cannot do; remove it",
+            settings.watch
+        ));
+    }
     if settings.capture_output == CaptureOutput::On {
         return wrong(
             "`capture_output` = on needs process mode: what threads print is what the server prints; \
@@ -144,6 +150,7 @@ mod tests {
         };
         assert!(error(|settings| settings.workers = 65).contains("at most 64"));
         assert!(error(|settings| settings.max_requests = 5).contains("needs process mode"));
+        assert!(error(|settings| settings.watch = vec!["templates".into()]).contains("reloads"));
         assert!(error(|settings| settings.worker_oom_score_adj = 5).contains("one memory"));
         assert!(error(|settings| settings.reactor_cpus = "0".into()).contains("`worker_cpus`"));
         let piped = error(|settings| {
