@@ -13,7 +13,7 @@
 //!
 //! Without `user` all of it does nothing.
 
-use std::{ffi::CString, fs, os::unix::fs::chown, path::Path};
+use std::{ffi::CString, fs, os::unix::fs::lchown, path::Path};
 
 use nix::unistd::{
     Gid, Group, Uid, User, getegid, geteuid, getgrouplist, getgroups, setegid, seteuid, setgroups,
@@ -110,13 +110,14 @@ impl Rights {
         Ok(done)
     }
 
-    /// Gives the user a file that root has made for him.
+    /// Gives the user a file that root has made for him. Links are not followed: somebody could have
+    /// put one there meanwhile.
     pub(crate) fn give(&self, path: &Path, by: By) -> Result {
         let Some(account) = self.account.as_ref().filter(|_| by == By::Root) else {
             return Ok(());
         };
         let given =
-            self.as_root(|| chown(path, Some(account.uid.as_raw()), Some(account.gid.as_raw())))?;
+            self.as_root(|| lchown(path, Some(account.uid.as_raw()), Some(account.gid.as_raw())))?;
         given.map_err(|error| {
             Error::new(format!(
                 "cannot give {} to user {}: {error}",
@@ -246,8 +247,7 @@ impl Account {
             return Ok(None);
         }
         if !geteuid().is_root() {
-            let now = User::from_uid(geteuid()).ok().flatten();
-            let now = now.map_or_else(|| geteuid().to_string(), |user| user.name);
+            let now = name_of(geteuid().as_raw());
             return Err(Error::usage(format!(
                 "only root can start the server as user {}, and this is {now}: start it as root, \
                  or leave `user` out",
@@ -279,6 +279,12 @@ impl Account {
         }
         Ok(())
     }
+}
+
+/// The name of the user with this number, or the number.
+pub(crate) fn name_of(uid: u32) -> String {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    user.map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 /// Back to root, out of the middle state.

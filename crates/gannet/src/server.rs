@@ -437,7 +437,7 @@ impl Server {
         if let Some(implements) = &self.implements {
             settings::check_handler(&settings, implements)?;
         }
-        Ok(check::look(&settings, &addresses))
+        Ok(check::look(&mut settings, &addresses))
     }
 
     fn with_listener(listener: Listener) -> Self {
@@ -652,7 +652,8 @@ fn open_log(settings: &Settings, rights: &Rights) -> Result<Option<LogFile>> {
     let (file, by) = rights.or_as_root(|| LogFile::open(settings))?;
     if let Some(file) = &file {
         if file.is_new() {
-            rights.give(file.path(), by)?;
+            // The path may be a link to it.
+            rights.give(&file.path().canonicalize()?, by)?;
         }
         file.check_access()?;
     }

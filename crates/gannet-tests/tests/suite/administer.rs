@@ -62,7 +62,7 @@ fn clients_are_those_to_which_all_filters_apply() {
     assert_eq!(sorted(&["--topic", "nothing"]), [0; 0]);
     assert_eq!(listed(&server, &["--limit", "2"]).len(), 2);
     let wrong = server.control(&["clients", "--address", "here"]);
-    assert_eq!(wrong.code, Some(1));
+    assert_eq!(wrong.code, Some(2));
     assert!(wrong.err.contains("10.0.0.0/8"), "{}", wrong.err);
     server.stop();
 }
@@ -90,7 +90,7 @@ fn kick_closes_those_that_are_meant_and_says_how_many() {
     assert_eq!(good(&kick(&["--uid", "nobody"])), "kicked 0 connections");
     assert_eq!(kick(&[]).code, Some(2), "nobody was named");
     let wrong = kick(&["--uid", "cat", "--code", "1005"]);
-    assert_eq!(wrong.code, Some(1));
+    assert_eq!(wrong.code, Some(2));
     assert!(wrong.err.contains("4000 to 4999"), "{}", wrong.err);
     assert_eq!(cat.ask("echo still here"), "still here");
     assert_eq!(good(&kick(&["--all"])), "kicked 1 connections");

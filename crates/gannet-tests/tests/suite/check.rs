@@ -1,6 +1,10 @@
 //! `check`: what it says of settings and machine, without changing anything.
 
-use std::{fs, net::TcpListener};
+use std::{
+    fs::{self, Permissions},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+};
 
 use gannet_tests::server::Ended;
 use serde_json::Value;
@@ -59,7 +63,85 @@ fn settings_that_are_wrong_end_it_as_they_end_a_start() {
             why.to_owned()
         };
         assert_eq!(why(&check), why(&start));
+
+        let json = behave().tcp().set(setting, value).run(&["check", "--json"]);
+        assert_eq!(json.code, Some(2), "{json:?}");
+        let report = report(&json);
+        assert_eq!(report["errors"], 1, "{report}");
+        let found = about(&report, "settings")[0]["found"].to_string();
+        assert!(found.contains(setting), "{found}");
     }
+}
+
+#[test]
+fn the_directory_and_the_admin_address_are_looked_at() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let ended = behave()
+        .tcp()
+        .set("admin_listen", address.as_str())
+        .set("working_directory", file.path().to_str().unwrap())
+        .run(&["check", "--json"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let report = report(&ended);
+    assert_eq!(report["errors"], 2, "{report}");
+    let found = |subject| about(&report, subject)[0]["found"].to_string();
+    let addresses = found("addresses");
+    assert!(
+        addresses.contains("admin_listen") && addresses.contains(&address),
+        "{addresses}"
+    );
+    assert!(found("directory").contains("not a directory"), "{report}");
+}
+
+#[test]
+fn what_the_user_of_the_server_may_not_do_is_found_as_by_a_start() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test looks as another user: run it as root, or leave it out"
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let of_root = Permissions::from_mode(0o755);
+    fs::set_permissions(directory.path(), of_root).unwrap();
+    let log = directory.path().join("log");
+    let spec = |rotated: u32| {
+        behave()
+            .tcp()
+            .set("user", "nobody")
+            .set("log_file", log.to_str().unwrap())
+            .set("log_rotate_size", rotated)
+    };
+    // Root would make it for the user.
+    let ended = spec(0).run(&["check", "--json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!log.exists());
+    // Nobody could rotate it; nor write one of root's.
+    let rotated = (1 << 20, directory.path());
+    fs::write(&log, "").unwrap();
+    fs::set_permissions(&log, Permissions::from_mode(0o600)).unwrap();
+    for (size, whose) in [(0, log.as_path()), rotated] {
+        if size > 0 {
+            fs::remove_file(&log).unwrap();
+        }
+        let (check, start) = (
+            spec(size).run(&["check", "--json"]),
+            spec(size).run(&["start"]),
+        );
+        assert_eq!((check.code, start.code), (Some(1), Some(2)), "{start:?}");
+        let report = report(&check);
+        let advice = about(&report, "log")[0]["advice"].to_string();
+        assert!(advice.contains(whose.to_str().unwrap()), "{report}");
+    }
+    let unknown = behave()
+        .tcp()
+        .run(&["check", "--json", "--user", "no-such-user"]);
+    let report = report(&unknown);
+    assert_eq!(
+        (unknown.code, &report["errors"]),
+        (Some(1), &1.into()),
+        "{report}"
+    );
 }
 
 #[test]

@@ -99,6 +99,19 @@ fn a_pid_file_where_only_root_may_write_is_left_empty_and_taken_over() {
 }
 
 #[test]
+fn a_pid_file_of_a_stranger_is_refused_and_kept() {
+    as_root();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pid");
+    fs::write(&path, "1\n").unwrap();
+    std::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
+    let ended = behave().tcp().pid_file(&path).run(&["start"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.contains("belongs to user nobody"), "{ended:?}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+}
+
+#[test]
 fn keys_that_only_root_may_read_serve_until_they_are_to_be_read_again() {
     as_root();
     let keys = Keys::default();

@@ -2,17 +2,19 @@
 //!
 //! [`Findings`] are what was looked at, each with what to do if it is not as it should be. An *error*
 //! keeps the server from starting or from working as the settings say, a *warning* from doing so
-//! under load. `machine` looks at the kernel's settings and at limits; this module at what belongs to
-//! the server. Nothing is changed: sockets are bound and closed again, unless a server runs.
+//! under load. `machine` looks at the kernel's settings and at limits; `server` at what belongs to the
+//! server, as the user that it is to run as. Nothing is changed: sockets are bound and closed again,
+//! unless a server runs.
 
 mod machine;
+mod server;
 
-use std::{fmt, io, path::Path};
+use std::fmt;
 
 use serde::Serialize;
 
 use self::machine::Machine;
-use crate::{Result, Settings, account::Rights, control::Client, manager, settings, tls::Material};
+use crate::{Result, Settings, settings::Endpoint};
 
 /// All that was looked at.
 #[derive(Debug, Default, Serialize)]
@@ -43,7 +45,7 @@ enum Level {
 }
 
 /// Looks at everything. The settings are those of all layers, and were checked.
-pub(crate) fn look(settings: &Settings, addresses: &[settings::Endpoint]) -> Findings {
+pub(crate) fn look(settings: &mut Settings, addresses: &[Endpoint]) -> Findings {
     let mut findings = Findings::default();
     let listeners: Vec<_> = settings
         .listeners
@@ -60,25 +62,22 @@ pub(crate) fn look(settings: &Settings, addresses: &[settings::Endpoint]) -> Fin
             settings.task_workers
         ),
     );
-    user(&mut findings, settings);
-    certificates(&mut findings, settings);
-    let runs = running(&mut findings, settings);
-    log_file(&mut findings, settings);
+    server::look(&mut findings, settings, addresses);
     if let Err(error) = crate::traces::check() {
         findings.refused("traces", &error);
-    }
-    match runs {
-        true => findings.ok(
-            "addresses",
-            "not tried out: the running server has them".to_owned(),
-        ),
-        false => bind(&mut findings, settings, addresses),
     }
     Machine::here().look(&mut findings, settings);
     findings
 }
 
 impl Findings {
+    /// What there is to say if the settings themselves are wrong.
+    pub(crate) fn of_wrong_settings(error: &crate::Error) -> Self {
+        let mut findings = Findings::default();
+        findings.refused("settings", error);
+        findings
+    }
+
     fn ok(&mut self, subject: &'static str, found: impl Into<String>) {
         self.add(Level::Ok, subject, found.into(), None);
     }
@@ -161,107 +160,5 @@ impl fmt::Display for Findings {
             (0, 0) => write!(f, "all is well"),
             _ => write!(f, "{errors} errors, {warnings} warnings"),
         }
-    }
-}
-
-fn user(findings: &mut Findings, settings: &Settings) {
-    match Rights::wanted(settings) {
-        Ok(rights) => {
-            let name = rights.user().map_or_else(
-                || {
-                    format!(
-                        "as who starts it (uid {})",
-                        rustix::process::geteuid().as_raw()
-                    )
-                },
-                |user| format!("as {user}"),
-            );
-            findings.ok("user", format!("the server runs {name}"));
-        }
-        Err(error) => findings.refused("user", &error),
-    }
-}
-
-fn certificates(findings: &mut Findings, settings: &Settings) {
-    let with_tls = settings
-        .listeners
-        .iter()
-        .filter(|listener| listener.tls.is_some());
-    match (with_tls.count(), Material::read(settings)) {
-        (0, _) => {}
-        (count, Ok(_)) => findings.ok("certificates", format!("good, for {count} listeners")),
-        (_, Err(error)) => findings.refused("certificates", &error),
-    }
-}
-
-/// Whether a server with this pid file runs.
-fn running(findings: &mut Findings, settings: &Settings) -> bool {
-    let path = match settings::pid_file(settings) {
-        Ok(path) => path,
-        Err(error) => {
-            findings.refused("pid file", &error);
-            return false;
-        }
-    };
-    let shown = path.display();
-    if let Ok(status) = Client::connect(&path).and_then(|mut client| client.status()) {
-        let pid = status.manager_pid;
-        findings.ok(
-            "pid file",
-            format!("{shown}: the server runs, with pid {pid}"),
-        );
-        return true;
-    }
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    match writable(directory) {
-        Ok(()) => findings.ok("pid file", format!("{shown}: no server runs")),
-        Err(error) => findings.error(
-            "pid file",
-            format!("{shown} cannot be made: {error}"),
-            format!(
-                "make the directory {} for the user who starts the server, or choose another place \
-                 with --pid-file",
-                directory.display()
-            ),
-        ),
-    }
-    false
-}
-
-fn log_file(findings: &mut Findings, settings: &Settings) {
-    let Some(path) = &settings.log_file else {
-        findings.ok("log", "to standard error");
-        return;
-    };
-    let shown = path.display();
-    let place = match path.exists() {
-        true => path.as_path(),
-        false => match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        },
-    };
-    match writable(place) {
-        Ok(()) => findings.ok("log", format!("to {shown}")),
-        Err(error) => findings.error(
-            "log",
-            format!("{shown} cannot be written: {error}"),
-            format!("let the server's user write {}", place.display()),
-        ),
-    }
-}
-
-/// Whether this process may write there; for a directory, make files in it.
-fn writable(path: &Path) -> io::Result<()> {
-    let access = rustix::fs::Access::WRITE_OK;
-    let flags = rustix::fs::AtFlags::EACCESS;
-    Ok(rustix::fs::accessat(rustix::fs::CWD, path, access, flags)?)
-}
-
-/// Binds what the server would listen on, and lets go of it again.
-fn bind(findings: &mut Findings, settings: &Settings, addresses: &[settings::Endpoint]) {
-    match manager::try_to_listen(settings, addresses) {
-        Ok(()) => findings.ok("addresses", "free"),
-        Err(error) => findings.refused("addresses", &error),
     }
 }

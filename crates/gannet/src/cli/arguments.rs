@@ -62,11 +62,15 @@ impl Arguments {
 /// clap's error without its usage: `unexpected argument '--wrokers' found (a similar argument
 /// exists: '--workers')`.
 fn one_line(error: &str) -> String {
-    let mut lines = error.lines().map(str::trim).filter(|line| !line.is_empty());
-    let what = lines
-        .next()
-        .unwrap_or_default()
-        .trim_start_matches("error: ");
+    let lines = error.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut lines = lines.peekable();
+    let first = lines.next().unwrap_or_default();
+    let mut what = first.trim_start_matches("error: ").to_owned();
+    // "... were not provided:" stands above a list.
+    let is_listed = |line: &&str| !line.starts_with("Usage: ") && !line.starts_with("tip: ");
+    while let Some(item) = lines.next_if(|line| first.ends_with(':') && is_listed(line)) {
+        what = format!("{what} {item}");
+    }
     let hint = lines
         .find_map(|line| line.strip_prefix("tip: "))
         .map_or_else(|| "see --help".to_owned(), str::to_owned);
@@ -138,6 +142,7 @@ mod tests {
             ("restart", "'start'"),
             ("--workers", "see --help"),
             ("stop now", "see --help"),
+            ("kick --all --reason bye", "not provided: --code <CODE> "),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.is_usage());

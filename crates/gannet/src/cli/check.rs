@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Start, print};
-use crate::{Result, Server};
+use crate::{Result, Server, check::Findings};
 
 /// Look at the settings and at the machine as a start would, and say what to change
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,15 @@ impl Check {
             group: self.group.clone(),
             ..Start::default()
         };
-        let findings = start.apply(server.clone()).look()?;
+        let findings = match start.apply(server.clone()).look() {
+            Ok(findings) => findings,
+            Err(error) => {
+                if self.json {
+                    print(&Findings::of_wrong_settings(&error).json()?)?;
+                }
+                return Err(error);
+            }
+        };
         match self.json {
             true => print(&findings.json()?)?,
             false => print(&findings.to_string())?,
@@ -40,8 +48,8 @@ impl Check {
 }
 
 const EXAMPLES: &str = "\
-What is wrong with the settings is one line, as at the start, with exit code 2. Exit code 1: something
-else is in the way of a start. Warnings are about what a busy server needs.
+What is wrong with the settings is one line, as at the start, with exit code 2. Exit code 1:
+something else is in the way of a start. Warnings are about what a busy server needs.
 
 Examples:
   {name} check

@@ -52,6 +52,7 @@ mod whom;
 
 use std::{
     io::{self, Write},
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -72,7 +73,7 @@ pub use self::{
     top::{Sort, Top},
     whom::{What, Whom},
 };
-use crate::{Result, Server};
+use crate::{Error, Result, Server, control::ControlError};
 
 /// What can be done with a server beside starting it.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -98,7 +99,7 @@ impl Command {
     /// Does it, with the running server of this program: the one with the pid file that the code, the
     /// environment and the flags say. Prints to standard output.
     pub fn run(&self, server: &Server) -> Result {
-        match self {
+        let done = match self {
             Command::Stop(stop) => stop.run(server),
             Command::Reload(reload) => reload.run(server),
             Command::Status(status) => status.run(server),
@@ -109,7 +110,14 @@ impl Command {
             Command::Publish(publish) => publish.run(server),
             Command::Settings(settings) => settings.run(server),
             Command::Check(check) => check.run(server),
-        }
+        };
+        done.map_err(|error| match error.downcast_ref() {
+            // What the server finds wrong with a request stood on the command line.
+            Some(ControlError::Refused { code, .. }) if code == "bad_request" => {
+                Error::usage(error)
+            }
+            _ => error,
+        })
     }
 }
 
@@ -134,10 +142,14 @@ pub fn print(text: &str) -> Result {
 
 /// A duration as people write it: `90`, `0.5`.
 fn seconds(text: &str) -> std::result::Result<Duration, String> {
-    let seconds = text.parse().ok().filter(|&seconds: &f64| seconds > 0.0);
+    let seconds = text.parse().ok();
     seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| "it is a number of seconds, such as 90 or 0.5".to_owned())
+        .filter(|seconds| SECONDS.contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| {
+            let (least, most) = (SECONDS.start(), SECONDS.end());
+            format!("it is a number of seconds from {least} to {most}, such as 90 or 0.5")
+        })
 }
 
 /// `command`, with `{name}` and `{command}` in the texts behind the help replaced.
@@ -169,6 +181,9 @@ fn tidy(mut command: clap::Command) -> clap::Command {
     })
 }
 
+/// What a duration may be: not so short that a server is kept busy by questions, and no longer than
+/// the clock can count on.
+const SECONDS: RangeInclusive<f64> = 0.01..=100_000_000.0;
 /// The commands to which settings matter.
 const PLANNERS: [&str; 4] = ["start", "serve", "settings", "check"];
 /// The flags by which a running server is found.
@@ -186,6 +201,16 @@ mod tests {
         Start(Start),
         #[command(flatten)]
         Command(Command),
+    }
+
+    #[test]
+    fn durations_are_seconds_that_a_clock_can_count_on() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds("90"), Ok(Duration::from_secs(90)));
+        for wrong in ["", "0", "-1", "1e-9", "1e19", "inf", "NaN", "90s"] {
+            let why = seconds(wrong).unwrap_err();
+            assert!(why.contains("from 0.01 to 100000000"), "{wrong}: {why}");
+        }
     }
 
     #[test]

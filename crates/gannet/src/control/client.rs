@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::MetadataExt, net::UnixStream},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use super::{
     ClientPage, ClientRow, Count, Filter, Payload, Refusal, ReloadEvent, Reloaded, Reply,
     ReplyResult, Request, Setting, Status, VERSION, socket_path,
 };
-use crate::{ConnId, Result};
+use crate::{ConnId, Result, account::name_of};
 
 type ControlResult<T> = std::result::Result<T, ControlError>;
 
@@ -45,6 +45,17 @@ pub enum ControlError {
         /// The pid file.
         pid_file: PathBuf,
     },
+    /// The socket is another user's. What asks there is not trusted either.
+    #[error(
+        "the server runs as user {owner}: only that user and root can steer it (control socket {})",
+        socket.display()
+    )]
+    Foreign {
+        /// The socket.
+        socket: PathBuf,
+        /// The user's name, or number.
+        owner: String,
+    },
     /// The server did not do it.
     #[error("{message}")]
     Refused {
@@ -62,6 +73,12 @@ pub enum ControlError {
     /// The server closed the connection instead of replying.
     #[error("the server ended before it replied")]
     Closed,
+    /// The server closed the connection, and runs on.
+    #[error(
+        "the server runs, and has closed the connection: it lets in its own user and root, and only \
+         so many at a time"
+    )]
+    Dismissed,
     /// There was no reply in time. What was asked for may still be done.
     #[error("the server has not replied in time")]
     Late,
@@ -88,11 +105,23 @@ impl Client {
                     pid_file: pid_file.as_ref().to_owned(),
                 }
             }
+            io::ErrorKind::PermissionDenied if owner(&socket).is_some() => {
+                let owner = owner(&socket).unwrap_or_default();
+                let socket = socket.clone();
+                ControlError::Foreign { socket, owner }
+            }
             _ => ControlError::Io {
                 socket: socket.clone(),
                 source,
             },
         })?;
+        let there = rustix::net::sockopt::socket_peercred(&stream)?.uid;
+        let here = rustix::process::geteuid();
+        // In a directory that all may write to, anybody could have put a socket there.
+        if !here.is_root() && !there.is_root() && there != here {
+            let owner = name_of(there.as_raw());
+            return Err(ControlError::Foreign { socket, owner }.into());
+        }
         Ok(Client {
             stream: BufReader::new(stream),
             socket,
@@ -103,6 +132,9 @@ impl Client {
     pub fn stop(mut self) -> Result {
         match self.request::<serde_json::Value>(&Request::Stop {}) {
             Ok(_) => {}
+            Err(ControlError::Closed) if self.is_there() => {
+                return Err(ControlError::Dismissed.into());
+            }
             // It was on its way already.
             Err(ControlError::Closed) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -134,7 +166,9 @@ impl Client {
         options: ReloadOptions,
         mut progress: impl FnMut(&ReloadEvent),
     ) -> Result<Reloaded> {
-        let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = options.timeout;
+        // Later than the clock can say is never.
+        let deadline = deadline.and_then(|timeout| Instant::now().checked_add(timeout));
         let request = Request::Reload {
             tasks_only: options.tasks_only,
             progress: true,
@@ -219,6 +253,16 @@ impl Client {
         Ok(count)
     }
 
+    /// Whether the process at the other end still takes connections.
+    fn is_there(&self) -> bool {
+        let pid = |stream: &UnixStream| {
+            let peer = rustix::net::sockopt::socket_peercred(stream);
+            peer.map(|peer| peer.pid).ok()
+        };
+        UnixStream::connect(&self.socket)
+            .is_ok_and(|stream| pid(&stream) == pid(self.stream.get_ref()))
+    }
+
     fn request<T: DeserializeOwned>(&mut self, request: &Request) -> ControlResult<T> {
         self.send(request)?;
         result(self.reply()?)
@@ -267,6 +311,11 @@ impl Client {
             },
         }
     }
+}
+
+/// Whose file it is, if that can be seen.
+fn owner(path: &Path) -> Option<String> {
+    Some(name_of(path.symlink_metadata().ok()?.uid()))
 }
 
 fn result<T>(reply: ReplyResult<T>) -> ControlResult<T> {

@@ -121,11 +121,15 @@ pub(crate) struct Start {
     pub(crate) reread: Box<dyn Fn() -> Result<Settings>>,
 }
 
-/// Binds what the server would listen on, and lets go of it again.
-pub(crate) fn try_to_listen(settings: &Settings, addresses: &[Endpoint]) -> Result {
-    let rights = Rights::wanted(settings)?;
-    let bound = Listeners::bind(&mut settings.clone(), addresses, Passed::default(), &rights);
-    bound.map(drop)
+/// Binds what the server would listen on, `admin_listen` too, and lets go of it again.
+pub(crate) fn try_to_listen(
+    settings: &Settings,
+    addresses: &[Endpoint],
+    rights: &Rights,
+) -> Result {
+    let mut settings = settings.clone();
+    let _listeners = Listeners::bind(&mut settings, addresses, Passed::default(), rights)?;
+    Admin::bind(&settings, Vec::new(), rights).map(drop)
 }
 
 /// Runs a server until it has been stopped.

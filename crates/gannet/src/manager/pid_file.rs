@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, OFlags};
 
-use crate::{Error, Result};
+use crate::{Error, Result, account::name_of};
 
 /// A pid file with the lock held; removed when dropped.
 #[derive(Debug)]
@@ -28,17 +28,15 @@ impl PidFile {
             ))
         };
         loop {
-            let mut file = open(path).map_err(failed)?;
+            let file = open(path).map_err(failed)?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {
-                    let mut pid = String::new();
-                    let _ = file.read_to_string(&mut pid);
-                    let pid = if pid.trim().is_empty() {
-                        "unknown"
-                    } else {
-                        pid.trim()
-                    };
+                    // It may be anybody's file, with anything in it.
+                    let mut text = String::new();
+                    let _ = (&file).take(32).read_to_string(&mut text);
+                    let pid = text.trim().parse::<u32>();
+                    let pid = pid.map_or_else(|_| "unknown".to_owned(), |pid| pid.to_string());
                     return Err(Error::new(format!(
                         "already running with pid {pid} (pid file {})",
                         path.display()
@@ -50,14 +48,21 @@ impl PidFile {
             if !is_at(&file, path).map_err(failed)? {
                 continue;
             }
-            file.set_len(0).map_err(failed)?;
-            file.rewind().map_err(failed)?;
-            writeln!(file, "{}", std::process::id()).map_err(failed)?;
-            return Ok(PidFile {
+            expect_ours(&file, path)?;
+            // From now on it is removed if anything fails, such as on a full disk.
+            let mut pid_file = PidFile {
                 path: path.to_owned(),
                 file,
-            });
+            };
+            pid_file.write().map_err(failed)?;
+            return Ok(pid_file);
         }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        writeln!(self.file, "{}", std::process::id())
     }
 }
 
@@ -91,6 +96,27 @@ fn open(path: &Path) -> io::Result<File> {
     options
         .custom_flags(OFlags::NOFOLLOW.bits() as i32)
         .open(path)
+}
+
+/// Whoever owns the file could write another number into it. In a directory that all may write to,
+/// that may be anybody.
+fn expect_ours(file: &File, path: &Path) -> Result {
+    let owner = file.metadata()?.uid();
+    let directory = path.parent().map(Path::metadata).transpose()?;
+    let here = rustix::process::geteuid().as_raw();
+    let trusted = [
+        Some(here),
+        Some(0),
+        directory.map(|directory| directory.uid()),
+    ];
+    if trusted.contains(&Some(owner)) {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "the pid file {} belongs to user {}: remove it, or choose another with --pid-file",
+        path.display(),
+        name_of(owner)
+    )))
 }
 
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
@@ -143,6 +169,19 @@ mod tests {
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
             format!("{}\n", std::process::id())
+        );
+    }
+
+    #[test]
+    fn what_another_process_says_in_it_is_shown_only_if_it_is_a_number() {
+        let path = path("strange.pid");
+        std::fs::write(&path, "\x1b[2J not a number\n").unwrap();
+        let held = File::open(&path).unwrap();
+        rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
+        let error = PidFile::create(&path).unwrap_err().to_string();
+        assert!(
+            error.starts_with("already running with pid unknown ("),
+            "{error}"
         );
     }
 
