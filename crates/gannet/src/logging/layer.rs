@@ -114,3 +114,53 @@ where
         self.0.write(*metadata.level(), metadata.target(), &said);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    /// Notes how much the span around an event keeps.
+    struct Kept(Arc<AtomicUsize>);
+
+    impl<S> Layer<S> for Kept
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+            let span = context.event_span(event).unwrap();
+            let extensions = span.extensions();
+            self.0
+                .store(extensions.get::<Fields>().unwrap().0.len(), Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_span_that_is_told_things_for_ever_keeps_a_bounded_piece() {
+        let scribe = Arc::new(Scribe {
+            who: Who::manager(),
+            style: Style {
+                json: true,
+                ansi: false,
+            },
+            sink: Sink::Errors,
+            repeats: Repeats::new(0),
+        });
+        let kept = Arc::new(AtomicUsize::new(0));
+        let layers = tracing_subscriber::registry()
+            .with(Lines(scribe))
+            .with(Kept(kept.clone()));
+        tracing::subscriber::with_default(layers, || {
+            let span = tracing::info_span!("long", n = tracing::field::Empty);
+            for n in 0..100_000 {
+                span.record("n", n);
+            }
+            span.in_scope(|| tracing::info!("now"));
+        });
+        let kept = kept.load(Relaxed);
+        assert!((LONGEST_PART / 2..LONGEST_PART).contains(&kept), "{kept}");
+    }
+}

@@ -325,4 +325,22 @@ mod tests {
             "{error}"
         );
     }
+
+    #[test]
+    fn lines_that_a_child_has_lost_are_counted() {
+        let style = Style {
+            json: false,
+            ansi: false,
+        };
+        let queue = Queue::start(None, Who::manager(), style, 1 << 20, Duration::ZERO).unwrap();
+        let log = Log {
+            queue,
+            style,
+            captures: false,
+        };
+        log.line(&Who::master(), format!("{LOST}7").as_bytes(), true);
+        assert_eq!(log.queue.lost(), 7);
+        log.line(&Who::master(), b"one that was not lost", true);
+        assert_eq!(log.queue.lost(), 7);
+    }
 }
