@@ -21,6 +21,7 @@ export function program() {
 export class Server {
   #process;
   #data;
+  #more = [];
   url;
   key;
 
@@ -31,8 +32,20 @@ export class Server {
     return server;
   }
 
+  /** With TLS, and a certificate that nobody knows. */
+  static async startSecret() {
+    const server = new Server();
+    server.#data = await mkdtemp(join(tmpdir(), "gannet-web-"));
+    const certificates = join(server.#data, "certs");
+    for (const kind of ["ca", "server"]) await run(program(), ["cert", kind, "--dir", certificates]);
+    const [certificate, key] = ["server.pem", "server.key"].map((name) => join(certificates, name));
+    server.#more = ["--tls-cert", certificate, "--tls-key", key];
+    await server.#launch("127.0.0.1:0");
+    return server;
+  }
+
   async #launch(listen) {
-    const flags = ["--data", this.#data, "--listen", listen, "--workers", "2"];
+    const flags = ["--data", this.#data, "--listen", listen, "--workers", "2", ...this.#more];
     this.#process = spawn(program(), flags, { stdio: ["ignore", "pipe", "inherit"] });
     let said = "";
     for await (const part of this.#process.stdout) {
@@ -63,10 +76,14 @@ export class Server {
   }
 
   async killWorkers() {
-    const status = JSON.parse(await this.command("status", "--json"));
+    const status = await this.status();
     const pids = status.workers.map((worker) => worker.pid).filter(Boolean);
     for (const pid of pids) process.kill(pid, "SIGKILL");
     return pids.length;
+  }
+
+  async status() {
+    return JSON.parse(await this.command("status", "--json"));
   }
 
   async push(to, data) {
