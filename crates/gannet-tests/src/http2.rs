@@ -94,9 +94,12 @@ impl Http2 {
                 None => Ok(()),
             }
         };
-        // The answer may come while the body is sent.
+        // The answer may come while the body is sent, and nobody want the rest of it.
         let (sent, reply) = tokio::join!(upload, reply(response));
-        sent.and(reply)
+        match reply {
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(sent.err().unwrap_or(error)),
+        }
     }
 
     /// Opens a stream; `ends`: its request has no body.

@@ -41,7 +41,25 @@ fn streams_that_are_reset_as_soon_as_they_are_opened_are_a_flood() {
     server.stop();
 }
 
-/// The same by a detour: the client makes the server reset its streams.
+/// As many as a page that is left behind; they may have waited in the socket together.
+#[test]
+fn requests_that_are_cancelled_within_the_rate_cost_nobody_the_connection() {
+    let server = behave().websocket().start();
+    let mut client = connect(&server);
+    let cancelled: Vec<u8> = (0..100)
+        .flat_map(|n| {
+            let stream = 2 * n + 1;
+            let request = headers(stream, get("/sleep?ms=10")).end_stream();
+            [request.bytes(), rst_stream(stream, CANCEL).bytes()].concat()
+        })
+        .collect();
+    client.send(cancelled);
+    assert_eq!(client.get(201, "/").text(), "hello");
+    client.leave();
+    server.stop();
+}
+
+/// A flood by a detour: the client makes the server reset its streams.
 #[test]
 fn streams_that_the_server_has_to_reset_are_a_flood() {
     let server = behave().websocket().start();
@@ -283,6 +301,52 @@ fn a_body_that_does_not_come_is_not_awaited_for_ever() {
         Err(code) => panic!("reset with {code}"),
     }
     served(&server);
+    server.stop();
+}
+
+/// However many streams were open, it is one.
+#[test]
+fn a_connection_that_is_closed_for_a_flood_is_counted_once() {
+    let server = behave().websocket().start();
+    let mut client = connect(&server);
+    for stream in (1..100).step_by(2) {
+        client.send(headers(stream, post("/echo")));
+    }
+    client.sync();
+    let pings: Vec<u8> = (0..20_000).flat_map(|_| ping([7; 8]).bytes()).collect();
+    // It may have closed by then.
+    let _ = client.try_send(pings);
+    client.expect_error(&[ENHANCE_YOUR_CALM]);
+    counted(&server, "flood", 1);
+    served(&server);
+    server.stop();
+}
+
+/// The handler fails for want of the rest, while the client has not taken the answer yet.
+#[test]
+fn a_refusal_stands_whatever_becomes_of_the_handler() {
+    let server = behave()
+        .set("workers", 1)
+        .websocket()
+        .with("max_body_size", 1000)
+        .start();
+    let address = server.address_of("websocket");
+    let mut client = RawHttp2::connect_with(address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    client.send(headers(1, post("/echo")));
+    client.send(data(1, [b'x'; 500]));
+    client.sync();
+    client.send(data(1, [b'x'; 501]));
+    assert_eq!(client.head(1).status, 413);
+    // The worker has seen the end of the body by the time that it answers another.
+    for stream in (3..43).step_by(2) {
+        client.send(headers(stream, get("/")).end_stream());
+        client.send(window_update(stream, 1000));
+        assert_eq!(client.response(stream).text(), "hello");
+    }
+    client.send(window_update(1, 1000));
+    let (text, _) = client.data(1);
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("larger than 1000 bytes"), "{text}");
     server.stop();
 }
 

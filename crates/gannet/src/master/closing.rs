@@ -120,8 +120,10 @@ impl Reactor {
         if !is_stream {
             self.connections.fetch_sub(1, Relaxed);
         }
-        // A stream that ends as it should is a request, and counted as such.
-        if !is_stream || closed.reason != CloseReason::Complete {
+        // A stream that ends as it should is a request, and counted as such; those that end because
+        // their connection does are one close, however many they are.
+        let is_one_more = closed.reason != CloseReason::Complete && !self.ends_with_parent(slot);
+        if !is_stream || is_one_more {
             self.count_closed(closed.reason);
         }
         // Otherwise its place, or the end of an event, goes on with it.

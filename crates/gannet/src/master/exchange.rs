@@ -141,6 +141,12 @@ impl Exchange {
         )
     }
 
+    /// The answer, or the rest of it, is to come from the worker. A stream whose answer is complete
+    /// may still be busy with a body: what then becomes of the handler is nothing to its client.
+    pub(super) fn awaits_worker(&self) -> bool {
+        self.is_busy() && self.response != Response::Complete
+    }
+
     /// A request has begun and is not here in full.
     pub(super) fn is_receiving(&self) -> bool {
         self.began != 0

@@ -212,7 +212,7 @@ impl Reactor {
     /// A response cannot be finished.
     pub(super) fn respond_abort(&mut self, slot: usize) {
         if let Some((exchange, true)) = self.http(slot)
-            && exchange.is_busy()
+            && exchange.awaits_worker()
         {
             let ends_with_connection = exchange.response == Response::Body(Framing::Close);
             // What has left is cut off short of its announced end: only a reset or an early end
@@ -250,7 +250,7 @@ impl Reactor {
         let Some((exchange, true)) = self.http(slot) else {
             return;
         };
-        if !exchange.is_busy() {
+        if !exchange.awaits_worker() {
             return;
         }
         if exchange.response == Response::None {

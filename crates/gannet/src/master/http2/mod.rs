@@ -181,6 +181,15 @@ impl Reactor {
         }
     }
 
+    /// A stream that ends because its connection does.
+    pub(super) fn ends_with_parent(&self, slot: usize) -> bool {
+        let stream = self.conns.get(slot).and_then(|conn| conn.stream.as_ref());
+        let of_parent = stream
+            .and_then(|stream| self.conns.find(stream.parent))
+            .and_then(|slot| self.conns.get(slot));
+        of_parent.is_some_and(|parent| !parent.is_open())
+    }
+
     /// Tells a client that its connection ends, and why: for those that are being closed.
     pub(super) fn say_goaway(&mut self, slot: usize, reason: CloseReason) {
         self.leave_streams(slot, Closed::of(reason));

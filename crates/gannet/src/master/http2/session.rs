@@ -90,8 +90,11 @@ impl Session {
             .max_frame_size(listener.http2_max_frame_size)
             .max_header_list_size(listener.max_head_size as u32)
             .max_send_buffer_size(SEND_BUFFER)
-            // Both are bounded by `http2_max_reset_rate` as well.
-            .max_pending_accept_reset_streams(PENDING_RESETS)
+            // `look` has counted them before: what is within the rate may come in one read.
+            .max_pending_accept_reset_streams(match listener.http2_max_reset_rate {
+                0 => usize::MAX,
+                rate => rate as usize,
+            })
             .max_concurrent_reset_streams(REMEMBERED_RESETS);
         if listener.protocol == Protocol::Websocket {
             builder.enable_connect_protocol();
@@ -336,7 +339,5 @@ const PER_UPDATE: u64 = 256;
 const SEND_BUFFER: usize = 64 << 10;
 /// Bytes of a field block that the library may take to see that it is too large.
 const MORE_OF_BLOCK: usize = 128 << 10;
-/// Streams that were reset before they were taken.
-const PENDING_RESETS: usize = 20;
 /// Streams reset by the server whose late frames are ignored.
 const REMEMBERED_RESETS: usize = 50;
