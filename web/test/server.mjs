@@ -9,11 +9,15 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 
+// The program takes variables of this form for settings, and refuses those that are none.
+const given = process.env.GANNET_BIN;
+delete process.env.GANNET_BIN;
+
 /** The program: GANNET_BIN, or what cargo built last. */
 export function program() {
   const target = process.env.CARGO_TARGET_DIR ?? new URL("../../target", import.meta.url).pathname;
   const built = ["release", "debug"].map((profile) => join(target, profile, "gannet"));
-  const found = process.env.GANNET_BIN ?? built.find((path) => existsSync(path));
+  const found = given ?? built.find((path) => existsSync(path));
   if (!found) throw new Error("build the program first: cargo build --release");
   return found;
 }
