@@ -4,6 +4,7 @@ use std::{fs, net::SocketAddr, thread};
 
 use bytes::Bytes;
 use gannet_tests::{
+    frames::{RawHttp2, frame::headers, hpack::get},
     http2::{Http2, reply, request, run, until},
     process::Signal,
     server::{Server, Spec},
@@ -14,7 +15,7 @@ use h2::Reason;
 use http::{HeaderMap, Method, StatusCode};
 use tempfile::NamedTempFile;
 
-use crate::behave;
+use crate::{behave, proxy::required};
 
 fn closed(server: &Server, reason: &str) -> u64 {
     server.status()["totals"]["closed"][reason]
@@ -361,6 +362,28 @@ fn the_preface_may_come_byte_by_byte() {
     });
     other.send("UT /method HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(other.response().text(), "PUT");
+    server.stop();
+}
+
+#[test]
+fn the_preface_may_stand_behind_a_proxy_header_however_they_are_cut() {
+    let server = required(behave().websocket()).start();
+    let header: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 443\r\n";
+    let page = headers(1, get("/client")).end_stream().bytes();
+    let wire = [header, PREFACE, SETTINGS, &page].concat();
+    let behind = header.len();
+    for cut in [5, behind, behind + 1, behind + 23, behind + 24, behind + 30] {
+        let before = server.total("bytes_in");
+        let mut client = RawHttp2::silent(TcpClient::connect(server.address(0))).hold_windows();
+        client.trust();
+        client.send_preface(&wire[..cut]);
+        wait_until("the first part", || {
+            server.total("bytes_in") == before + cut as u64
+        });
+        client.send_preface(&wire[cut..]);
+        let text = client.response(1).text().to_owned();
+        assert!(text.contains("192.0.2.7"), "{cut}: {text}");
+    }
     server.stop();
 }
 
