@@ -92,8 +92,10 @@ fn unblock(signal: c_int) {
 }
 
 static TELL: OnceLock<fn()> = OnceLock::new();
-/// Seconds that a process has to tell of its abort.
-const LAST_WORDS: u32 = 2;
+/// Seconds that a process has to tell of its abort. To look up the names for a backtrace takes some
+/// tenths of a second, and many times that on a machine where much else runs; only a process whose
+/// heap is locked needs them all.
+const LAST_WORDS: u32 = 10;
 
 #[cfg(test)]
 mod tests {
