@@ -70,6 +70,7 @@ fn tasks_go_to_idle_task_workers() {
     let server = server(2);
     let (mut busy, mut client) = (server.websocket(), server.websocket());
     busy.send("task sleep 1500 slept");
+    wait_until("the task to run", || server.tasks_running() == 1);
     // While one sleeps, the other does all the rest.
     let pids: Vec<String> = (0..5).map(|_| client.ask("task pid")).collect();
     assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
