@@ -92,10 +92,12 @@ test("with the authority and the certificate the page opens, and the WebSocket t
   });
 });
 
-test("without a certificate nobody is let in, and the browser says why", async () => {
+test("without a certificate nobody is let in, and the browser says so", async () => {
   await visit("trusts", async (page) => {
     const failed = page.goto(`https://localhost:${port}/`);
-    await assert.rejects(failed, /ERR_BAD_SSL_CLIENT_AUTH_CERT|ERR_SSL_CLIENT_AUTH_CERT_NEEDED/);
+    // With TLS 1.3 the refusal comes after the browser's end of the handshake: if it comes before the
+    // request, there is just no connection any more.
+    await assert.rejects(failed, /ERR_(BAD_SSL_CLIENT_AUTH_CERT|SSL_CLIENT_AUTH_CERT_NEEDED|SOCKET_NOT_CONNECTED)/);
   });
 });
 
