@@ -3,6 +3,7 @@
 mod client;
 mod exchange;
 mod handshakes;
+mod http2;
 mod socket;
 mod table;
 
@@ -17,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use gannet_tests::{
     process,
-    server::{Server, Spec},
+    server::{Server, Spec, mode},
     tcp::{TcpClient, connect_from},
     tls::{Client, Keys},
     wait::wait_until,
@@ -30,7 +31,11 @@ use rustix::{
 
 use toml::Value;
 
-use crate::{client::run, exchange::Exchange, socket::Over};
+use crate::{
+    client::{Measured, run},
+    exchange::Exchange,
+    socket::Over,
+};
 
 #[derive(Debug, Parser)]
 #[command(about = "Measures the Gannet engine", disable_help_subcommand = true)]
@@ -47,6 +52,8 @@ enum What {
     Ws(Load),
     /// HTTP/1.1 keep-alive: POST /echo, answered by axum
     Http(Load),
+    /// HTTP/2: POST /echo, as `http`, on many streams of one connection and on one each of many
+    Http2(Load),
     /// Messages in raw TCP: lines, and behind their length
     Frames(Load),
     /// Datagrams
@@ -108,6 +115,7 @@ fn main() -> Result<()> {
                 &Exchange::http(load.size),
             )
         }
+        What::Http2(load) => http2(&load),
         What::Frames(load) => frames(&load),
         What::Udp(load) => {
             let server = start("udp", |spec| spec.udp())?;
@@ -127,6 +135,18 @@ fn tcp(spec: Spec) -> Spec {
 
 fn websocket(spec: Spec) -> Spec {
     spec.websocket()
+}
+
+fn http2(load: &Load) -> Result<()> {
+    let server = start("http", |spec| spec.http())?;
+    for (connections, streams) in [(1, load.connections), (load.connections, 1)] {
+        let clients = http2::Clients::connect(server.address(0), connections, streams, load.size)?;
+        let name = format!("http2, {streams} streams on each");
+        report(&name, &server, load, connections, |length| {
+            clients.run(length)
+        })?;
+    }
+    Ok(())
 }
 
 fn frames(load: &Load) -> Result<()> {
@@ -181,28 +201,43 @@ fn measure(
         .map(|_| exchange.connect(over, server.address(0)))
         .collect::<std::io::Result<Vec<_>>>()
         .context("connect")?;
+    report(name, server, load, load.connections, |length| {
+        run(&mut sockets, exchange, length)
+    })
+}
 
+/// Measures what `run` does for a while, and prints it.
+fn report(
+    name: &str,
+    server: &Server,
+    load: &Load,
+    connections: usize,
+    mut run: impl FnMut(Duration) -> Result<Measured>,
+) -> Result<()> {
     // What it costs to warm up is not measured.
-    run(&mut sockets, exchange, Duration::from_millis(300))?;
+    run(Duration::from_millis(300))?;
     let before = Used::of(server);
     let begin = Instant::now();
-    let mut result = run(&mut sockets, exchange, Duration::from_secs(load.seconds))?;
+    let mut result = run(Duration::from_secs(load.seconds))?;
     let (took, used) = (begin.elapsed(), Used::of(server));
 
     let messages = result.latencies.len() as f64;
     println!(
         "{name}: {} connections, {} B, {:.1} s: {:.0} messages/s, latency p50 {} µs, p99 {} µs",
-        load.connections,
+        connections,
         load.size,
         took.as_secs_f64(),
         messages / took.as_secs_f64(),
         result.percentile(50),
         result.percentile(99),
     );
-    for (process, before, after) in [
+    let processes = [
         ("master", &before.master, &used.master),
         ("worker", &before.worker, &used.worker),
-    ] {
+    ];
+    // Of threads there is one process, which stands for the master.
+    let shown = if mode() == "thread" { 0 } else { 2 };
+    for (process, before, after) in &processes[..shown] {
         println!(
             "  {process}: {:.2} µs processor time and {:.3} context switches a message",
             (after.cpu - before.cpu).as_secs_f64() * 1e6 / messages,
