@@ -6,6 +6,7 @@ import { after, before, test } from "node:test";
 
 import { chromium } from "playwright-core";
 
+import { CHROMIUM } from "./chromium.mjs";
 import { Server } from "./server.mjs";
 
 let server;
@@ -13,17 +14,7 @@ let browser;
 
 before(async () => {
   server = await Server.start();
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
+  browser = await chromium.launch(CHROMIUM);
 });
 
 after(async () => {

@@ -18,6 +18,7 @@ import { promisify } from "node:util";
 
 import { chromium } from "playwright-core";
 
+import { CHROMIUM } from "./chromium.mjs";
 import { program } from "./server.mjs";
 
 const run = promisify(execFile);
@@ -137,16 +138,8 @@ function asRoot(...words) {
 
 async function visit(name, what) {
   const browser = await chromium.launchPersistentContext(join(home, `${name}-profile`), {
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    ...CHROMIUM,
     env: { ...process.env, HOME: join(home, name) },
-    args: [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
   });
   try {
     await what(await browser.newPage());
