@@ -6,7 +6,7 @@ use super::{
     print,
     whom::{Whom, conn},
 };
-use crate::{ConnId, Error, Result, Server};
+use crate::{ConnId, Result, Server};
 
 /// Close connections of the running server
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -39,11 +39,7 @@ pub struct Kick {
 
 impl Kick {
     pub(super) fn run(&self, server: &Server) -> Result {
-        let to = self.whom.filter(self.conn, self.all);
-        if to.is_empty() {
-            let message = "say whom: a connection, --uid, --address, --listener, --topic or --all";
-            return Err(Error::usage(message));
-        }
+        let to = self.whom.somebody(self.conn, self.all)?;
         let reason = self.reason.as_deref().unwrap_or_default();
         let close = self.code.map(|code| (code, reason));
         let count = server.control()?.kick_where(to, close)?;

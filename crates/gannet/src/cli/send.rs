@@ -39,21 +39,16 @@ pub struct Send {
 
 impl Send {
     pub(super) fn run(&self, server: &Server) -> Result {
-        let named = !self.whom.filter(None, self.all).is_empty();
         let mut words = self.words.iter().map(String::as_str);
         let conn = match self.words.len() == self.what.words() + 1 {
             true => words.next().map(conn).transpose().map_err(Error::usage)?,
             false => None,
         };
-        if conn.is_none() && !named {
-            let message = "say whom: a connection, --uid, --address, --listener, --topic or --all";
-            return Err(Error::usage(message));
-        }
+        let to = self.whom.somebody(conn, self.all)?;
         let payload = self.what.payload(words.next())?;
         if words.next().is_some() {
             return Err(Error::usage("there is more than one message: see --help"));
         }
-        let to = self.whom.filter(conn, self.all);
         let count = server.control()?.send_to(to, payload)?;
         print(&format!("sent to {count} connections"))
     }

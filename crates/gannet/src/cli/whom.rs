@@ -51,6 +51,16 @@ pub struct What {
 }
 
 impl Whom {
+    /// As [`filter`](Whom::filter), for commands that are about nobody unless they are told.
+    pub(super) fn somebody(&self, conn: Option<ConnId>, all: bool) -> Result<Filter> {
+        let filter = self.filter(conn, all);
+        if filter.is_empty() {
+            let message = "say whom: a connection, --uid, --address, --listener, --topic or --all";
+            return Err(Error::usage(message));
+        }
+        Ok(filter)
+    }
+
     pub(super) fn filter(&self, conn: Option<ConnId>, all: bool) -> Filter {
         Filter {
             conn,
