@@ -192,8 +192,7 @@ impl Reactor {
 
     /// Whether it is a stream of HTTP/2 whose connection has a full socket.
     fn waits_for_its_turn(&self, conn: &Conn) -> bool {
-        let parent = conn.stream.as_ref().map(|stream| stream.parent());
-        let parent = parent.and_then(|id| self.conns.get(self.conns.find(id)?));
+        let parent = self.parent_of(conn);
         parent.is_some_and(|parent| parent.unread().is_some())
     }
 

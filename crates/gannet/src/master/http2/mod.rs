@@ -155,11 +155,8 @@ impl Reactor {
     /// Another stream of the same connection waits for its worker, and so perhaps holds the window
     /// that this one needs.
     pub(super) fn is_held_up(&self, slot: usize) -> bool {
-        let stream = self.conns.get(slot).and_then(|conn| conn.stream.as_ref());
-        let of_parent = stream
-            .and_then(|stream| self.conns.find(stream.parent))
-            .and_then(|slot| self.conns.get(slot));
-        let Some(Speaks::Http2(session)) = of_parent.map(|conn| &conn.speaks) else {
+        let of_parent = self.conns.get(slot).and_then(|conn| self.parent_of(conn));
+        let Some(Speaks::Http2(session)) = of_parent.map(|parent| &parent.speaks) else {
             return false;
         };
         let mut streams = session.streams.iter().filter_map(|&id| self.conns.find(id));
@@ -183,11 +180,16 @@ impl Reactor {
 
     /// A stream that ends because its connection does.
     pub(super) fn ends_with_parent(&self, slot: usize) -> bool {
-        let stream = self.conns.get(slot).and_then(|conn| conn.stream.as_ref());
-        let of_parent = stream
-            .and_then(|stream| self.conns.find(stream.parent))
-            .and_then(|slot| self.conns.get(slot));
-        of_parent.is_some_and(|parent| !parent.is_open())
+        self.conns
+            .get(slot)
+            .and_then(|conn| self.parent_of(conn))
+            .is_some_and(|parent| !parent.is_open())
+    }
+
+    /// The connection that carries this one, if it is a stream.
+    pub(super) fn parent_of(&self, conn: &Conn) -> Option<&Conn> {
+        let stream = conn.stream.as_ref()?;
+        self.conns.get(self.conns.find(stream.parent)?)
     }
 
     /// Tells a client that its connection ends, and why: for those that are being closed.

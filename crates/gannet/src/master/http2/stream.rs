@@ -84,11 +84,6 @@ impl Stream {
         }
     }
 
-    /// The connection that carries it.
-    pub(in crate::master) fn parent(&self) -> ConnId {
-        self.parent
-    }
-
     /// Takes at most `most` bytes of the body.
     pub(super) fn receive(&mut self, most: usize) -> Received {
         let Some(ways) = &mut self.ways else {
