@@ -120,6 +120,45 @@ fn pipelined_requests_come_one_by_one() {
 }
 
 #[test]
+fn a_plain_request_can_be_looked_at_and_passed_over() {
+    let mut decoder = Decoder::new(Limits::default());
+    let first = get("X-A: b\r\n");
+    let mut input = format!("{first}{}", get("")).into_bytes();
+    let (len, head) = decoder.peek_plain(&input).unwrap();
+    assert_eq!((len, head.target), (first.len(), "/"));
+    assert_eq!(head.headers.first("x-a"), Some(&b"b"[..]));
+    assert!(decoder.is_idle());
+    // What follows is decoded as if nothing had stood before it.
+    let decoded = decoder.decode(&mut input[len..]).unwrap();
+    assert!(matches!(decoded.event, Some(Event::Head(_))));
+    assert!(
+        decoder.peek_plain(first.as_bytes()).is_none(),
+        "inside a request"
+    );
+}
+
+#[test]
+fn what_is_not_plain_is_not_passed_over() {
+    let decoder = Decoder::new(Limits::default());
+    let whole = get("");
+    for cut in 0..whole.len() {
+        assert!(decoder.peek_plain(&whole.as_bytes()[..cut]).is_none());
+    }
+    for other in [
+        get("Content-Length: 3\r\n"),
+        get("Transfer-Encoding: chunked\r\n"),
+        get("Connection: close\r\n"),
+        get("Connection: upgrade\r\nUpgrade: websocket\r\n"),
+        get("Host: again\r\n"),
+        get("X-A : b\r\n"),
+        get("").replace("1.1", "1.0"),
+        format!("\r\n{}", get("")),
+    ] {
+        assert!(decoder.peek_plain(other.as_bytes()).is_none(), "{other}");
+    }
+}
+
+#[test]
 fn trailers_come_with_the_end() {
     let input = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n\
                  00A\r\n0123456789\r\n000\r\nDigest: x\r\nEtag: \"y\"\r\n\r\n";

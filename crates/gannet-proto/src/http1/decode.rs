@@ -6,7 +6,7 @@ use super::{
     body::BodyLength,
     chunked::{Chunked, Step},
     error::RequestError,
-    head::{self, RequestHead, RequestLine},
+    head::{self, RequestHead, RequestLine, Version},
     headers::{Headers, is_trailer},
     limits::{Limits, MAX_HEADERS},
     scan::Scan,
@@ -103,6 +103,25 @@ impl Decoder {
     pub fn decode<'a>(&'a mut self, input: &'a mut [u8]) -> Result<Decoded<'a>, RequestError> {
         self.advance(input)
             .inspect_err(|error| self.state = State::Failed(Box::new(error.clone())))
+    }
+
+    /// Looks at the request at the front of `input` without taking it, if that request is plain: here
+    /// as a whole, well-formed, without a body, in HTTP/1.1, and asking nothing of its connection.
+    /// Gives its length and its head.
+    ///
+    /// The decoder stays as it is. Who passes over that many bytes has taken the request, and the
+    /// decoder is before the next one. `None` means that [`Decoder::decode`] has to judge, now or
+    /// when more has come.
+    pub fn peek_plain<'a>(&self, input: &'a [u8]) -> Option<(usize, RequestHead<'a>)> {
+        if !matches!(self.state, State::Start { skipped: false }) {
+            return None;
+        }
+        let (len, head) = read_head(&mut Scan::default(), input, &self.limits).ok()??;
+        let is_plain = head.body == BodyLength::None
+            && head.version == Version::Http11
+            && head.keep_alive
+            && !head.upgrade;
+        is_plain.then_some((len, head))
     }
 
     /// Drops the rest of the current body as it arrives, up to the limit: the next event
@@ -227,32 +246,9 @@ impl Decoder {
         let State::Head(scan) = &mut self.state else {
             return Ok(None);
         };
-        let limits = &self.limits;
-
-        // The line is judged when it has arrived, before anything after it: so the error
-        // does not depend on how the input was cut.
-        let mut line = None;
-        if scan.lines() == 0 {
-            let longest = head::longest_request_line(limits);
-            let window = &input[..input.len().min(longest)];
-            let Some(range) = scan.next_line(window)? else {
-                return match window.len() < longest {
-                    true => Ok(None),
-                    false => Err(head::long_request_line(window, limits)),
-                };
-            };
-            line = Some(RequestLine::parse(&input[range], limits)?);
-        }
-        let Some(len) = section_end(scan, input, 1, limits.max_head_size, limits)? else {
+        let Some((len, head)) = read_head(scan, input, &self.limits)? else {
             return Ok(None);
         };
-        let line_len = memchr(b'\r', input).unwrap_or_default();
-        let line = match line {
-            Some(line) => line,
-            None => RequestLine::parse(&input[..line_len], limits)?,
-        };
-        let head = line.with_headers(&input[line_len + 2..len], scan.lines() - 2, limits)?;
-
         self.keep_alive = head.keep_alive;
         self.expects_continue = head.expect_continue;
         self.state = match head.body {
@@ -271,6 +267,38 @@ impl Decoder {
             false => State::Done,
         };
     }
+}
+
+/// Goes forward in a head. Gives its length and the head when it is complete.
+fn read_head<'a>(
+    scan: &mut Scan,
+    input: &'a [u8],
+    limits: &Limits,
+) -> Result<Option<(usize, RequestHead<'a>)>, RequestError> {
+    // The line is judged when it has arrived, before anything after it: so the error
+    // does not depend on how the input was cut.
+    let mut line = None;
+    if scan.lines() == 0 {
+        let longest = head::longest_request_line(limits);
+        let window = &input[..input.len().min(longest)];
+        let Some(range) = scan.next_line(window)? else {
+            return match window.len() < longest {
+                true => Ok(None),
+                false => Err(head::long_request_line(window, limits)),
+            };
+        };
+        line = Some(RequestLine::parse(&input[range], limits)?);
+    }
+    let Some(len) = section_end(scan, input, 1, limits.max_head_size, limits)? else {
+        return Ok(None);
+    };
+    let line_len = memchr(b'\r', input).unwrap_or_default();
+    let line = match line {
+        Some(line) => line,
+        None => RequestLine::parse(&input[..line_len], limits)?,
+    };
+    let head = line.with_headers(&input[line_len + 2..len], scan.lines() - 2, limits)?;
+    Ok(Some((len, head)))
 }
 
 /// Goes forward in a trailer section. Gives the trailers and their length when they are

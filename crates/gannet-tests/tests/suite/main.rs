@@ -46,6 +46,7 @@ mod metrics;
 mod metrics_http;
 mod notify;
 mod packets;
+mod pipelining;
 mod pool;
 mod processes;
 mod proxy;

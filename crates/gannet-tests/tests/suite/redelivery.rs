@@ -84,6 +84,30 @@ fn an_idempotent_request_runs_again() {
 }
 
 #[test]
+fn requests_pipelined_behind_a_crash_are_answered_in_order_and_a_post_runs_once() {
+    let (server, runs) = counting(behave().set("workers", 1).http());
+    let mut client = server.http();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").into_bytes();
+    let mut all = get("/mark/before");
+    all.extend(get("/mark/fatal?then=abort-once"));
+    all.extend(get("/big?n=3"));
+    all.extend(get("/big?n=4"));
+    all.extend(post("/mark/post"));
+    all.extend(get("/big?n=5"));
+    client.send(all);
+    assert!(client.response().text().starts_with("marked"));
+    assert_eq!(client.response().text(), "marked true");
+    assert_eq!(client.response().text(), "bbb");
+    assert_eq!(client.response().text(), "bbbb");
+    assert_eq!(client.response().text(), "marked false");
+    assert_eq!(client.response().text(), "bbbbb");
+    let runs = fs::read_to_string(runs.path()).unwrap();
+    let of = |name: &str| runs.lines().filter(|line| *line == name).count();
+    assert_eq!((of("fatal"), of("post")), (2, 1), "{runs}");
+    server.stop();
+}
+
+#[test]
 fn a_request_that_killed_three_workers_is_answered_with_502() {
     let (server, runs) = counting(behave().set("workers", 1).http());
     let mut client = server.http();

@@ -1,5 +1,7 @@
 //! The exchange of an HTTP connection: a request, and its response. The states stand in `http`.
 
+use std::collections::VecDeque;
+
 use gannet_proto::{
     http1::{self, Decoder, Framing, Version},
     websocket::Deflate,
@@ -29,6 +31,8 @@ pub(super) struct Exchange {
     /// Pieces of the body that were given to the worker.
     pub(super) pieces: u32,
     pub(super) upgrade: Option<Box<Upgrade>>,
+    /// Methods of the requests that were handed over behind this one, in HTTP/1.1: see `pipeline`.
+    pub(super) behind: VecDeque<Method>,
     /// When the current request began, ms; 0: it has not.
     pub(super) began: u64,
     /// How the body that is passed on as it arrives comes on.
@@ -66,6 +70,7 @@ pub(super) struct Method {
     pub(super) head: bool,
     pub(super) connect: bool,
     pub(super) idempotent: bool,
+    pub(super) safe: bool,
 }
 
 /// Where requests come from.
@@ -106,6 +111,7 @@ impl Method {
             head: method == "HEAD",
             connect: method == "CONNECT",
             idempotent: IDEMPOTENT.contains(&method),
+            safe: SAFE.contains(&method),
         }
     }
 }
@@ -124,6 +130,7 @@ impl Exchange {
             expects_continue: false,
             pieces: 0,
             upgrade: None,
+            behind: VecDeque::new(),
             began: 0,
             progress: None,
         }
@@ -185,8 +192,19 @@ impl Exchange {
         self.is_busy()
             && self.method.idempotent
             && self.response == Response::None
-            // The request itself and all its pieces.
-            && in_flight == 1 + self.pieces
+            // The request itself and all its pieces, and those behind it.
+            && in_flight == self.handed_over()
+    }
+
+    /// Events of the request that is answered, and of those behind it.
+    fn handed_over(&self) -> u32 {
+        1 + self.pieces + self.behind.len() as u32
+    }
+
+    /// Whether the event that has just ended can be that of the request that is answered: its own
+    /// is the first of those in flight, but for one whose answer was complete before its end.
+    pub(super) fn may_have_ended(&self, in_flight: u32) -> bool {
+        in_flight < self.handed_over()
     }
 
     /// The answer on a stream is complete: nothing more is awaited of its client.
@@ -212,5 +230,7 @@ impl Exchange {
     }
 }
 
+/// Methods that change nothing (RFC 9110 section 9.2.1).
+const SAFE: [&str; 4] = ["GET", "HEAD", "OPTIONS", "TRACE"];
 /// Methods that may be tried again (RFC 9110 section 9.2.2).
 const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"];

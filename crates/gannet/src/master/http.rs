@@ -1,8 +1,8 @@
 //! HTTP/1.1 connections in the reactor: requests in, responses out.
 //!
-//! One request of a connection is with a worker at a time; those that are pipelined behind it
-//! wait in the input; they wait there too while more than `max_queued` bytes of answers wait for
-//! the client. States of the exchange:
+//! The exchange is that of one request. Those that are pipelined behind it wait in the input, but for
+//! such as change nothing: `pipeline` hands them over at once. All wait there while more than
+//! `max_queued` bytes of answers wait for the client. States of the exchange:
 //!
 //! **idle** → **collecting** (a request arrives; a small body is kept, so that the worker gets
 //! whole requests and a slow client occupies nobody) → **answering** (the request is with the
@@ -11,6 +11,8 @@
 //! **upgrading** → frames, or a response.
 //!
 //! The response may be complete before the request is; then the connection is closed after it.
+
+use std::net::SocketAddr;
 
 use gannet_proto::{
     http1::{self, BodyLength, Event, Framing, RequestError, ResponseHead, Version},
@@ -54,7 +56,14 @@ impl Reactor {
                 return used;
             }
             if exchange.is_answering() {
-                if used < input.len() {
+                if used == input.len() {
+                    return used;
+                }
+                if let Some(len) = self.hand_over_behind(slot, decoder, exchange, &input[used..]) {
+                    used += len;
+                    continue;
+                }
+                if self.conns.get(slot).is_some_and(|it| it.stall == Stall::No) {
                     // The next request waits; its bytes are not asked for again.
                     self.stall(slot, Stall::Own);
                 }
@@ -139,7 +148,8 @@ impl Reactor {
         // A response that is whole before its request ends the connection. One that begins before
         // may still see the end of the request.
         let overtakes = complete && exchange.state == State::Streaming;
-        exchange.keep_alive &= !overtakes && !stopping && framing != Framing::Close;
+        let is_last = stopping && exchange.behind.is_empty();
+        exchange.keep_alive &= !overtakes && !is_last && framing != Framing::Close;
         if exchange.state == State::Upgrading {
             exchange.keep_alive = false;
         }
@@ -247,10 +257,11 @@ impl Reactor {
 
     /// Answers the current request with an error of the engine's own.
     pub(super) fn fail_request(&mut self, slot: usize, status: u16, why: &'static str) {
+        let in_flight = self.conns.get(slot).map_or(0, |conn| conn.in_flight);
         let Some((exchange, true)) = self.http(slot) else {
             return;
         };
-        if !exchange.awaits_worker() {
+        if !exchange.awaits_worker() || !exchange.may_have_ended(in_flight) {
             return;
         }
         if exchange.response == Response::None {
@@ -356,14 +367,7 @@ impl Reactor {
             exchange.request = self.pool.take();
         }
         exchange.request.clear();
-        head::encode(
-            &mut exchange.request,
-            request.version as u8,
-            request.method,
-            request.target,
-            request.headers.iter(),
-            client,
-        );
+        encode_head(&mut exchange.request, request, client);
         exchange.head_len = exchange.request.len();
         exchange.state = State::Collecting;
         if protocol == Protocol::Websocket && handshake::is_requested(request) {
@@ -534,6 +538,12 @@ impl Reactor {
             // Only the end itself was not yet handed over.
             exchange.state = State::Answering;
         }
+        if exchange.keep_alive && exchange.next_behind() {
+            if conn.stall == Stall::Own {
+                self.wake(slot);
+            }
+            return;
+        }
         let refused = exchange.state == State::Upgrading;
         let unread = exchange.state == State::Streaming;
         if !exchange.keep_alive || stopping || unread {
@@ -550,8 +560,12 @@ impl Reactor {
         exchange.state = State::Idle;
         exchange.began = 0;
         exchange.progress = None;
+        // Where nothing waits and nothing ends, the poll set says when the next request comes.
+        let goes_on = conn.stall != Stall::No || conn.eof || conn.hup;
         self.watch(slot);
-        self.wake(slot);
+        if goes_on {
+            self.wake(slot);
+        }
     }
 
     fn http(&mut self, slot: usize) -> Option<(&mut Exchange, bool)> {
@@ -562,6 +576,22 @@ impl Reactor {
             _ => None,
         }
     }
+}
+
+/// Appends a head as it crosses the ring.
+pub(super) fn encode_head(
+    out: &mut Vec<u8>,
+    request: &http1::RequestHead<'_>,
+    client: Option<SocketAddr>,
+) {
+    head::encode(
+        out,
+        request.version as u8,
+        request.method,
+        request.target,
+        request.headers.iter(),
+        client,
+    );
 }
 
 /// A body up to this many bytes is given to the worker as a whole.

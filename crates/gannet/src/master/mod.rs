@@ -46,6 +46,7 @@ mod link;
 mod output;
 mod pace;
 mod packets;
+mod pipeline;
 mod places;
 mod proxied;
 mod reactor;

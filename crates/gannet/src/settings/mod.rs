@@ -127,6 +127,8 @@ pub struct Settings {
     pub arena_size: usize,
 
     /// Events of one connection that may be unfinished before its reading pauses. Default 64.
+    ///
+    /// Of pipelined HTTP requests, at most 16 are; 1 has them handed over one by one.
     pub max_in_flight: usize,
 
     /// Bytes of unfinished events that a reactor may keep outside a worker's ring, so that slow

@@ -154,6 +154,10 @@ impl Stream<'_> {
         len: Option<u64>,
     ) -> Result {
         let gone = self.local.stream(self.conn);
+        if !self.local.shared.table().is_open(self.conn) {
+            // It went before this was noted, while a request in front was answered.
+            return Ok(());
+        }
         let (mut sent, mut since_asked) = (0u64, 0);
         let mut trailers = Bytes::new();
         let mut ready = ready.into_iter();
