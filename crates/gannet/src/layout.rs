@@ -32,7 +32,9 @@ pub(crate) struct Dimensions {
 }
 
 /// Words of one row of the connection table: see `conn_table`.
-pub(crate) const ROW_WORDS: usize = 26;
+pub(crate) const ROW_WORDS: usize = 15;
+/// Words of a row aside of it: see there.
+pub(crate) const ASIDE_WORDS: usize = 12;
 
 /// Counters of a reactor, as words from [`Dimensions::reactor_counters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,9 +173,15 @@ impl Dimensions {
         self.reactors * self.slots
     }
 
+    /// What few connections have: a row for each of the connection table.
+    pub(crate) fn aside_table(&self) -> usize {
+        (self.table() + gannet_shm::Slots::bytes(self.rows(), ROW_WORDS)).next_multiple_of(LINE)
+    }
+
     /// What is known of TLS: a row for each of the connection table, if there is TLS at all.
     pub(crate) fn tls_table(&self) -> usize {
-        (self.table() + gannet_shm::Slots::bytes(self.rows(), ROW_WORDS)).next_multiple_of(LINE)
+        let asides = gannet_shm::Slots::bytes(self.rows(), ASIDE_WORDS);
+        (self.aside_table() + asides).next_multiple_of(LINE)
     }
 
     pub(crate) fn tls_rows(&self) -> usize {

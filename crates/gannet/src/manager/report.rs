@@ -478,6 +478,7 @@ mod tests {
                     websocket: false,
                     tls: false,
                     unheard: false,
+                    closed: false,
                     peer: crate::Peer::Ip("127.0.0.1:5".parse().unwrap()),
                     proxy: None,
                     local: Some("127.0.0.1:6".parse().unwrap()),

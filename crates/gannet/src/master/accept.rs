@@ -268,6 +268,7 @@ impl Reactor {
                     websocket: false,
                     tls: false,
                     unheard: proxied,
+                    closed: false,
                     peer,
                     proxy: None,
                     local,
@@ -279,17 +280,12 @@ impl Reactor {
                 .cell(row, Cell::LastSeen)
                 .store(self.clock.unix, Relaxed);
         }
-        let mut conn = Conn::new(
-            id,
-            listener as u16,
-            place as u16,
-            peer,
-            speaks,
-            self.clock.now,
-        );
+        let mut conn = Conn::new(id, listener as u16, place as u16, speaks, self.clock.now);
         conn.socket = Some(socket);
         conn.tls = tls;
-        conn.header_due = header_due;
+        if header_due > 0 {
+            conn.rare_mut().header_due = header_due;
+        }
         self.conns.insert(conn);
         let slot = id.slot();
         self.watch(slot);

@@ -131,11 +131,13 @@ impl Reactor {
                 && to
                     .uid
                     .as_deref()
-                    .is_none_or(|uid| conn.uid.as_deref() == Some(uid))
+                    .is_none_or(|uid| conn.ties().uid.as_deref() == Some(uid))
                 && addresses
                     .as_ref()
                     // Who it is that awaits a header nobody knows.
-                    .is_none_or(|addresses| !conn.awaits_header() && addresses.has(conn.peer))
+                    .is_none_or(|addresses| {
+                        !conn.awaits_header() && addresses.has(self.table.peer(conn.id))
+                    })
         };
         candidates.into_iter().filter(is_meant).collect()
     }

@@ -10,8 +10,9 @@ use gannet_proto::websocket;
 use rustix::net::Shutdown;
 
 use super::{
-    conn::{Closed, Conn, Ending, Phase, Speaks, Stall},
+    conn::{Closed, Conn, Phase, Speaks, Stall},
     places::BODY_IN_FLIGHT,
+    rare::Ending,
     reactor::Reactor,
 };
 use crate::{
@@ -39,7 +40,7 @@ impl Reactor {
             _ => closed,
         };
         conn.phase = Phase::Closing(closed);
-        conn.input = Vec::new();
+        conn.input.release();
         conn.forget_message();
         let (is_parent, is_websocket) = (matches!(conn.speaks, Speaks::Http2(_)), conn.websocket);
         self.begin_closing_window(slot);
@@ -63,7 +64,7 @@ impl Reactor {
             return;
         };
         let text = text.into();
-        conn.ending = Some(Box::new(Ending { closed, text }));
+        conn.rare_mut().ending = Some(Ending { closed, text });
         self.settle(slot);
     }
 
@@ -78,7 +79,7 @@ impl Reactor {
         // A reason that was set when the closing began is the true one.
         let closed = match conn.phase {
             Phase::Closing(first) | Phase::Lingering(first) => first,
-            _ => conn.ending.as_ref().map_or(closed, |ending| ending.closed),
+            _ => conn.rare().ending.as_ref().map_or(closed, |it| it.closed),
         };
         conn.phase = Phase::Gone(closed);
         if conn.unread().is_some() {
@@ -93,7 +94,7 @@ impl Reactor {
             _ => !conn.awaits_header() && !conn.is_handshaking(),
         };
         // It may be long until the last event is done; nothing more is taken from the input.
-        conn.input = Vec::new();
+        conn.input.release();
         conn.forget_message();
         let id = conn.id;
         let place = usize::from(conn.place);
@@ -112,7 +113,7 @@ impl Reactor {
         self.unsubscribe_all(slot);
         self.unbind(slot);
         if let Some(row) = self.table.row_of(id) {
-            self.table.set_closed(row, self.clock.unix);
+            self.table.set_closed(row);
         }
         if !is_parent {
             self.places[place].connections -= 1;
@@ -145,7 +146,7 @@ impl Reactor {
         let Phase::Gone(closed) = conn.phase else {
             return;
         };
-        if conn.held.is_some() {
+        if conn.rare().held.is_some() {
             return;
         }
         if conn.close_due {
@@ -182,7 +183,7 @@ impl Reactor {
             }
             return;
         }
-        if conn.stall == Stall::Own && (conn.in_flight <= half || conn.held.is_some()) {
+        if conn.stall == Stall::Own && (conn.in_flight <= half || conn.rare().held.is_some()) {
             self.wake(slot);
         }
         if conn_ends(self.conns.get(slot)) || self.stopping.is_some() {
@@ -228,10 +229,10 @@ impl Reactor {
             _ => false,
         };
         let busy = busy || conn.stream.as_ref().is_some_and(|it| it.is_ending());
-        if !conn.is_open() || busy || conn.in_flight > 0 || conn.held.is_some() {
+        if !conn.is_open() || busy || conn.in_flight > 0 || conn.rare().held.is_some() {
             return;
         }
-        if let Some(ending) = self.conns.get_mut(slot).and_then(|conn| conn.ending.take()) {
+        if let Some(ending) = self.conns.get_mut(slot).and_then(Conn::take_ending) {
             return self.begin_close(slot, ending.closed, &ending.text);
         }
         let Some(conn) = self.conns.get(slot) else {
@@ -289,8 +290,9 @@ impl Reactor {
             return self.leave(slot, closed);
         }
         conn.phase = Phase::Lingering(closed);
-        conn.lingers = self.clock.now;
-        conn.cut_at = self.clock.now + LINGER;
+        let rare = conn.rare_mut();
+        rare.lingers = self.clock.now;
+        rare.cut_at = self.clock.now + LINGER;
         if let Some(socket) = &conn.socket
             && rustix::net::shutdown(socket, Shutdown::Write).is_err()
         {
@@ -426,26 +428,12 @@ impl Reactor {
         let Some(at) = self.next_deadline(conn) else {
             return;
         };
-        let Some(conn) = self.conns.get_mut(slot) else {
-            return;
-        };
-        if conn.wheel == 0 || at < conn.wheel {
-            conn.wheel = at;
-            self.wheel.add(conn.id, at);
-        }
+        self.wheel.watch(&mut self.conns, slot as u32, at);
     }
 
     /// The wheel says that something may be due.
     pub(super) fn deadline(&mut self, slot: usize) {
         let now = self.clock.now;
-        let Some(conn) = self.conns.get_mut(slot) else {
-            return;
-        };
-        if conn.wheel == 0 || conn.wheel > now {
-            // An entry from before an earlier one was added: it would come up twice for ever.
-            return;
-        }
-        conn.wheel = 0;
         let Some(conn) = self.conns.get(slot) else {
             return;
         };
@@ -504,7 +492,7 @@ impl Reactor {
                 self.begin_close(slot, Closed::of(CloseReason::Timeout), "");
             }
             Speaks::Http(http) if http.exchange.is_receiving() => {
-                if http.exchange.is_streaming() && conn.held.is_none() {
+                if http.exchange.is_streaming() && conn.rare().held.is_none() {
                     self.offer_or_hold(slot, EventKind::RequestBody, BODY_ABORT, 0, &[]);
                 }
                 self.refuse_request(slot, &gannet_proto::http1::RequestError::timeout());
@@ -528,16 +516,18 @@ impl Reactor {
 
     pub(super) fn next_deadline(&self, conn: &Conn) -> Option<u64> {
         match conn.phase {
-            Phase::Closing(_) => return Some(conn.cut_at),
+            Phase::Closing(_) => return Some(conn.rare().cut_at),
             // Silence means that the client has nothing on its way that a reset could answer.
             Phase::Lingering(_) => {
-                return Some(conn.cut_at.min(conn.last_seen.max(conn.lingers) + QUIET));
+                let rare = conn.rare();
+                let quiet = conn.last_seen.max(rare.lingers) + QUIET;
+                return Some(rare.cut_at.min(quiet));
             }
             Phase::Gone(_) => return None,
             Phase::Open => {}
         }
         if conn.awaits_header() {
-            return Some(conn.header_due);
+            return Some(conn.rare().header_due);
         }
         if let Some(tls) = conn.tls.as_ref().filter(|tls| tls.is_handshaking()) {
             return Some(tls.next_deadline());
@@ -590,11 +580,12 @@ impl Reactor {
         let Some(conn) = self.conns.get(slot) else {
             return;
         };
-        if !conn.is_gone() || conn.in_flight > 0 || conn.close_due || conn.held.is_some() {
+        if !conn.is_gone() || conn.in_flight > 0 || conn.close_due || conn.rare().held.is_some() {
             return;
         }
         let id = conn.id;
         self.streams -= usize::from(conn.stream.is_some());
+        self.wheel.forget(&mut self.conns, slot as u32);
         self.conns.remove(slot);
         if let Some(row) = self.table.row_of(id) {
             self.table.clear(row);
@@ -603,7 +594,7 @@ impl Reactor {
 }
 
 fn conn_ends(conn: Option<&Conn>) -> bool {
-    conn.is_some_and(|conn| conn.eof || conn.ending.is_some())
+    conn.is_some_and(|conn| conn.eof || conn.rare().ending.is_some())
 }
 
 /// The WebSocket close code that says this to the client (RFC 6455 section 7.4, IANA registry).

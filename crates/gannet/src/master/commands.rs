@@ -229,7 +229,7 @@ impl Reactor {
             return;
         }
         if !uid.is_empty() {
-            conn.uid = Some(uid.into());
+            conn.ties_mut().uid = Some(uid.into());
             self.uids.entry(uid.into()).or_default().push(slot as u32);
         }
         if let Some(row) = self.table.row_of(conn.id) {
@@ -239,9 +239,13 @@ impl Reactor {
 
     /// Forgets who a connection was bound to; its row keeps it.
     pub(super) fn unbind(&mut self, slot: usize) {
-        let Some(uid) = self.conns.get_mut(slot).and_then(|conn| conn.uid.take()) else {
+        let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
+        let Some(uid) = conn.ties.as_mut().and_then(|ties| ties.uid.take()) else {
+            return;
+        };
+        conn.tidy();
         if let Some(slots) = self.uids.get_mut(&uid) {
             slots.retain(|&other| other as usize != slot);
             if slots.is_empty() {

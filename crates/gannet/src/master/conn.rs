@@ -9,7 +9,7 @@
 //! A connection is **stalled** while an event of it cannot be handed over. Then nothing is parsed;
 //! its socket is taken out of the poll set lazily, when it has more to say.
 
-use std::{borrow::Cow, net::SocketAddr, os::fd::OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::{
     exchange::Http,
@@ -17,24 +17,40 @@ use super::{
     http2::{Session, Stream},
     output::Output,
     pace::Progress,
+    rare::{Input, Rare, Ties},
     tls::Tls,
     websocket::WebSocket,
+    wheel::Timer,
 };
-use crate::{close::CloseReason, id::ConnId, peer::Peer, wire::event::EventKind};
+use crate::{close::CloseReason, id::ConnId};
 
+/// There are very many of these, most of them idle: whatever one has in addition, all pay for. Two cache
+/// lines, the first of which has what every message needs.
+#[repr(C, align(64))]
 pub(super) struct Conn {
     pub(super) id: ConnId,
-    /// `None` once gone.
-    pub(super) socket: Option<OwnedFd>,
-    pub(super) listener: u16,
-    /// The worker's number among the places.
-    pub(super) place: u16,
+    pub(super) speaks: Speaks,
+    /// What is queued for the client.
+    pub(super) output: Option<Box<Output>>,
+    /// Received and not yet understood: the beginning of something, or what came during a stall.
+    pub(super) input: Input,
+    /// Clock of the reactor, ms, when something last came.
+    pub(super) last_seen: u64,
     /// Incarnation of the worker that has the events in flight.
     pub(super) link: u64,
     /// Events given to the link that are not done.
     pub(super) in_flight: u32,
-    pub(super) stall: Stall,
+    /// `None` once gone.
+    pub(super) socket: Option<OwnedFd>,
+    /// Under what it speaks; `None` on plain listeners, and as long as a PROXY header is awaited.
+    pub(super) tls: Option<Box<Tls>>,
+    /// What it has in place of a socket, if it is a stream of HTTP/2: see `http2`.
+    pub(super) stream: Option<Box<Stream>>,
+    pub(super) listener: u16,
+    /// The worker's number among the places.
+    pub(super) place: u16,
     pub(super) phase: Phase,
+    pub(super) stall: Stall,
     /// What the poll set waits for.
     pub(super) reading: bool,
     pub(super) writing: bool,
@@ -44,45 +60,22 @@ pub(super) struct Conn {
     pub(super) resuming: bool,
     /// The client will send no more.
     pub(super) eof: bool,
-    /// Nothing more is taken from its client; it is closed so when its events are done.
-    pub(super) ending: Option<Box<Ending>>,
     /// Frames are spoken.
     pub(super) websocket: bool,
     /// Both directions are shut; the socket is out of the poll set.
     pub(super) hup: bool,
     /// A `Close` event is owed to the worker.
     pub(super) close_due: bool,
-    pub(super) speaks: Speaks,
-    /// Under what it speaks; `None` on plain listeners, and as long as a PROXY header is awaited.
-    pub(super) tls: Option<Box<Tls>>,
-    /// What it has in place of a socket, if it is a stream of HTTP/2: see `http2`.
-    pub(super) stream: Option<Box<Stream>>,
-    /// Received and not yet understood: the beginning of something, or what came during a stall.
-    pub(super) input: Vec<u8>,
-    /// An event that found no room.
-    pub(super) held: Option<Box<Held>>,
-    pub(super) output: Option<Box<Output>>,
-    /// Topics, each with this connection's place among its subscribers.
-    pub(super) topics: Vec<(u32, u32)>,
-    pub(super) uid: Option<Box<str>>,
-    /// Clock of the reactor, ms, when something last came.
-    pub(super) last_seen: u64,
-    /// When the wheel will look at this connection; 0: it will not.
-    pub(super) wheel: u64,
-    /// In the phases closing and lingering: when the connection is cut. While it closes, it moves on
-    /// as long as the client reads.
-    pub(super) cut_at: u64,
-    /// In the phase lingering: since when, ms.
-    pub(super) lingers: u64,
     /// A ping is out and nothing has come since.
     pub(super) pinged: bool,
-    /// The client, as far as it is the same for the whole connection: see `proxied`.
-    pub(super) peer: Peer,
-    /// When its PROXY header is to be here at the latest, ms; 0: none is awaited.
-    pub(super) header_due: u64,
-    /// The client of the current request, where a proxy has named another than `peer`.
-    pub(super) forwarded: Option<Box<SocketAddr>>,
+    timer: Timer,
+    /// See there, and [`Conn::rare`].
+    pub(super) rare: Option<Box<Rare>>,
+    /// See there, and [`Conn::ties`].
+    pub(super) ties: Option<Box<Ties>>,
 }
+
+const _: () = assert!(size_of::<Conn>() == 128 && size_of::<Option<Conn>>() == 128);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stall {
@@ -110,13 +103,6 @@ pub(super) struct Closed {
     pub(super) code: u16,
 }
 
-/// How a connection is to be closed whose client has sent a close frame, or what is no frame or
-/// framed message.
-pub(super) struct Ending {
-    pub(super) closed: Closed,
-    pub(super) text: Cow<'static, str>,
-}
-
 pub(super) enum Speaks {
     Tcp,
     Framed(Box<Framed>),
@@ -128,59 +114,42 @@ pub(super) enum Speaks {
     Taken,
 }
 
-/// An event kept until there is room for it.
-pub(super) struct Held {
-    pub(super) kind: EventKind,
-    pub(super) flags: u8,
-    pub(super) aux: u64,
-    pub(super) payload: Vec<u8>,
-}
-
 impl Conn {
     /// One that is open, and has no socket yet.
-    pub(super) fn new(
-        id: ConnId,
-        listener: u16,
-        place: u16,
-        peer: Peer,
-        speaks: Speaks,
-        now: u64,
-    ) -> Self {
+    pub(super) fn new(id: ConnId, listener: u16, place: u16, speaks: Speaks, now: u64) -> Self {
         Conn {
             id,
-            socket: None,
-            listener,
-            place,
+            speaks,
+            output: None,
+            input: Input::default(),
+            last_seen: now,
             link: 0,
             in_flight: 0,
-            stall: Stall::No,
+            socket: None,
+            tls: None,
+            stream: None,
+            listener,
+            place,
             phase: Phase::Open,
+            stall: Stall::No,
             reading: true,
             writing: false,
             dirty: false,
             resuming: false,
             eof: false,
-            ending: None,
             websocket: false,
             hup: false,
             close_due: false,
-            speaks,
-            tls: None,
-            stream: None,
-            input: Vec::new(),
-            held: None,
-            output: None,
-            topics: Vec::new(),
-            uid: None,
-            last_seen: now,
-            wheel: 0,
-            cut_at: 0,
-            lingers: 0,
             pinged: false,
-            peer,
-            header_due: 0,
-            forwarded: None,
+            timer: Timer::new(),
+            rare: None,
+            ties: None,
         }
+    }
+
+    /// For the wheel.
+    pub(super) fn timer_mut(&mut self) -> &mut Timer {
+        &mut self.timer
     }
 
     /// There is somewhere for bytes to go to.

@@ -48,7 +48,7 @@ impl Reactor {
     ) -> usize {
         let mut used = 0;
         while let Some(conn) = self.conns.get(slot) {
-            if conn.ending.is_some() {
+            if conn.rare().ending.is_some() {
                 // Where a message ends is not known any more: it is read and not kept.
                 return input.len();
             }
@@ -102,7 +102,7 @@ impl Reactor {
             _ => CloseReason::Protocol,
         };
         if let Some(unlogged) = self.refusals.due(self.clock.now) {
-            tracing::warn!(conn = %conn.id, peer = %conn.peer, %reason, unlogged, "closing: {error}");
+            tracing::warn!(conn = %conn.id, peer = %self.table.peer(conn.id), %reason, unlogged, "closing: {error}");
         }
         if reason == CloseReason::HandlerFailed {
             self.count(ReactorCounter::HandlerFailed);

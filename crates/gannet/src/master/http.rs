@@ -349,7 +349,7 @@ impl Reactor {
         let Some(conn) = self.conns.get(slot) else {
             return false;
         };
-        let client = conn.forwarded.as_deref().copied();
+        let client = conn.rare().forwarded;
         let listener = conn.listener;
         let protocol = self.settings.listeners[usize::from(listener)].protocol;
         exchange.response = Response::None;

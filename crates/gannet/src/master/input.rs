@@ -120,13 +120,17 @@ impl Reactor {
             conn.last_seen = self.clock.now;
             conn.forgive_slowness(self.clock.now);
         }
-        if let Some(held) = conn.held.take()
-            && !self.offer(slot, held.kind, held.flags, held.aux, &[&held.payload])
-        {
+        if let Some(held) = conn.take_held() {
+            let offered = self.offer(slot, held.kind, held.flags, held.aux, &[&held.payload]);
             if let Some(conn) = self.conns.get_mut(slot) {
-                conn.held = Some(held);
+                match offered {
+                    true => conn.tidy(),
+                    false => conn.rare_mut().held = Some(held),
+                }
             }
-            return;
+            if !offered {
+                return;
+            }
         }
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
@@ -266,7 +270,7 @@ impl Reactor {
         {
             conn.input.extend_from_slice(&buffer[used..len]);
         } else if let Some(conn) = self.conns.get_mut(slot) {
-            conn.input = Vec::new();
+            conn.input.release();
         }
         self.buffer = buffer;
     }
@@ -330,7 +334,7 @@ impl Reactor {
         let writing = conn.writing;
         match &conn.speaks {
             // Behind a close frame the end is in order, and answers may still be on their way.
-            Speaks::WebSocket(_) if conn.ending.is_none() => {
+            Speaks::WebSocket(_) if conn.rare().ending.is_none() => {
                 self.leave(slot, Closed::of(CloseReason::Reset));
             }
             Speaks::Http2(session) => {
@@ -367,7 +371,7 @@ impl Reactor {
             let _ = epoll::delete(&self.epoll, socket);
         }
         conn.hup = true;
-        if conn.input.is_empty() && conn.held.is_none() && conn.in_flight == 0 {
+        if conn.input.is_empty() && conn.rare().held.is_none() && conn.in_flight == 0 {
             self.leave(slot, Closed::of(CloseReason::Reset));
         } else if match &conn.speaks {
             Speaks::Http(http) => http.exchange.is_busy(),

@@ -8,7 +8,7 @@
 //! |-------------------------|-------------------------------------------------------------|
 //! | `reactor`               | one turn of the loop, the clock                             |
 //! | `accept`                | new connections                                             |
-//! | `conn`, `conns`         | one connection, all connections                             |
+//! | `conn`, `conns`, `rare` | one connection, all connections; what few of them have      |
 //! | `input`                 | reading, and what was read                                  |
 //! | `tls`                   | TLS between socket and protocol                             |
 //! | `framed`, `http`,       | the protocols                                               |
@@ -49,6 +49,7 @@ mod packets;
 mod pipeline;
 mod places;
 mod proxied;
+mod rare;
 mod reactor;
 mod sending;
 mod slow_reader;

@@ -26,8 +26,9 @@ use std::{
 };
 
 use super::{
-    conn::{Closed, Conn, Held, Stall},
+    conn::{Closed, Conn, Stall},
     link::{Link, Orphan, redelivered},
+    rare::Held,
     reactor::Reactor,
 };
 use crate::{
@@ -119,13 +120,13 @@ impl Reactor {
             return true;
         }
         if let Some(conn) = self.conns.get_mut(slot) {
-            debug_assert!(conn.held.is_none());
-            conn.held = Some(Box::new(Held {
+            debug_assert!(conn.rare().held.is_none());
+            conn.rare_mut().held = Some(Held {
                 kind,
                 flags,
                 aux,
                 payload: payload.concat(),
-            }));
+            });
         }
         false
     }
@@ -426,12 +427,12 @@ impl Reactor {
                 if self.settings.listeners[usize::from(conn.listener)].forwarded
                     != Forwarded::Off =>
             {
-                by_address(conn.client(), self.settings.workers)
+                by_address(self.client_of(conn), self.settings.workers)
             }
             Dispatch::Connection | Dispatch::PeerAddress => return,
             Dispatch::RoundRobin => (before + 1) % self.settings.workers,
             Dispatch::LeastBusy => self.idlest(),
-            Dispatch::Uid => match &conn.uid {
+            Dispatch::Uid => match &conn.ties().uid {
                 Some(uid) => hashed(uid, self.settings.workers),
                 None => return,
             },
@@ -440,8 +441,8 @@ impl Reactor {
                 self.custom(
                     conn.id,
                     usize::from(conn.listener),
-                    conn.client(),
-                    conn.uid.as_deref(),
+                    self.client_of(conn),
+                    conn.ties().uid.as_deref(),
                     data,
                 )
             }

@@ -33,19 +33,19 @@ use crate::{
 impl Conn {
     /// Nothing but a PROXY header is taken from the connection yet.
     pub(super) fn awaits_header(&self) -> bool {
-        self.header_due != 0
-    }
-
-    /// The client of the request that it is in, as far as it is known.
-    pub(super) fn client(&self) -> Peer {
-        match &self.forwarded {
-            Some(client) => Peer::Ip(**client),
-            None => self.peer,
-        }
+        self.rare().header_due != 0
     }
 }
 
 impl Reactor {
+    /// The client of the request that a connection is in, as far as it is known.
+    pub(super) fn client_of(&self, conn: &Conn) -> Peer {
+        match conn.rare().forwarded {
+            Some(client) => Peer::Ip(client),
+            None => self.table.peer(conn.id),
+        }
+    }
+
     /// Takes the PROXY header, if one is awaited, from the first `len` bytes of the buffer. Says how
     /// many bytes for the protocol above are at its front then; `None`: there is nothing to be taken
     /// now.
@@ -65,8 +65,9 @@ impl Reactor {
                 return None;
             }
         };
-        conn.header_due = 0;
-        conn.input = Vec::new();
+        conn.rare_mut().header_due = 0;
+        conn.tidy();
+        conn.input.release();
         let listener = usize::from(conn.listener);
         self.name_client(slot, decoded.origin);
         if let Some(tls) = self.new_tls(listener) {
@@ -100,7 +101,7 @@ impl Reactor {
             return;
         };
         if let Some(unlogged) = self.proxy_log.due(self.clock.now) {
-            tracing::warn!(conn = %conn.id, proxy = %conn.peer, unlogged, "closing: {why}");
+            tracing::warn!(conn = %conn.id, proxy = %self.table.peer(conn.id), unlogged, "closing: {why}");
         }
         self.count(ReactorCounter::ProxyFailed);
         self.leave(slot, Closed::of(reason));
@@ -132,15 +133,17 @@ impl Reactor {
             Forwarded::XForwardedFor => Header::XForwardedFor,
             Forwarded::Forwarded => Header::Forwarded,
         };
-        conn.forwarded = None;
+        if let Some(rare) = &mut conn.rare {
+            rare.forwarded = None;
+        }
         let trust = &self.accepting.trust[listener];
-        if !trust.has(conn.peer) {
+        if !trust.has(self.table.peer(conn.id)) {
             return;
         }
         let mut lines: Vec<_> = request.headers.all(header.name()).collect();
         lines.reverse();
         match proxy::client(header, lines.into_iter(), |ip| trust.has_ip(ip)) {
-            Client::Address(client) => conn.forwarded = Some(Box::new(client)),
+            Client::Address(client) => conn.rare_mut().forwarded = Some(client),
             Client::Unnamed => {}
             Client::Malformed => self.count(ReactorCounter::ForwardedMalformed),
         }
@@ -151,16 +154,16 @@ impl Reactor {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
-        let Some(client) = conn.forwarded.take() else {
+        let Some(client) = conn.rare.as_mut().and_then(|rare| rare.forwarded.take()) else {
             return;
         };
-        let end = std::mem::replace(&mut conn.peer, Peer::Ip(*client));
+        conn.tidy();
         if let Some(at) = self.table.row_of(conn.id)
             && let Some(row) = self.table.row(at)
         {
-            let proxy = row.proxy.or(Some(end));
+            let proxy = row.proxy.or(Some(row.peer));
             self.table
-                .set_client(at, conn.peer, proxy, row.local, row.worker);
+                .set_client(at, Peer::Ip(client), proxy, row.local, row.worker);
         }
     }
 
@@ -169,19 +172,16 @@ impl Reactor {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
-        let end = conn.peer;
-        let (proxy, destination) = match origin {
+        let (id, before) = (conn.id, usize::from(conn.place));
+        let end = self.table.peer(id);
+        let (peer, proxy, destination) = match origin {
             Origin::Network {
                 source,
                 destination,
-            } => {
-                conn.peer = Peer::Ip(source);
-                (Some(end), Some(destination))
-            }
+            } => (Peer::Ip(source), Some(end), Some(destination)),
             // The proxy itself, or somebody whom only the proxy knows.
-            Origin::Local | Origin::Unnamed => (None, None),
+            Origin::Local | Origin::Unnamed => (end, None, None),
         };
-        let (id, peer, before) = (conn.id, conn.peer, usize::from(conn.place));
         let listener = usize::from(conn.listener);
         let place = match self.settings.dispatch {
             Dispatch::PeerAddress | Dispatch::Custom => self.first_place(id, listener, peer),

@@ -505,11 +505,9 @@ impl Reactor {
     fn look_at_deadlines(&mut self) {
         let now = self.clock.now;
         let mut due = Vec::new();
-        self.wheel.advance(now, &mut due);
-        for id in due {
-            if let Some(slot) = self.conns.find(id) {
-                self.deadline(slot);
-            }
+        self.wheel.advance(&mut self.conns, now, &mut due);
+        for slot in due {
+            self.deadline(slot as usize);
         }
         if now < self.next_check {
             return;

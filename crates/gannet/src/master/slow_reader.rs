@@ -142,7 +142,7 @@ impl Reactor {
         if let Some(conn) = self.conns.get_mut(slot)
             && let Some(window) = window
         {
-            conn.cut_at = now + window;
+            conn.rare_mut().cut_at = now + window;
             conn.begin_unread(now);
         }
     }

@@ -58,12 +58,13 @@ impl Reactor {
                 topic
             }
         };
-        if conn.topics.iter().any(|&(other, _)| other == topic) {
+        if conn.ties().topics.iter().any(|&(other, _)| other == topic) {
             return;
         }
         let subscribers = &mut topics.topics[topic as usize].subscribers;
-        conn.topics.push((topic, subscribers.len() as u32));
-        subscribers.push((slot as u32, conn.topics.len() as u32 - 1));
+        let of_conn = &mut conn.ties_mut().topics;
+        of_conn.push((topic, subscribers.len() as u32));
+        subscribers.push((slot as u32, of_conn.len() as u32 - 1));
     }
 
     pub(super) fn unsubscribe(&mut self, slot: usize, name: &str) {
@@ -73,19 +74,23 @@ impl Reactor {
         let Some(conn) = self.conns.get(slot) else {
             return;
         };
-        if let Some(index) = conn.topics.iter().position(|&(other, _)| other == topic) {
+        let topics = &conn.ties().topics;
+        if let Some(index) = topics.iter().position(|&(other, _)| other == topic) {
             self.unsubscribe_at(slot, index);
+        }
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.tidy();
         }
     }
 
     pub(super) fn unsubscribe_all(&mut self, slot: usize) {
         while let Some(conn) = self.conns.get(slot)
-            && let Some(last) = conn.topics.len().checked_sub(1)
+            && let Some(last) = conn.ties().topics.len().checked_sub(1)
         {
             self.unsubscribe_at(slot, last);
         }
         if let Some(conn) = self.conns.get_mut(slot) {
-            conn.topics = Vec::new();
+            conn.tidy();
         }
     }
 
@@ -123,8 +128,9 @@ impl Reactor {
         let Some(conn) = conns.get_mut(slot) else {
             return;
         };
-        let (number, place) = conn.topics.swap_remove(index);
-        if let Some(&(moved, its_place)) = conn.topics.get(index) {
+        let of_conn = &mut conn.ties_mut().topics;
+        let (number, place) = of_conn.swap_remove(index);
+        if let Some(&(moved, its_place)) = of_conn.get(index) {
             topics.topics[moved as usize].subscribers[its_place as usize].1 = index as u32;
         }
         let topic = &mut topics.topics[number as usize];
@@ -132,7 +138,7 @@ impl Reactor {
         if let Some(&(moved, its_index)) = topic.subscribers.get(place as usize)
             && let Some(conn) = conns.get_mut(moved as usize)
         {
-            conn.topics[its_index as usize].1 = place;
+            conn.ties_mut().topics[its_index as usize].1 = place;
         }
         if topic.subscribers.is_empty() {
             topic.subscribers = Vec::new();

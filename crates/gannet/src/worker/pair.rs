@@ -177,6 +177,7 @@ impl Pair {
             websocket: false,
             tls: false,
             unheard: false,
+            closed: false,
             peer: crate::Peer::Ip("192.0.2.1:5000".parse().unwrap()),
             proxy: None,
             local: Some("192.0.2.2:80".parse().unwrap()),

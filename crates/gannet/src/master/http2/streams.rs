@@ -42,7 +42,7 @@ impl Reactor {
         };
         let late = session.drains != 0 && now >= session.drains + DRAIN;
         let (parent_id, listener) = (of_parent.id, of_parent.listener);
-        let (peer, tls) = (of_parent.peer, of_parent.tls.is_some());
+        let tls = of_parent.tls.is_some();
         let last_place = usize::from(of_parent.place);
         let most = self.settings.most_streams();
         let is_refused = late || !of_parent.is_open() || self.streams >= most;
@@ -59,7 +59,7 @@ impl Reactor {
         let place = match self.settings.dispatch {
             // Its first event goes on to the next.
             Dispatch::RoundRobin => last_place,
-            _ => self.first_place(id, usize::from(listener), peer),
+            _ => self.first_place(id, usize::from(listener), self.table.peer(parent_id)),
         };
         self.places[place].connections += 1;
         if let Some(of_parent) = self.conns.get_mut(parent_slot) {
@@ -75,6 +75,7 @@ impl Reactor {
                 worker: WorkerId(place as u16),
                 opened: self.clock.unix,
                 websocket: false,
+                closed: false,
                 ..row
             };
             if tls {
@@ -92,7 +93,6 @@ impl Reactor {
             id,
             listener,
             place as u16,
-            peer,
             Speaks::Http(Box::new(Http::of_stream())),
             now,
         );
@@ -363,7 +363,7 @@ impl Reactor {
     fn abort_body(&mut self, slot: usize) {
         if let Some(conn) = self.conns.get(slot)
             && conn.is_streaming()
-            && conn.held.is_none()
+            && conn.rare().held.is_none()
         {
             self.offer_or_hold(slot, EventKind::RequestBody, BODY_ABORT, 0, &[]);
         }

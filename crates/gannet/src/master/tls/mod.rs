@@ -451,7 +451,7 @@ impl Reactor {
             tls.drain(&mut self.pool);
             tls.state = State::Done;
         }
-        if conn.is_streaming() && conn.held.is_none() {
+        if conn.is_streaming() && conn.rare().held.is_none() {
             self.offer_or_hold(slot, EventKind::RequestBody, BODY_ABORT, 0, &[]);
         }
         self.begin_close(slot, Closed::of(CloseReason::TlsFailed), "");
@@ -498,7 +498,11 @@ impl Reactor {
                 0 => String::new(),
                 many => format!(" ({many} others since the last line like this)"),
             };
-            tracing::info!(listener = conn.listener, "{}: {what}{others}", conn.peer);
+            tracing::info!(
+                listener = conn.listener,
+                "{}: {what}{others}",
+                self.table.peer(conn.id)
+            );
         }
     }
 }

@@ -2,20 +2,32 @@
 //!
 //! The reactor that owns a slot writes its row; every process reads. Row `reactor * slots + slot`.
 //!
-//! | words  | what                                                                             |
-//! |--------|----------------------------------------------------------------------------------|
-//! | 0      | connection id; 0: the slot is free                                               |
-//! | 1      | listener (16 bits), worker (16 bits), flags (32 bits)                            |
-//! | 2, 3   | peer IP, as IPv6 (IPv4 mapped); on a Unix socket pid; uid and gid (32 bits each) |
-//! | 4      | ports of peer, local and proxy (16 bits each), length of the uid (16 bits)       |
-//! | 5, 6   | local IP                                                                         |
-//! | 7..=14 | uid                                                                              |
-//! | 15     | opened, Unix time in ms                                                          |
-//! | 16, 17 | the proxy, as the peer in 2 and 3                                                |
-//! | 18..   | [`Cell`]s, each for itself: they change too often for the lock of the row        |
+//! | words | what                                                                             |
+//! |-------|----------------------------------------------------------------------------------|
+//! | 0     | connection id; 0: the slot is free                                               |
+//! | 1     | listener (16 bits), worker (16 bits), flags (32 bits)                            |
+//! | 2, 3  | peer IP, as IPv6 (IPv4 mapped); on a Unix socket pid; uid and gid (32 bits each) |
+//! | 4     | ports of peer and local (16 bits each); scope of a link-local peer (32 bits)     |
+//! | 5, 6  | local IP                                                                         |
+//! | 7     | opened, Unix time in ms                                                          |
+//! | 8..   | [`Cell`]s, each for itself: they change too often for the lock of the row        |
+//!
+//! What few connections have stands aside, in a row of the same number that is not touched, and costs
+//! no memory, as long as nobody on its page needs it:
+//!
+//! | words | what                                                                             |
+//! |-------|----------------------------------------------------------------------------------|
+//! | 0     | connection id; another's: there is nothing about this one                        |
+//! | 1     | length of the uid, port of the proxy (16 bits each), flags (32 bits)             |
+//! | 2, 3  | the proxy, as the peer above                                                     |
+//! | 4..   | uid                                                                              |
+//!
+//! It is written before the row that refers to it.
+
+mod row;
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     ops::Range,
     sync::{
         Arc,
@@ -25,10 +37,12 @@ use std::{
 
 use gannet_shm::{Region, Slots};
 
+pub(crate) use self::row::Row;
+use self::row::{ASIDE, CLOSED, ROW, WEBSOCKET};
 use crate::{
     id::{ConnId, WorkerId},
-    layout::{Dimensions, ROW_WORDS},
-    peer::{Credentials, Peer},
+    layout::{ASIDE_WORDS, Dimensions, ROW_WORDS},
+    peer::Peer,
     tls::TlsInfo,
 };
 
@@ -36,33 +50,11 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ConnTable {
     slots: Slots,
+    asides: Slots,
     /// Rows as `tls::info` writes them, for the same slots.
     tls: Slots,
     control: Arc<Region>,
     dimensions: Dimensions,
-}
-
-/// What is known of a connection and seldom changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
-    pub(crate) id: ConnId,
-    pub(crate) listener: u16,
-    pub(crate) worker: WorkerId,
-    pub(crate) websocket: bool,
-    /// There is a row about its TLS.
-    pub(crate) tls: bool,
-    /// Its PROXY header is not here: no worker has heard of it.
-    pub(crate) unheard: bool,
-    pub(crate) peer: Peer,
-    /// The other end of the socket, if that has named the peer.
-    pub(crate) proxy: Option<Peer>,
-    /// `None` on a Unix socket.
-    pub(crate) local: Option<SocketAddr>,
-    /// At most [`MAX_UID`](crate::wire::command::MAX_UID) bytes; empty: none is bound. What is
-    /// longer is cut.
-    pub(crate) uid: String,
-    /// Unix time in ms.
-    pub(crate) opened: u64,
 }
 
 /// Words behind the row that are updated by themselves.
@@ -77,9 +69,6 @@ pub(crate) enum Cell {
     MessagesOut,
     /// Bytes that wait to be written, now.
     Queued,
-    /// When the connection was closed, Unix time in ms; 0: it is open. The row stays until the
-    /// connection's last event is done.
-    Closed,
     /// The last generation that the slot was used in; stays when the row is emptied.
     Generation,
 }
@@ -89,11 +78,14 @@ impl ConnTable {
     pub(crate) fn attach(control: Arc<Region>, dimensions: Dimensions) -> Self {
         let at = dimensions.table();
         let slots = Slots::attach(control.clone(), at, dimensions.rows(), ROW_WORDS);
+        let at = dimensions.aside_table();
+        let asides = Slots::attach(control.clone(), at, dimensions.rows(), ASIDE_WORDS);
         let rows = dimensions.tls_rows();
         let at = dimensions.tls_table();
         let tls = Slots::attach(control.clone(), at, rows, dimensions.tls_words);
         ConnTable {
             slots,
+            asides,
             tls,
             control,
             dimensions,
@@ -138,10 +130,19 @@ impl ConnTable {
             return None;
         }
         let mut words = [0; ROW];
-        self.slots
-            .read(row, &mut words)
-            .then(|| Row::decode(&words))
-            .flatten()
+        if !self.slots.read(row, &mut words) {
+            return None;
+        }
+        Row::decode(&words, || {
+            let mut aside = [0; ASIDE];
+            self.asides.read(row, &mut aside).then_some(aside)
+        })
+    }
+
+    /// Writer: who is at the other end of one of its connections.
+    pub(crate) fn peer(&self, id: ConnId) -> Peer {
+        let row = self.row_of(id);
+        row::peer(|word| row.map_or(0, |row| self.slots.cell(row, word).load(Relaxed)))
     }
 
     /// The rows of open connections from `from` on, in order; what comes or goes meanwhile may be
@@ -177,15 +178,7 @@ impl ConnTable {
 
     /// Writer: the connection speaks WebSocket now.
     pub(crate) fn set_websocket(&self, row: usize) {
-        if let Some(content) = self.row(row) {
-            self.write(
-                row,
-                &Row {
-                    websocket: true,
-                    ..content
-                },
-            );
-        }
+        self.set_flag(row, WEBSOCKET);
     }
 
     /// Writer: the connection's TLS handshake is done.
@@ -267,14 +260,17 @@ impl ConnTable {
     }
 
     /// Writer: the connection is closed; its row stays until [`ConnTable::clear`].
-    pub(crate) fn set_closed(&self, row: usize, now: u64) {
-        self.cell(row, Cell::Closed).store(now, Relaxed);
+    pub(crate) fn set_closed(&self, row: usize) {
+        self.set_flag(row, CLOSED);
     }
 
     /// Writer: makes a row readable that a writer left when it died.
     pub(crate) fn repair(&self, row: usize) {
+        let used = self.cell(row, Cell::Generation).load(Relaxed);
         if self.slots.repair(row) {
             self.clear(row);
+            // Or its numbers would be given out again.
+            self.cell(row, Cell::Generation).store(used, Relaxed);
         }
     }
 
@@ -285,8 +281,11 @@ impl ConnTable {
     }
 
     /// Writer: fills a row. The cells are left as they are: see [`ConnTable::clear`].
-    pub(crate) fn write(&self, slot_row: usize, row: &Row) {
-        self.slots.write(slot_row, &row.encode());
+    pub(crate) fn write(&self, at: usize, row: &Row) {
+        if row.has_aside() {
+            self.asides.write(at, &row.encode_aside());
+        }
+        self.slots.write(at, &row.encode());
     }
 
     /// Writer: empties a row and its cells.
@@ -298,7 +297,13 @@ impl ConnTable {
     }
 
     fn is_closed(&self, row: usize) -> bool {
-        self.cell(row, Cell::Closed).load(Relaxed) != 0
+        self.slots.cell(row, 1).load(Relaxed) & CLOSED != 0
+    }
+
+    /// Writer: one word changes by itself, so nothing can be torn.
+    fn set_flag(&self, row: usize, flag: u64) {
+        let word = self.slots.cell(row, 1);
+        word.store(word.load(Relaxed) | flag, Relaxed);
     }
 
     /// One of the cells of a row.
@@ -307,141 +312,15 @@ impl ConnTable {
     }
 }
 
-impl Row {
-    pub(crate) fn encode(&self) -> [u64; ROW] {
-        let mut words = [0; ROW];
-        words[0] = self.id.as_u64();
-        let mut flags = if self.websocket { WEBSOCKET } else { 0 };
-        flags |= if self.tls { TLS } else { 0 };
-        flags |= if self.unheard { UNHEARD } else { 0 };
-        let (peer, peer_port, is_unix) = peer_words(self.peer);
-        [words[2], words[3]] = peer;
-        flags |= if is_unix { UNIX } else { 0 };
-        let mut proxy_port = 0;
-        if let Some(proxy) = self.proxy {
-            let (proxy, port, is_unix) = peer_words(proxy);
-            [words[PROXY], words[PROXY + 1]] = proxy;
-            proxy_port = port;
-            flags |= PROXIED | if is_unix { UNIX_PROXY } else { 0 };
-        }
-        let mut local_port = 0;
-        if let Some(local) = self.local {
-            flags |= LOCAL;
-            local_port = local.port();
-            [words[5], words[6]] = ip_words(local.ip());
-        }
-        words[1] = u64::from(self.listener) | u64::from(self.worker.0) << 16 | flags;
-        let uid = cut(&self.uid);
-        words[4] = u64::from(peer_port)
-            | u64::from(local_port) << 16
-            | u64::from(proxy_port) << 32
-            | (uid.len() as u64) << 48;
-        for (word, bytes) in words[UID..UID + UID_WORDS].iter_mut().zip(uid.chunks(8)) {
-            let mut full = [0; 8];
-            full[..bytes.len()].copy_from_slice(bytes);
-            *word = u64::from_le_bytes(full);
-        }
-        words[15] = self.opened;
-        words
-    }
-
-    /// `None` for a free row.
-    pub(crate) fn decode(words: &[u64; ROW]) -> Option<Self> {
-        if words[0] == 0 {
-            return None;
-        }
-        let mut uid = [0; UID_WORDS * 8];
-        for (bytes, word) in uid.as_chunks_mut::<8>().0.iter_mut().zip(&words[UID..]) {
-            *bytes = word.to_le_bytes();
-        }
-        let uid = &uid[..((words[4] >> 48) as usize).min(uid.len())];
-        Some(Row {
-            id: ConnId::from_u64(words[0]),
-            listener: words[1] as u16,
-            worker: WorkerId((words[1] >> 16) as u16),
-            websocket: words[1] & WEBSOCKET != 0,
-            tls: words[1] & TLS != 0,
-            unheard: words[1] & UNHEARD != 0,
-            peer: peer_from([words[2], words[3]], words[4] as u16, words[1] & UNIX != 0),
-            proxy: (words[1] & PROXIED != 0).then(|| {
-                peer_from(
-                    [words[PROXY], words[PROXY + 1]],
-                    (words[4] >> 32) as u16,
-                    words[1] & UNIX_PROXY != 0,
-                )
-            }),
-            local: (words[1] & LOCAL != 0)
-                .then(|| SocketAddr::new(ip_from(words[5], words[6]), (words[4] >> 16) as u16)),
-            uid: String::from_utf8_lossy(uid).into_owned(),
-            opened: words[15],
-        })
-    }
-}
-
-/// The longest beginning of a uid that fits and is whole characters.
-fn cut(uid: &str) -> &[u8] {
-    &uid.as_bytes()[..uid.floor_char_boundary(crate::wire::command::MAX_UID)]
-}
-
-/// Its words, its port, and whether it is on a Unix socket.
-fn peer_words(peer: Peer) -> ([u64; 2], u16, bool) {
-    match peer {
-        Peer::Ip(addr) => (ip_words(addr.ip()), addr.port(), false),
-        Peer::Unix(Credentials { pid, uid, gid }) => {
-            let words = [u64::from(pid), u64::from(uid) | u64::from(gid) << 32];
-            (words, 0, true)
-        }
-    }
-}
-
-fn peer_from(words: [u64; 2], port: u16, is_unix: bool) -> Peer {
-    match is_unix {
-        false => Peer::Ip(SocketAddr::new(ip_from(words[0], words[1]), port)),
-        true => Peer::Unix(Credentials {
-            pid: words[0] as u32,
-            uid: words[1] as u32,
-            gid: (words[1] >> 32) as u32,
-        }),
-    }
-}
-
-fn ip_words(ip: IpAddr) -> [u64; 2] {
-    let v6 = match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    let bits = v6.to_bits();
-    [(bits >> 64) as u64, bits as u64]
-}
-
-fn ip_from(high: u64, low: u64) -> IpAddr {
-    Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).to_canonical()
-}
-
-/// Words under the lock of the row.
-const ROW: usize = 18;
-/// First word of the uid.
-const UID: usize = 7;
-const UID_WORDS: usize = 8;
-/// First word of the proxy.
-const PROXY: usize = 16;
-/// Flags of word 1: it is a WebSocket; it is on a Unix socket; it has a local address; it has a
-/// proxy; that is on a Unix socket; no worker has heard of it; there is a row about its TLS.
-const WEBSOCKET: u64 = 1 << 32;
-const UNIX: u64 = 1 << 33;
-const LOCAL: u64 = 1 << 34;
-const PROXIED: u64 = 1 << 35;
-const UNIX_PROXY: u64 = 1 << 36;
-const UNHEARD: u64 = 1 << 37;
-const TLS: u64 = 1 << 38;
-
-const _: () = assert!(UID_WORDS * 8 >= crate::wire::command::MAX_UID);
+// A row and what it begins with is two cache lines: see `Slots`.
 const _: () = assert!((Cell::Generation as usize) < ROW_WORDS);
+const _: () = assert!(Slots::bytes(1, ROW_WORDS) == 128);
+const _: () = assert!(ASIDE == ASIDE_WORDS);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::CONTROL_KIND;
+    use crate::{layout::CONTROL_KIND, peer::Credentials};
 
     fn row(id: ConnId) -> Row {
         Row {
@@ -451,6 +330,7 @@ mod tests {
             websocket: true,
             tls: true,
             unheard: false,
+            closed: false,
             peer: Peer::Ip("192.0.2.7:50001".parse().unwrap()),
             local: Some("[2001:db8::1]:443".parse().unwrap()),
             proxy: Some(Peer::Ip("[2001:db8::9]:1".parse().unwrap())),
@@ -473,14 +353,27 @@ mod tests {
 
     #[test]
     fn a_row_keeps_what_was_written() {
+        let table = table();
         let id = ConnId::new(5, 1, 3);
+        let at = table.row_of(id).unwrap();
+        let kept = |row: &Row| {
+            table.write(at, row);
+            table.get(id).unwrap()
+        };
         for uid in ["", "a", "exactly8", &"u".repeat(63)] {
             let row = Row {
                 uid: uid.to_owned(),
                 ..row(id)
             };
-            assert_eq!(Row::decode(&row.encode()), Some(row));
+            assert_eq!(kept(&row), row);
         }
+        let local = "[fe80::7%2]:50001".parse().unwrap();
+        let link_local = Row {
+            peer: Peer::Ip(local),
+            ..row(id)
+        };
+        assert_eq!(kept(&link_local), link_local);
+        assert_eq!(table.peer(id), link_local.peer);
         let unix = Row {
             peer: Peer::Unix(Credentials {
                 pid: 7,
@@ -490,24 +383,58 @@ mod tests {
             local: None,
             ..row(id)
         };
-        assert_eq!(Row::decode(&unix.encode()), Some(unix.clone()));
+        assert_eq!(kept(&unix), unix);
         let through = Row {
             peer: row(id).peer,
             proxy: Some(unix.peer),
             ..unix.clone()
         };
-        assert_eq!(Row::decode(&through.encode()), Some(through));
+        assert_eq!(kept(&through), through);
         let without = Row {
             proxy: None,
             unheard: true,
             ..unix
         };
-        assert_eq!(Row::decode(&without.encode()), Some(without));
+        assert_eq!(kept(&without), without);
+        let plain = Row {
+            uid: String::new(),
+            closed: true,
+            ..without
+        };
+        assert_eq!(kept(&plain), plain, "nothing of what stood aside");
         let long = Row {
             uid: format!("{}\u{e9}", "u".repeat(62)),
             ..row(id)
         };
-        assert_eq!(Row::decode(&long.encode()).unwrap().uid, "u".repeat(62));
+        assert_eq!(kept(&long).uid, "u".repeat(62));
+    }
+
+    #[test]
+    fn what_stands_aside_is_of_one_connection() {
+        let table = table();
+        let (one, next) = (ConnId::new(5, 1, 3), ConnId::new(6, 1, 3));
+        let at = table.row_of(one).unwrap();
+        table.write(at, &row(one));
+        // The next has a row, and died before it wrote the one aside.
+        table.slots.write(at, &row(next).encode());
+        let found = table.get(next).unwrap();
+        assert_eq!((found.uid.as_str(), found.proxy), ("", None));
+    }
+
+    #[test]
+    fn a_row_whose_writer_died_is_empty_and_its_numbers_stay_used() {
+        let table = table();
+        let id = ConnId::new(5, 1, 3);
+        let at = table.row_of(id).unwrap();
+        table.open(at, &row(id));
+        // What a writer in the middle of a row leaves.
+        let offset = table.dimensions.table() + at * Slots::bytes(1, ROW_WORDS);
+        table.control.word(offset).fetch_add(1, Relaxed);
+        assert!(table.get(id).is_none());
+
+        table.repair(at);
+        assert_eq!(table.rows_in_use(0).count(), 0);
+        assert_eq!(table.generation(1, 3), 5);
     }
 
     #[test]
@@ -530,6 +457,10 @@ mod tests {
             "no such reactor"
         );
         assert_eq!(table.rows_in_use(0).collect::<Vec<_>>(), [at]);
+
+        table.set_closed(at);
+        assert!(!table.is_open(id) && table.get(id).is_some_and(|row| row.closed));
+        assert_eq!(table.rows_in_use(0).count(), 0);
 
         table.clear(at);
         assert_eq!(table.rows_in_use(0).count(), 0);
