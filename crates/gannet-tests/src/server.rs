@@ -343,6 +343,24 @@ impl Server {
             .collect()
     }
 
+    /// Worker 0, when it is another process than `before` and has been ready for 100 ms: its death is
+    /// no early one.
+    pub fn worker_of_use(&self, before: u32) -> u32 {
+        let ready = || {
+            let worker = &self.status()["workers"][0];
+            let pid = worker["pid"]
+                .as_u64()
+                .filter(|_| worker["state"] == "ready")?;
+            Some((pid.try_into().ok()?, worker["age_ms"].as_u64()?))
+        };
+        let new = || ready().filter(|(pid, _)| *pid != before);
+        let (worker, age) = wait_for("a worker", new);
+        wait_until("100 ms of use", || {
+            ready().is_some_and(|(pid, now)| pid == worker && now > age + 100)
+        });
+        worker
+    }
+
     /// The task worker processes that run now, with their numbers.
     pub fn task_workers(&self) -> Vec<(u16, u32)> {
         self.titled("task worker")

@@ -56,6 +56,20 @@ fn stalled_workers_are_replaced_and_cost_no_connection_and_no_message() {
     under_load(spec.start(), harm);
 }
 
+#[test]
+fn a_worker_that_was_of_use_is_followed_at_once_however_often_it_is_killed() {
+    let server = spec().set("workers", 1).start();
+    let mut killed = 0;
+    for _ in 0..6 {
+        killed = server.worker_of_use(killed);
+        process::kill(killed);
+        let said =
+            format!("(pid {killed}) ended: signal 9 (SIGKILL); its successor starts at once");
+        server.expect_log(&said);
+    }
+    server.stop();
+}
+
 /// Lets 200 connections send numbered messages while `harm` is done again and again; it says
 /// whether a worker was there to be harmed.
 fn under_load(server: Server, mut harm: impl FnMut(&Server, usize) -> bool) {

@@ -44,7 +44,8 @@ fn messages_behind_a_crash_keep_their_order() {
 fn a_message_that_killed_three_workers_is_dropped_and_its_client_told() {
     let (server, runs) = counting(behave().set("workers", 1).websocket());
     let (mut poisonous, mut innocent) = (server.websocket(), server.websocket());
-    let pid = innocent.ask("pid");
+    let pid = server.worker_of_use(0).to_string();
+    assert_eq!(innocent.ask("pid"), pid);
     poisonous.send("abort");
     poisonous.expect_close(1012);
     assert_eq!(
@@ -53,6 +54,12 @@ fn a_message_that_killed_three_workers_is_dropped_and_its_client_told() {
     );
     assert_ne!(innocent.ask("pid"), pid);
     assert_eq!(innocent.ask("echo unharmed"), "unharmed");
+    let log = server.log();
+    assert_eq!(
+        log.matches("its successor starts at once").count(),
+        3,
+        "{log}"
+    );
     server.stop();
 }
 

@@ -388,6 +388,17 @@ impl Manager {
 
     /// Does what was decided, until nothing is left to do. The result, when all is over.
     fn act(&mut self) -> Option<Result> {
+        // Told last: no successor waits for a function of the program.
+        let mut troubles = Vec::new();
+        let result = self.act_but_tell(&mut troubles);
+        for error in &troubles {
+            self.tell_trouble(error);
+        }
+        result
+    }
+
+    /// The same, but that the program is told of no trouble.
+    fn act_but_tell(&mut self, troubles: &mut Vec<WorkerError>) -> Option<Result> {
         while let Some(action) = self.places.poll_action() {
             match action {
                 Action::SpawnMaster { generation } => {
@@ -470,7 +481,7 @@ impl Manager {
                         daemon.ready();
                     }
                 }
-                Action::Trouble(error) => self.tell_trouble(&error),
+                Action::Trouble(error) => troubles.push(error),
                 Action::Tell { requests, progress } => self.progress(&requests, &progress),
                 Action::Reloaded { requests, reloaded } => self.reloaded(&requests, &reloaded),
                 Action::Finished(Ok(())) => return Some(Ok(())),
