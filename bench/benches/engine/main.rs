@@ -4,8 +4,10 @@ mod client;
 mod exchange;
 mod handshakes;
 mod http2;
+mod slow_start;
 mod socket;
 mod table;
+mod worst;
 
 use std::{
     env,
@@ -35,6 +37,7 @@ use crate::{
     client::{Measured, run},
     exchange::Exchange,
     socket::Over,
+    worst::Happens,
 };
 
 #[derive(Debug, Parser)]
@@ -66,6 +69,10 @@ enum What {
         #[arg(long, default_value_t = 10_000)]
         connections: usize,
     },
+    /// The worst answer while the workers are reloaded
+    Reload(worst::Options),
+    /// The worst answer when a worker is killed
+    Kill(worst::Options),
     /// Shared tables, in one process and in two; beside Swoole's, where PHP has it
     Table(table::Options),
     /// What `table` starts
@@ -87,6 +94,9 @@ struct Load {
 }
 
 fn main() -> Result<()> {
+    if slow_start::takes().is_some() {
+        return slow_start::serve();
+    }
     // Cargo says so to every program that it starts as a bench.
     let arguments = Arguments::parse_from(env::args_os().filter(|one| one != "--bench"));
     raise_descriptor_limit()?;
@@ -125,6 +135,8 @@ fn main() -> Result<()> {
         }
         What::Tls(load) => tls(&load),
         What::Idle { connections } => idle(connections),
+        What::Reload(options) => worst::measure(Happens::Reload, &options),
+        What::Kill(options) => worst::measure(Happens::Kill, &options),
         What::Table(options) => table::measure(&options),
         What::TableProcess(arguments) => table::run_process(&arguments),
     }
@@ -305,9 +317,14 @@ fn start(example: &str, listen: impl FnOnce(Spec) -> Spec) -> Result<Server> {
         .context("the programs that cargo has built")?
         .join("examples")
         .join(example);
+    start_pinned(listen(Spec::new(program)))
+}
+
+/// Starts a server with one worker and one reactor on the first processor; this process goes to the
+/// second.
+fn start_pinned(spec: Spec) -> Result<Server> {
     pin(0)?;
-    let spec = Spec::new(program).set("workers", 1).set("reactors", 1);
-    let server = listen(spec).start();
+    let server = spec.set("workers", 1).set("reactors", 1).start();
     pin(1)?;
     Ok(server)
 }
