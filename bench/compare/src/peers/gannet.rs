@@ -1,0 +1,109 @@
+//! Gannet itself, in both modes: its examples, with the settings they have, one reactor and one worker.
+
+use anyhow::Result;
+
+use super::{Launch, Peer, Place};
+use crate::{scenario::Scenario, tools::Tools};
+
+#[derive(Debug)]
+pub(crate) struct Gannet {
+    name: &'static str,
+    title: &'static str,
+    mode: &'static str,
+}
+
+impl Gannet {
+    pub(super) const PROCESS: Gannet = Gannet {
+        name: "gannet",
+        title: "Gannet",
+        mode: "process",
+    };
+    pub(super) const THREAD: Gannet = Gannet {
+        name: "gannet-thread",
+        title: "Gannet, thread mode",
+        mode: "thread",
+    };
+}
+
+impl Peer for Gannet {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn title(&self) -> &'static str {
+        self.title
+    }
+
+    fn can(&self, scenario: Scenario) -> bool {
+        // A thread is neither reloaded nor killed.
+        scenario.disturbance().is_none() || self.mode == "process"
+    }
+
+    fn prepare(&self, scenarios: &[Scenario], tools: &Tools) -> Result<String> {
+        let mut examples: Vec<_> = scenarios
+            .iter()
+            .map(|&scenario| example(scenario))
+            .collect();
+        examples.sort_unstable();
+        examples.dedup();
+        tools.build_examples(&examples)?;
+        tools.version()
+    }
+
+    fn launch(&self, scenario: Scenario, place: &Place<'_>, tools: &Tools) -> Result<Launch> {
+        let mut settings = toml::Table::new();
+        settings.insert("mode".to_owned(), self.mode.into());
+        settings.insert("workers".to_owned(), 1.into());
+        settings.insert("reactors".to_owned(), 1.into());
+        if scenario == Scenario::Tasks {
+            settings.insert("task_workers".to_owned(), 2.into());
+        }
+        let mut listener = toml::Table::new();
+        listener.insert("protocol".to_owned(), protocol(scenario).into());
+        listener.insert(
+            "address".to_owned(),
+            format!("127.0.0.1:{}", place.port).into(),
+        );
+        if scenario.is_tls() {
+            let mut tls = toml::Table::new();
+            let keys = tools.keys();
+            tls.insert("certificate".to_owned(), keys.certificate()?.into());
+            tls.insert("key".to_owned(), keys.key()?.into());
+            // How many handshakes there are is what is measured; the default protects against that.
+            tls.insert("max_handshakes_per_s".to_owned(), 1_000_000.into());
+            listener.insert("tls".to_owned(), tls.into());
+        }
+        settings.insert("listeners".to_owned(), vec![listener].into());
+        let file = place.home.join("settings.toml");
+        std::fs::write(&file, settings.to_string())?;
+        let pid_file = place.home.join("server.pid");
+        Ok(Launch::new(
+            tools.example(example(scenario))?,
+            [
+                "start".as_ref(),
+                "--config".as_ref(),
+                file.as_os_str(),
+                "--pid-file".as_ref(),
+                pid_file.as_os_str(),
+            ],
+        ))
+    }
+}
+
+fn example(scenario: Scenario) -> &'static str {
+    match scenario {
+        Scenario::Http | Scenario::HttpDepth16 => "http",
+        Scenario::Websocket | Scenario::Idle => "wsecho",
+        Scenario::Broadcast => "broadcast",
+        Scenario::Tasks => "taskecho",
+        _ => "echo",
+    }
+}
+
+fn protocol(scenario: Scenario) -> &'static str {
+    match scenario {
+        Scenario::Http | Scenario::HttpDepth16 => "http",
+        Scenario::Websocket | Scenario::Idle | Scenario::Broadcast => "websocket",
+        _ => "tcp",
+    }
+}

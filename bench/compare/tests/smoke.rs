@@ -1,0 +1,102 @@
+//! That the program runs, from building the servers to the page with its graph: Gannet and the floor, a tenth
+//! of a second each. What it measures is not looked at.
+
+use std::{fs, process::Command};
+
+use serde_json::Value;
+
+#[test]
+fn gannet_and_the_floor_are_built_measured_and_written_down() {
+    let home = tempfile::tempdir().unwrap();
+    let (results, page) = (home.path().join("r.json"), home.path().join("page.md"));
+    let sections = ["machine", "servers", "targets", "tcp", "http"];
+    let text: String = sections
+        .map(|name| format!("<!-- compare: {name} -->\n<!-- /compare -->\n"))
+        .concat();
+    fs::write(&page, text).unwrap();
+
+    let output = Command::new(env!("CARGO_BIN_EXE_gannet-compare"))
+        .args(["--only", "gannet,epoll", "--scenario", "tcp", "--targets"])
+        .args(["--rounds", "1", "--seconds", "0.1", "--no-install"])
+        .arg("--results")
+        .arg(&results)
+        .arg("--docs")
+        .arg(&page)
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{out}\n{err}");
+
+    let json: Value = serde_json::from_str(&fs::read_to_string(&results).unwrap()).unwrap();
+    for (peer, measurement) in ["gannet", "epoll"].iter().zip(0..) {
+        let one = &json["measurements"][measurement];
+        assert_eq!(one["peer"], *peer, "{json}");
+        let report = &one["outcome"]["report"];
+        assert_eq!(report["errors"], 0, "{json}");
+        assert!(report["messages"].as_u64() > Some(0), "{json}");
+        assert!(
+            report["server"]["cpu_us_per_message"].as_f64() > Some(0.0),
+            "{json}"
+        );
+    }
+    assert!(out.contains("TCP echo"), "{out}");
+    assert!(
+        out.contains("not measured"),
+        "most targets cannot be: {out}"
+    );
+
+    let page = fs::read_to_string(&page).unwrap();
+    assert!(page.contains("| epoll alone (the floor) |"), "{page}");
+    assert!(page.contains("![TCP echo](page/tcp.svg)"), "{page}");
+    let svg = fs::read_to_string(home.path().join("page/tcp.svg")).unwrap();
+    assert!(svg.contains(">Gannet</text>"), "{svg}");
+}
+
+#[test]
+fn a_server_that_there_is_not_is_named_with_those_that_there_are() {
+    let output = Command::new(env!("CARGO_BIN_EXE_gannet-compare"))
+        .args(["--only", "nobody"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        err.contains("no server \"nobody\"") && err.contains("swoole-base"),
+        "{err}"
+    );
+}
+
+#[test]
+fn results_are_not_overwritten_and_kept_ones_can_be_shown() {
+    let home = tempfile::tempdir().unwrap();
+    let results = home.path().join("r.json");
+    let compare = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_gannet-compare"))
+            .args(arguments)
+            .arg("--results")
+            .arg(&results)
+            .output()
+            .unwrap()
+    };
+    let kept = r#"{"date": "2026-01-02", "machine": {"processor": "p", "processors": 2,
+        "memory_gib": 4, "kernel": "6", "rustc": "r", "profile": []}, "seconds": 1.0,
+        "peers": [{"name": "gannet", "title": "Gannet", "found": {"version": "1"}},
+                  {"name": "ntex", "title": "ntex", "found": {"missing": "it is not there"}}],
+        "measurements": [{"scenario": "http", "peer": "gannet", "round": 1, "stolen_percent": 0.0,
+            "outcome": {"report": {"server": {"cpu_us_per_message": 4.25}}}}]}"#;
+    fs::write(&results, kept).unwrap();
+
+    let refused = compare(&["--scenario", "tcp", "--only", "epoll"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is there already"));
+    assert_eq!(fs::read_to_string(&results).unwrap(), kept);
+
+    let shown = compare(&["--report"]);
+    let out = String::from_utf8_lossy(&shown.stdout);
+    assert!(shown.status.success(), "{out}");
+    assert!(
+        out.contains("4.25") && out.contains("not measured: ntex: it is not there"),
+        "{out}"
+    );
+}
