@@ -113,6 +113,8 @@ fn arguments(
     let milliseconds = |length: Duration| format!("{}ms", length.as_millis());
     if scenario == Scenario::Idle {
         add("connections", &amount.idle);
+        add("warm", &if amount.idle > WARM { WARM } else { 0 });
+        add("duration", &"1s");
         return Ok(all);
     }
     add("duration", &milliseconds(amount.length));
@@ -141,6 +143,8 @@ fn arguments(
     Ok(all)
 }
 
+/// Idle connections before those that are measured: what they touch for all the others is not theirs.
+pub(crate) const WARM: usize = 2_000;
 /// From one reload or kill to the next.
 const DISTURBANCES: Duration = Duration::from_millis(500);
 /// Beyond the length of the measurement.

@@ -240,7 +240,7 @@ fn idle_connections(wanted: usize) -> Result<usize> {
     else {
         return Ok(wanted);
     };
-    let possible = maximum.saturating_sub(SPARE).max(1);
+    let possible = maximum.saturating_sub(SPARE + load::WARM).max(1);
     if possible < wanted {
         eprintln!(
             "{possible} idle WebSockets instead of {wanted}: the limit of open files is {maximum}"

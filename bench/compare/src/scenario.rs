@@ -160,7 +160,7 @@ impl Scenario {
             Scenario::Idle => Metric {
                 title: "memory a connection",
                 unit: "B",
-                pointer: "/bytes_per_connection/user",
+                pointer: "/bytes_per_connection",
                 ..cpu
             },
             Scenario::Reload | Scenario::Kill => Metric {

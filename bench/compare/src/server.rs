@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -52,6 +53,8 @@ impl Server {
             .arg(&launch.program)
             .args(&launch.arguments)
             .current_dir(home.path())
+            // What ends this program's group (Ctrl-C, a time limit) must not end the guard before the server.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(said)

@@ -197,7 +197,7 @@ fn columns(scenario: Scenario) -> Vec<Column> {
             columns.push(cpu);
         }
         Scenario::Idle => {
-            columns.push(Column::new("B a connection", "/bytes_per_connection/user").with_spread());
+            columns.push(Column::new("B a connection", "/bytes_per_connection").with_spread());
             columns.push(Column::new("connections", "/connections"));
             columns.push(memory);
             return columns;

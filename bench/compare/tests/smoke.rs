@@ -1,7 +1,12 @@
 //! That the program runs, from building the servers to the page with its graph: Gannet and the floor, a tenth
 //! of a second each. What it measures is not looked at.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 
@@ -99,4 +104,26 @@ fn results_are_not_overwritten_and_kept_ones_can_be_shown() {
         out.contains("4.25") && out.contains("not measured: ntex: it is not there"),
         "{out}"
     );
+}
+
+/// Also one that does not want to end, and what it has started.
+#[test]
+fn a_server_ends_when_whoever_started_it_does() {
+    for script in ["exec sleep 1000", "trap '' TERM; sleep 1000; sleep 1000"] {
+        let mut guard = Command::new(env!("CARGO_BIN_EXE_gannet-compare"))
+            .args(["guard", "--", "sh", "-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pid = String::new();
+        BufReader::new(guard.stdout.take().unwrap())
+            .read_line(&mut pid)
+            .unwrap();
+        let server = Path::new("/proc").join(pid.trim());
+        assert!(server.exists(), "it runs");
+        drop(guard.stdin.take());
+        assert!(guard.wait().unwrap().success());
+        assert!(!server.exists(), "it has ended");
+    }
 }
