@@ -137,6 +137,9 @@ fn arguments(
             }
         }
     }
+    if scenario.disturbance().is_some() {
+        add("timeout", &"1s");
+    }
     if scenario.is_tls() {
         add("ca", &tools.keys().authority()?);
     }

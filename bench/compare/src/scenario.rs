@@ -116,7 +116,8 @@ impl Scenario {
                 "64 connections, 64 B TCP echo, the workers replaced twice a second."
             }
             Scenario::Kill => {
-                "64 connections, 64 B TCP echo, `kill -9` of the worker twice a second."
+                "64 connections, 64 B TCP echo, `kill -9` of the worker twice a second. An error is an answer \
+                 that has not come within a second."
             }
             Scenario::TlsHandshakes => {
                 "Connections that do a full handshake (ECDSA P-256) and leave."

@@ -120,13 +120,17 @@ impl Server {
         Ok(())
     }
 
-    /// The process of Gannet's first worker.
+    /// The process of the worker: Gannet's by its title, Swoole's as what the manager has started.
     fn worker(&self) -> Option<u32> {
         let pids = fs::read_dir("/proc").into_iter().flatten();
         let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
         let is_worker = |pid: &u32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.starts_with(b"gannet: worker 0") && parent(*pid) == Some(self.pid)
+            let Some(parent) = parent_of(*pid) else {
+                return false;
+            };
+            let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            (parent == self.pid && title.starts_with(b"gannet: worker 0"))
+                || parent_of(parent) == Some(self.pid)
         };
         pids.into_iter().find(is_worker)
     }
@@ -140,7 +144,7 @@ impl Drop for Server {
     }
 }
 
-fn parent(pid: u32) -> Option<u32> {
+fn parent_of(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may contain anything.
     stat[stat.rfind(')')? + 1..]

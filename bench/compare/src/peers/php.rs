@@ -37,9 +37,8 @@ impl Peer for Swoole {
 
     fn can(&self, scenario: Scenario) -> bool {
         match scenario {
-            Scenario::Kill => false,
-            // In this mode the workers have the connections, which a reload closes.
-            Scenario::Reload => self.mode == "process",
+            // In the other mode the workers have the connections, which go with them.
+            Scenario::Reload | Scenario::Kill => self.mode == "process",
             _ => true,
         }
     }
