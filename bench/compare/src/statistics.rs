@@ -10,6 +10,17 @@ pub(crate) struct Figures {
     pub(crate) count: usize,
 }
 
+impl Figures {
+    pub(crate) fn times(self, factor: f64) -> Self {
+        Figures {
+            median: self.median * factor,
+            min: self.min * factor,
+            max: self.max * factor,
+            count: self.count,
+        }
+    }
+}
+
 /// `None` if there are none.
 pub(crate) fn figures(all: impl IntoIterator<Item = f64>) -> Option<Figures> {
     let mut all: Vec<f64> = all.into_iter().collect();

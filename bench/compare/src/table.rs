@@ -86,14 +86,7 @@ pub(crate) fn scenario(results: &Results, scenario: Scenario) -> Option<Table> {
                 true => None,
                 false => results.ratio(scenario, name, &peer.name, Measured::Headline),
             };
-            row.push(ratio.map_or_else(String::new, |ratio| {
-                format!(
-                    "{} ({}–{})",
-                    short(ratio.median),
-                    short(ratio.min),
-                    short(ratio.max)
-                )
-            }));
+            row.push(ratio.map_or_else(String::new, with_spread));
         }
         table.push(row);
     }
@@ -134,6 +127,15 @@ pub(crate) fn short(figure: f64) -> String {
     }
 }
 
+/// The median, and in parentheses the lowest and the highest, if there are several.
+pub(crate) fn with_spread(figures: Figures) -> String {
+    let median = short(figures.median);
+    match figures.count {
+        1 => median,
+        _ => format!("{median} ({}–{})", short(figures.min), short(figures.max)),
+    }
+}
+
 struct Column {
     head: &'static str,
     pointer: &'static str,
@@ -164,15 +166,10 @@ impl Column {
     }
 
     fn cell(&self, figures: Figures) -> String {
-        let short = |figure: f64| short(figure * self.factor);
+        let scaled = figures.times(self.factor);
         match self.spread {
-            true => format!(
-                "{} ({}–{})",
-                short(figures.median),
-                short(figures.min),
-                short(figures.max)
-            ),
-            false => short(figures.median),
+            true => with_spread(scaled),
+            false => short(scaled.median),
         }
     }
 }

@@ -4,10 +4,11 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::{
+    peers,
     results::{Measured, Results},
     scenario::Scenario,
     statistics::Figures,
-    table::{Table, short},
+    table::{Table, short, with_spread},
 };
 
 /// One goal of `targets.toml`, which says what the fields mean.
@@ -57,11 +58,11 @@ pub(crate) fn table(targets: &[Target], results: &Results) -> (Table, String) {
         let (measured, said) = match verdict {
             Verdict::Met(figures) => {
                 met += 1;
-                (spread(figures), "met")
+                (with_spread(figures), "met")
             }
             Verdict::Missed(figures) => {
                 missed += 1;
-                (spread(figures), "**missed**")
+                (with_spread(figures), "**missed**")
             }
             Verdict::NotMeasured => {
                 unknown += 1;
@@ -87,9 +88,10 @@ impl Target {
             Some(pointer) => Measured::At(pointer),
             None => Measured::Headline,
         };
+        let all = peers::all();
         let title = |name: &String| {
-            let peer = results.peers.iter().find(|peer| peer.name == *name);
-            peer.map_or(name, |peer| &peer.title).clone()
+            let peer = all.iter().find(|peer| peer.name() == name);
+            peer.map_or(name.as_str(), |peer| peer.title()).to_owned()
         };
         if self.of.is_empty() {
             let figures = results.figures(self.scenario, &self.peer, what);
@@ -145,24 +147,12 @@ fn mode(peer: &str) -> &'static str {
     }
 }
 
-fn spread(figures: Figures) -> String {
-    format!(
-        "{} ({}–{})",
-        short(figures.median),
-        short(figures.min),
-        short(figures.max)
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        peers,
-        results::{Measurement, Outcome},
-    };
+    use crate::results::{Measurement, Outcome};
 
     fn measured(figures: &[(&str, f64)]) -> Results {
         let mut results = Results::new(1.0);
@@ -204,7 +194,7 @@ mod tests {
     fn the_best_of_several_servers_counts_and_missing_ones_do_not() {
         let results = measured(&[("gannet", 5.0), ("uws", 10.0), ("nginx", 4.0)]);
         let (of, verdict) = target(&["uws", "ntex", "nginx"], Some(1.0)).judge(&results);
-        assert_eq!(of, "nginx");
+        assert_eq!(of, "nginx", "the title");
         assert!(
             matches!(verdict, Verdict::Missed(figures) if figures.median == 1.25),
             "{verdict:?}"
