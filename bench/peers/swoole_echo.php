@@ -9,8 +9,8 @@ $server = new $class[$protocol]('127.0.0.1', (int) $port, $mode);
 $server->set(['reactor_num' => 1, 'worker_num' => 1, 'log_level' => SWOOLE_LOG_ERROR]);
 $server->on('workerStart', function () {
     cli_set_process_title('swoole worker');
-    // What a start takes.
-    usleep(1000 * (int) getenv('BENCH_START_MS'));
+    // What a start takes, as --start-ms of the bench does it with Gannet.
+    usleep(1000 * (int) getenv('START_MS'));
 });
 switch ($protocol) {
     case 'tcp':
