@@ -11,6 +11,8 @@ use std::{
     rc::Rc,
 };
 
+use rustix::net::SendFlags;
+
 use super::pace::Unread;
 
 /// The queue.
@@ -31,9 +33,13 @@ enum Segment {
     Shared(Rc<[u8]>),
 }
 
-/// Buffers that wait to be used again.
+/// Buffers and queues that wait to be used again: a message that leaves in its turn allocates nothing.
 #[derive(Default)]
-pub(super) struct Pool(Vec<Vec<u8>>);
+pub(super) struct Pool {
+    buffers: Vec<Vec<u8>>,
+    #[expect(clippy::vec_box, reason = "connections have them boxed")]
+    queues: Vec<Box<Output>>,
+}
 
 impl Output {
     /// Bytes queued.
@@ -70,7 +76,10 @@ impl Output {
         let mut total = 0;
         while self.queued > 0 {
             let written = match self.segments.len() {
-                1 => rustix::io::retry_on_intr(|| rustix::io::write(&socket, self.first())),
+                // A little cheaper than `write`, which knows less about what it writes to.
+                1 => rustix::io::retry_on_intr(|| {
+                    rustix::net::send(&socket, self.first(), SendFlags::NOSIGNAL)
+                }),
                 _ => {
                     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
                     let mut count = 0;
@@ -107,12 +116,20 @@ impl Output {
         }
     }
 
-    /// Gives the buffers back.
-    pub(super) fn recycle(self, pool: &mut Pool) {
-        for segment in self.segments {
+    /// Gives the buffers back, and the queue itself.
+    pub(super) fn recycle(mut self: Box<Self>, pool: &mut Pool) {
+        for segment in self.segments.drain(..) {
             if let Segment::Own(buffer) = segment {
                 pool.give(buffer);
             }
+        }
+        // One that was long keeps too much memory, and so does a list of waiters.
+        if pool.queues.len() < POOLED
+            && self.segments.capacity() <= SEGMENTS
+            && self.waiters.capacity() == 0
+        {
+            (self.sent, self.queued, self.unread) = (0, 0, None);
+            pool.queues.push(self);
         }
     }
 
@@ -149,22 +166,30 @@ impl Segment {
 }
 
 impl Pool {
+    /// The queue of a connection, which gets one if it has none.
+    pub(super) fn queue<'a>(&mut self, of: &'a mut Option<Box<Output>>) -> &'a mut Output {
+        of.get_or_insert_with(|| self.queues.pop().unwrap_or_default())
+    }
+
     pub(super) fn take(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_default()
+        self.buffers.pop().unwrap_or_default()
     }
 
     pub(super) fn give(&mut self, mut buffer: Vec<u8>) {
-        if self.0.len() < POOLED && buffer.capacity() <= JOIN * 2 && buffer.capacity() > 0 {
+        let fits = (1..=JOIN * 2).contains(&buffer.capacity());
+        if self.buffers.len() < POOLED && fits {
             buffer.clear();
-            self.0.push(buffer);
+            self.buffers.push(buffer);
         }
     }
 }
 
 /// A buffer is appended to until it is this long.
 const JOIN: usize = 16 << 10;
-/// Buffers kept for reuse: at most 8 MiB.
+/// Buffers kept for reuse: at most 8 MiB. And queues: 128 KiB.
 const POOLED: usize = 256;
+/// Segments that a queue which is kept has room for.
+const SEGMENTS: usize = 8;
 const MAX_SLICES: usize = 32;
 
 #[cfg(test)]
@@ -186,7 +211,7 @@ mod tests {
 
         assert_eq!(output.write_to(&ours, &mut pool).unwrap(), 18);
         assert_eq!(output.queued(), 0);
-        assert_eq!(pool.0.len(), 2, "both buffers are back");
+        assert_eq!(pool.buffers.len(), 2, "both buffers are back");
         drop(ours);
         let mut text = String::new();
         theirs.read_to_string(&mut text).unwrap();

@@ -51,9 +51,8 @@ impl Reactor {
         if !conn.has_outlet() {
             return;
         }
-        conn.output
-            .get_or_insert_default()
-            .append(&mut self.pool, write);
+        let output = self.pool.queue(&mut conn.output);
+        output.append(&mut self.pool, write);
         mark(conn, &mut self.dirty);
     }
 
@@ -240,10 +239,8 @@ impl Reactor {
             && conn.has_outlet()
             && conn.queued() > limit
         {
-            conn.output
-                .get_or_insert_default()
-                .waiters
-                .push((limit, link, token));
+            let output = self.pool.queue(&mut conn.output);
+            output.waiters.push((limit, link, token));
             return;
         }
         self.reply(link, token, &[]);
@@ -347,7 +344,7 @@ impl<'a> Broadcast<'a> {
 }
 
 fn share(conn: &mut Conn, pool: &mut Pool, bytes: &Rc<[u8]>) {
-    let output: &mut Output = conn.output.get_or_insert_default();
+    let output = pool.queue(&mut conn.output);
     if bytes.len() <= COPY {
         output.append(pool, |out| out.extend_from_slice(bytes));
     } else {

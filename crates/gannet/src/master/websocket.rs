@@ -234,12 +234,11 @@ pub(super) fn queue_message(
             None => return false,
         },
         Speaks::Http2(_) | Speaks::Taken => return false,
-        Speaks::Tcp | Speaks::Framed(_) => conn
-            .output
-            .get_or_insert_default()
+        Speaks::Tcp | Speaks::Framed(_) => pool
+            .queue(&mut conn.output)
             .append(pool, |out| out.extend_from_slice(data)),
         Speaks::WebSocket(websocket) => {
-            let output = conn.output.get_or_insert_default();
+            let output = pool.queue(&mut conn.output);
             output.append(pool, |out| {
                 compressors.encode(&mut websocket.sending, listener, out, kind, data);
             });

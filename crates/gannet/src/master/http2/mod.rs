@@ -289,7 +289,7 @@ impl Reactor {
         if output.is_empty() {
             self.pool.give(output);
         } else {
-            conn.output.get_or_insert_default().push(output);
+            self.pool.queue(&mut conn.output).push(output);
         }
         if used < len {
             conn.input.extend_from_slice(&self.buffer[used..len]);

@@ -162,9 +162,8 @@ impl Reactor {
             && let Some(tls) = &mut conn.tls
             && !refused.alert.is_empty()
         {
-            tls.sealed
-                .get_or_insert_default()
-                .append(&mut self.pool, |out| out.extend_from_slice(&refused.alert));
+            let sealed = self.pool.queue(&mut tls.sealed);
+            sealed.append(&mut self.pool, |out| out.extend_from_slice(&refused.alert));
         }
         self.tls_fails(slot, &refused.error);
     }

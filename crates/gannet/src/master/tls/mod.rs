@@ -124,9 +124,8 @@ impl Tls {
         if let State::Session(session) = &mut self.state
             && session.has_output()
         {
-            self.sealed
-                .get_or_insert_default()
-                .append(pool, |out| session.drain(out));
+            let sealed = pool.queue(&mut self.sealed);
+            sealed.append(pool, |out| session.drain(out));
         }
     }
 }
@@ -472,11 +471,10 @@ impl Reactor {
                 400,
                 "this port speaks TLS: use https:// in place of http://, wss:// in place of ws://",
             );
-            tls.sealed
-                .get_or_insert_default()
-                .append(&mut self.pool, |out| {
-                    http1::encode_error(out, &error, Some(&date));
-                });
+            let sealed = self.pool.queue(&mut tls.sealed);
+            sealed.append(&mut self.pool, |out| {
+                http1::encode_error(out, &error, Some(&date));
+            });
         }
         self.log_failure(slot, &"does not speak TLS");
         self.begin_close(slot, Closed::of(CloseReason::TlsFailed), "");
