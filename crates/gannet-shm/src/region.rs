@@ -156,6 +156,17 @@ impl Region {
         unsafe { AtomicU32::from_ptr(self.base.as_ptr().add(STAMP + offset).cast()) }
     }
 
+    /// The `count` atomic words from `offset` on: where they are is checked once for all.
+    ///
+    /// # Panics
+    ///
+    /// If `offset` is not a multiple of 8 or the words are not inside the region.
+    #[inline]
+    pub fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        self.check(offset, count.saturating_mul(8), 8);
+        self.raw_words(offset, count)
+    }
+
     /// A pointer to `len` bytes at `offset`, for what the C library keeps in shared memory itself.
     ///
     /// # Panics
@@ -309,8 +320,7 @@ unsafe impl Memory for Region {
 impl Contiguous for Region {
     #[inline]
     fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
-        self.check(offset, count.saturating_mul(8), 8);
-        self.raw_words(offset, count)
+        self.words(offset, count)
     }
 }
 

@@ -95,7 +95,7 @@ impl<M: Memory> Producer<M> {
         let at = self.tail;
         self.data.write_header(at, len);
         let mut to = at + HEADER as u64;
-        for part in parts {
+        for part in parts.iter().filter(|part| !part.is_empty()) {
             self.data.write(to, part);
             to += part.len() as u64;
         }

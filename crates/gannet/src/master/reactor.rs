@@ -535,10 +535,9 @@ impl Reactor {
         let (runs, saved) = self.compressors.take_counts();
         self.add(ReactorCounter::Compressed, runs);
         self.add(ReactorCounter::CompressionSaved, saved);
-        for (index, counter) in self.counters.iter().enumerate() {
-            self.control
-                .word(self.counters_at + index * 8)
-                .store(*counter, Relaxed);
+        let words = self.control.words(self.counters_at, COUNTERS);
+        for (word, counter) in words.iter().zip(&self.counters) {
+            word.store(*counter, Relaxed);
         }
     }
 }
