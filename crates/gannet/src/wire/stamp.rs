@@ -11,8 +11,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// The monotonic clock.
 pub(crate) fn monotonic_nanos() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    nanos(ClockId::Monotonic)
+}
+
+/// The same clock as it was a few milliseconds ago at most: cheaper, and coarse.
+pub(crate) fn coarse_nanos() -> u64 {
+    nanos(ClockId::MonotonicCoarse)
 }
 
 /// The stamp of this time; never 0.
@@ -25,6 +29,11 @@ pub(crate) fn since(stamp: u32, now: u64) -> Option<u64> {
     let passed = at(now).wrapping_sub(stamp) & MASK;
     let passed = if passed > MASK - AHEAD { 0 } else { passed };
     (stamp != 0).then(|| u64::from(passed) << SHIFT)
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 const SHIFT: u32 = 14;

@@ -59,8 +59,9 @@ pub(crate) struct Engine<F, M> {
     retire_at: u64,
     /// When the runtime was last let in.
     pub(super) yielded: Tick,
-    /// In thread mode: the reactor of this thread.
+    /// In thread mode: the reactor of this thread, if it does not run.
     inline: Option<Box<Inline>>,
+    is_inline: bool,
 }
 
 /// What the manager, or the worker itself, has decided.
@@ -122,6 +123,7 @@ where
             retire_at,
             yielded: tick(),
             inline: None,
+            is_inline: false,
             shared,
         })
     }
@@ -130,6 +132,7 @@ where
     pub(crate) fn join(&mut self, reactor: Reactor, channel: &Channel) -> io::Result<()> {
         let inline = Inline::new(&self.shared, &self.bell, channel, reactor)?;
         self.inline = Some(Box::new(inline));
+        self.is_inline = true;
         Ok(())
     }
 
@@ -205,7 +208,7 @@ where
     pub(super) fn turn(&mut self) -> bool {
         self.dispatcher.time_passes();
         let mut more = false;
-        let mut flushed = tick();
+        let mut flushed = self.dispatcher.tick();
         for reactor in 0..self.inbound.len() {
             for count in 1..=TURN {
                 let Some(event) = self.inbound[reactor].next(&mut self.chunk) else {
@@ -213,13 +216,18 @@ where
                 };
                 self.take(reactor, event);
                 // Handlers that compute for long do not hold back what others have written.
-                let now = tick();
-                if count % PUBLISH == 0 || now != flushed {
+                let is_late = self.dispatcher.tick() != flushed;
+                if count % PUBLISH == 0 || is_late {
                     self.local.flush();
                     self.dispatcher.time_passes();
-                    flushed = now;
+                    flushed = self.dispatcher.tick();
                 }
                 more |= count == TURN;
+                if is_late && self.is_inline {
+                    // What is flushed leaves when the reactor of this thread has its turn.
+                    more = true;
+                    break;
+                }
             }
         }
         more
@@ -427,7 +435,7 @@ pub(super) type Tick = (rustix::time::Secs, rustix::time::Nsecs);
 
 /// Uploads that are kept without a look at whether they are over.
 const UPLOADS: usize = 64;
-/// Events of one reactor in one turn.
-const TURN: usize = 64;
+/// Events of one reactor in one turn: as many as clients that send ahead bring in one of its turns.
+const TURN: usize = 1024;
 /// Events after which what their handlers wrote is published.
 const PUBLISH: usize = 32;

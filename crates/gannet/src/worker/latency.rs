@@ -50,6 +50,17 @@ impl Latency {
         now
     }
 
+    /// A clock that moves every few milliseconds. Where handlers are timed it is the one that was read
+    /// when the last of them ended.
+    pub(crate) fn tick(&self) -> u64 {
+        let nanos = match (self.is_on, self.now.get()) {
+            (false, _) => stamp::coarse_nanos(),
+            (true, 0) => self.read(),
+            (true, now) => now,
+        };
+        nanos >> TICK
+    }
+
     /// The handler that began then has ended.
     pub(crate) fn end(&self, header: &EventHeader, began: u64) {
         if self.is_on
@@ -66,6 +77,9 @@ impl Latency {
         now
     }
 }
+
+/// 4 ms, as powers of two go.
+const TICK: u32 = 22;
 
 impl Shared {
     /// The clock, if handlers are timed.
