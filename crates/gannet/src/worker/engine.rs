@@ -16,6 +16,7 @@ use tokio::{io::unix::AsyncFd, time::Instant};
 use super::{
     awaited::Answer,
     dispatch::Dispatcher,
+    doze::Doze,
     handle::Job,
     inbound::{Event, Inbound},
     inline::Inline,
@@ -62,6 +63,8 @@ pub(crate) struct Engine<F, M> {
     /// In thread mode: the reactor of this thread, if it does not run.
     inline: Option<Box<Inline>>,
     is_inline: bool,
+    /// How it sleeps while nothing but events can wake it.
+    doze: Option<Doze>,
 }
 
 /// What the manager, or the worker itself, has decided.
@@ -124,6 +127,7 @@ where
             yielded: tick(),
             inline: None,
             is_inline: false,
+            doze: None,
             shared,
         })
     }
@@ -133,6 +137,14 @@ where
         let inline = Inline::new(&self.shared, &self.bell, channel, reactor)?;
         self.inline = Some(Box::new(inline));
         self.is_inline = true;
+        Ok(())
+    }
+
+    /// Without a reactor: has the loop sleep outside of the runtime where it can.
+    pub(crate) fn doze(&mut self, channel: &Channel) -> io::Result<()> {
+        self.doze = Some(Doze::new(self.bell.fd(), channel)?);
+        let bell = self.bell.fd().try_clone_to_owned()?;
+        self.shared.wake.reach_outside(bell);
         Ok(())
     }
 
@@ -319,6 +331,9 @@ where
         self.taken += 1;
         if self.taken == self.retire_at {
             self.orders.wants_successor.notify_one();
+            if let Some(doze) = &mut self.doze {
+                doze.let_tasks_run();
+            }
         }
         let epoch = self.shared.lanes[reactor].epoch();
         self.dispatcher.dispatch(Job {
@@ -382,9 +397,17 @@ where
     }
 
     /// Waits for an event, a wake-up or the deadline. `false`: there was something to do.
-    async fn sleep(&self, deadline: Option<Instant>) -> bool {
+    async fn sleep(&mut self, deadline: Option<Instant>) -> bool {
         if !self.prepare_sleep() {
             return false;
+        }
+        if let Some(doze) = &mut self.doze {
+            if deadline.is_none() && self.dispatcher.in_flight() == 0 && doze.may_doze() {
+                doze.doze(&self.shared.wake);
+                self.bell.cancel_sleep();
+                return true;
+            }
+            doze.slept();
         }
         self.local.set_asleep(true);
         tokio::select! {

@@ -39,6 +39,7 @@ use gannet_shm::Doorbell;
 use tokio::{io::unix::AsyncFd, runtime::RuntimeMetrics, time::Instant};
 
 use super::{
+    doze::{DUE, OWN_TASKS},
     engine::{Ended, Engine, tick},
     handle::Job,
     shared::Shared,
@@ -207,10 +208,6 @@ async fn readable(watched: Option<&AsyncFd<OwnedFd>>) {
 /// Guests of the reactor's poll set.
 const BELL: u32 = 0;
 const CHANNEL: u32 = 1;
-/// Tasks of the loop's own that are always there: see `run::serve`.
-const OWN_TASKS: usize = 2;
-/// Turns of the runtime in which what it has found readable is surely read.
-const DUE: u32 = 4;
 /// Sleeps outside after which the runtime forgets the poll set: being watched makes every event of
 /// it a little dearer.
 const KEEP: u32 = 256;

@@ -2,7 +2,7 @@
 //! commands.
 //!
 //! - `run`: the process from start to end; `process`: that of a user process; `engine`: their loop.
-//! - `inline`: the loop in thread mode; `wake`: waking either.
+//! - `doze`: how it sleeps under load; `inline`: the loop in thread mode; `wake`: waking either.
 //! - `inbound`: events out of the rings; `dispatch`: which handler runs when; `handle`: the call.
 //! - `outbound`: commands into the rings; `local`: what belongs to the worker's thread;
 //!   `shared`: what its handles reach from any thread.
@@ -41,6 +41,7 @@ pub(crate) use self::{
 mod awaited;
 mod caught;
 mod dispatch;
+mod doze;
 mod engine;
 mod handle;
 mod inbound;

@@ -115,8 +115,9 @@ pub(crate) async fn serve<H: Handler>(
     };
     let retire_at = retire_at(&shared.settings);
     let mut engine = Engine::new(local.clone(), dispatcher, orders.clone(), bell, retire_at)?;
-    if let Some(reactor) = reactor {
-        engine.join(reactor, &channel)?;
+    match reactor {
+        Some(reactor) => engine.join(reactor, &channel)?,
+        None => engine.doze(&channel)?,
     }
     let obey = tokio::task::spawn_local(obey(
         channel.clone(),

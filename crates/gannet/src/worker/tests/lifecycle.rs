@@ -1,4 +1,4 @@
-use std::{cell::Cell, future::pending};
+use std::{cell::Cell, future::pending, time::Duration};
 
 use bytes::Bytes;
 
@@ -43,6 +43,35 @@ fn a_handler_that_cannot_start_says_why() {
     };
     assert_eq!(error, "`Handler::start` failed: panic: no config");
     assert!(pair.join().is_err());
+}
+
+/// Answers from a task that another thread spawns here when the handler has long ended.
+struct Elsewhere;
+
+impl Handler for Elsewhere {
+    async fn start(_worker: &Worker) -> Result<Self> {
+        Ok(Elsewhere)
+    }
+
+    async fn receive(&self, conn: Conn, _data: Bytes) -> Result {
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(2));
+            runtime.spawn(async move { conn.send("late").await })
+        });
+        Ok(())
+    }
+}
+
+#[test]
+fn a_task_that_another_thread_spawns_is_run_though_nothing_else_comes() {
+    let mut pair = Pair::new::<Elsewhere>();
+    let conn = pair.connect(0, 1);
+    for _ in 0..5 {
+        let seq = pair.event(Receive, conn, b"?");
+        pair.until_done(0, seq);
+        assert_eq!(pair.expect().text(), "late");
+    }
 }
 
 /// Publishes at its start and at its end; "hang" makes the end hang.
