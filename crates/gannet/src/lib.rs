@@ -163,6 +163,9 @@ mod wire;
 mod worker;
 mod worker_error;
 
+#[doc(hidden)]
+pub use crate::master::counts;
+
 /// How a TCP listener cuts its stream into messages.
 pub mod framing {
     pub use gannet_proto::tcp::{Cut, EncodeError, LengthPrefix, Width};

@@ -26,6 +26,7 @@
 //! | `audience`              | what the control socket wants of connections                |
 //! | `topics`, `desk`        | publishing; tasks and messages between workers              |
 //! | `spread`                | thread mode: which reactor has a new connection             |
+//! | `counts`                | what is counted by crates/gannet-counts                     |
 //! | `wheel`                 | when to look at which connection                            |
 
 mod accept;
@@ -35,6 +36,8 @@ mod commands;
 mod compress;
 mod conn;
 mod conns;
+#[doc(hidden)]
+pub mod counts;
 mod desk;
 mod exchange;
 mod framed;
