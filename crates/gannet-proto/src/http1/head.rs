@@ -111,27 +111,29 @@ impl<'a> RequestLine<'a> {
         let mut connection_upgrade = false;
         let mut upgrade = false;
         let mut expect_continue = false;
-        for (name, value) in headers {
+        for (name, value) in headers.fields() {
             // The length tells most names apart without a look at their letters.
             match name.len() {
-                4 if name.eq_ignore_ascii_case("host") => {
+                4 if name.eq_ignore_ascii_case(b"host") => {
                     hosts += 1;
                     host = value;
                 }
-                6 if name.eq_ignore_ascii_case("expect") => {
+                6 if name.eq_ignore_ascii_case(b"expect") => {
                     if !value.eq_ignore_ascii_case(b"100-continue") {
                         return Err(RequestError::new(417, "Expect knows `100-continue` only"));
                     }
                     expect_continue = true;
                 }
-                7 if name.eq_ignore_ascii_case("upgrade") => upgrade = true,
-                10 if name.eq_ignore_ascii_case("connection") => {
+                7 if name.eq_ignore_ascii_case(b"upgrade") => upgrade = true,
+                10 if name.eq_ignore_ascii_case(b"connection") => {
                     close |= has_token(value, "close");
                     keep_alive |= has_token(value, "keep-alive");
                     connection_upgrade |= has_token(value, "upgrade");
                 }
-                14 if name.eq_ignore_ascii_case("content-length") => body.add_content_length(value),
-                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                14 if name.eq_ignore_ascii_case(b"content-length") => {
+                    body.add_content_length(value)
+                }
+                17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                     body.add_transfer_encoding(value);
                 }
                 _ => {}

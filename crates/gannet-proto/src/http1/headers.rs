@@ -21,7 +21,8 @@ impl<'a> Headers<'a> {
     pub(super) fn parse(section: &'a [u8], count: usize) -> Result<Self, RequestError> {
         // Most requests have few headers: room for all that are allowed costs more.
         let result = match count {
-            0..=24 => httparse::parse_headers(section, &mut [httparse::EMPTY_HEADER; 24]).err(),
+            0..=6 => httparse::parse_headers(section, &mut [httparse::EMPTY_HEADER; 6]).err(),
+            7..=24 => httparse::parse_headers(section, &mut [httparse::EMPTY_HEADER; 24]).err(),
             _ => httparse::parse_headers(section, &mut [httparse::EMPTY_HEADER; MAX_HEADERS]).err(),
         };
         match result {
@@ -40,6 +41,12 @@ impl<'a> Headers<'a> {
     /// Names and values; values without white space around them.
     pub fn iter(self) -> HeadersIter<'a> {
         HeadersIter { rest: self.lines }
+    }
+
+    /// As [`Headers::iter`], with names as bytes.
+    pub fn fields(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let mut rest = self.lines;
+        std::iter::from_fn(move || next_field(&mut rest))
     }
 
     /// All values of a name, without regard to case.
@@ -110,15 +117,19 @@ impl<'a> Iterator for HeadersIter<'a> {
     type Item = (&'a str, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (line, rest) = self.rest.split_at(memchr(b'\n', self.rest)? + 1);
-        self.rest = rest;
-        let (name, value) = line.split_at(memchr(b':', line)?);
+        let (name, value) = next_field(&mut self.rest)?;
         // The name was checked to be ASCII.
-        Some((
-            std::str::from_utf8(name).unwrap_or_default(),
-            value[1..].trim_ascii(),
-        ))
+        Some((std::str::from_utf8(name).unwrap_or_default(), value))
     }
+}
+
+/// Splits the next line off.
+fn next_field<'a>(lines: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let colon = memchr(b':', lines)?;
+    let (name, rest) = lines.split_at(colon);
+    let (value, rest) = rest.split_at(memchr(b'\n', rest)? + 1);
+    *lines = rest;
+    Some((name, value[1..].trim_ascii()))
 }
 
 /// Whether a comma-separated list, the value of one header line, holds a token. Tokens

@@ -2,9 +2,9 @@
 //!
 //! Checked by the parser before; the worker only builds `http` types from it. Layout: u32
 //! length of all, u8 version, u8 1 if a proxy has named the client, u16 method length, u32 target length, u16 number of
-//! headers, u16 0; per header u32 name length, u32 value length; then the bytes of
-//! method, target, and each name and value in that order; then, if there is a client, its IP as
-//! IPv6 (IPv4 mapped, 16 bytes) and u16 its port.
+//! headers, u16 0; method and target; per header u32 name length, u32 value length, name and value; then, if there
+//! is a client, its IP as IPv6 (IPv4 mapped, 16 bytes) and u16 its port. So it is written in one pass over the
+//! headers, and read in one.
 
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -20,22 +20,20 @@ pub(crate) fn encode<'a>(
     version: u8,
     method: &str,
     target: &str,
-    headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+    headers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     client: Option<SocketAddr>,
 ) {
     let start = out.len();
     out.extend_from_slice(&[0; FIXED]);
-    let mut count = 0u16;
-    for (name, value) in headers.clone() {
-        out.extend_from_slice(&(name.len() as u32).to_le_bytes());
-        out.extend_from_slice(&(value.len() as u32).to_le_bytes());
-        count += 1;
-    }
     out.extend_from_slice(method.as_bytes());
     out.extend_from_slice(target.as_bytes());
+    let mut count = 0u16;
     for (name, value) in headers {
-        out.extend_from_slice(name.as_bytes());
+        let lengths = name.len() as u64 | (value.len() as u64) << 32;
+        out.extend_from_slice(&lengths.to_le_bytes());
+        out.extend_from_slice(name);
         out.extend_from_slice(value);
+        count += 1;
     }
     if let Some(client) = client {
         let ip = match client.ip() {
@@ -74,14 +72,13 @@ impl<'a> Head<'a> {
         }
         let (bytes, rest) = payload.split_at(len);
         let head = Head { bytes };
-        let table = FIXED + head.count() * PER_HEADER;
-        let strings =
-            (0..head.count()).try_fold(head.method_len() + head.target_len(), |sum, index| {
-                let at = FIXED + index * PER_HEADER;
-                (at + PER_HEADER <= len)
-                    .then(|| sum + u32_at(bytes, at) as usize + u32_at(bytes, at + 4) as usize)
-            })?;
-        (table + strings + head.client_len() == len).then_some((head, rest))
+        let mut at = head.fields_at();
+        for _ in 0..head.count() {
+            let lengths = bytes.get(at..)?.first_chunk::<PER_HEADER>()?;
+            let (name, value) = lengths_in(lengths);
+            at = at.checked_add(PER_HEADER + name)?.checked_add(value)?;
+        }
+        (at + head.client_len() == len).then_some((head, rest))
     }
 
     /// 0 for HTTP/1.0, 1 for HTTP/1.1, 2 for HTTP/2.
@@ -98,28 +95,30 @@ impl<'a> Head<'a> {
     }
 
     pub(crate) fn method(&self) -> &'a [u8] {
-        let at = FIXED + self.count() * PER_HEADER;
-        &self.bytes[at..at + self.method_len()]
+        &self.bytes[FIXED..FIXED + self.method_len()]
     }
 
     pub(crate) fn target(&self) -> &'a [u8] {
-        let at = FIXED + self.count() * PER_HEADER + self.method_len();
-        &self.bytes[at..at + self.target_len()]
+        &self.bytes[FIXED + self.method_len()..self.fields_at()]
     }
 
     /// Names as received (any case) and values.
     pub(crate) fn headers(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        let bytes = self.bytes;
-        let count = self.count();
-        let mut at = FIXED + count * PER_HEADER + self.method_len() + self.target_len();
-        (0..count).map(move |index| {
-            let lengths = FIXED + index * PER_HEADER;
-            let name = u32_at(bytes, lengths) as usize;
-            let value = u32_at(bytes, lengths + 4) as usize;
-            let pair = (&bytes[at..at + name], &bytes[at + name..at + name + value]);
-            at += name + value;
-            pair
+        let mut rest = &self.bytes[self.fields_at()..];
+        (0..self.count()).map_while(move |_| {
+            // They were found to fit by `split`.
+            let (lengths, fields) = rest.split_first_chunk()?;
+            let (name_len, value_len) = lengths_in(lengths);
+            let (name, fields) = fields.split_at_checked(name_len)?;
+            let (value, fields) = fields.split_at_checked(value_len)?;
+            rest = fields;
+            Some((name, value))
         })
+    }
+
+    /// Where the headers begin.
+    fn fields_at(&self) -> usize {
+        FIXED + self.method_len() + self.target_len()
     }
 
     fn method_len(&self) -> usize {
@@ -139,6 +138,12 @@ impl<'a> Head<'a> {
     }
 }
 
+/// Lengths of a name and of its value.
+fn lengths_in(bytes: &[u8; PER_HEADER]) -> (usize, usize) {
+    let lengths = u64::from_le_bytes(*bytes);
+    (lengths as u32 as usize, (lengths >> 32) as usize)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,7 +151,7 @@ mod tests {
     #[test]
     fn keeps_a_head_and_the_body_behind_it() {
         let mut out = Vec::new();
-        let headers = [("Host", &b"a"[..]), ("X-Empty", b"")];
+        let headers = [(&b"Host"[..], &b"a"[..]), (b"X-Empty", b"")];
         encode(
             &mut out,
             1,
@@ -176,7 +181,7 @@ mod tests {
         for client in ["192.0.2.7:0", "[2001:db8::7]:4711"] {
             let client = client.parse().unwrap();
             let mut out = Vec::new();
-            let headers = [("Host", &b"a"[..])];
+            let headers = [(&b"Host"[..], &b"a"[..])];
             encode(&mut out, 1, "GET", "/", headers.into_iter(), Some(client));
             out.extend_from_slice(b"body");
             let (head, body) = Head::split(&out).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use super::{
@@ -69,7 +69,7 @@ pub(crate) async fn handle<H: Handler>(core: Rc<Core<H>>, job: Job) -> Result {
             handler.message(conn(), message).await
         }
         EventKind::Request => request(&core, conn(), job).await,
-        EventKind::Open => open(&core, conn(), job).await,
+        EventKind::Open => Box::pin(open(&core, conn(), job)).await,
         EventKind::Close => {
             let reason = CloseReason::from_u16(header.aux as u16).unwrap_or(CloseReason::Reset);
             handler.close(conn(), reason).await
@@ -134,11 +134,11 @@ async fn open<H: Handler>(core: &Rc<Core<H>>, conn: Conn, job: Job) -> Result {
     let accept = core.handler.open(conn, Handshake::new(request)).await?;
     match accept.answer {
         Answer::Accept(headers) => {
-            let mut lines = BytesMut::new();
+            let mut lines = Vec::new();
             write_lines(&headers, &mut lines);
             let header = CommandHeader::new(CommandKind::Accept, id);
             traces::answered(StatusCode::SWITCHING_PROTOCOLS);
-            let command = Command::new(header, lines.freeze());
+            let command = Command::new(header, lines.into());
             Ok(core.local.shared.push(id.reactor(), command).await?)
         }
         Answer::Refuse(response) => respond(&core.local, id, *response, false).await,

@@ -5,8 +5,8 @@
 
 use std::{pin::Pin, rc::Rc, task::Poll};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 
@@ -47,44 +47,56 @@ pub(crate) async fn respond(
         return sender.end(Bytes::new()).await;
     }
     let limit = WINDOW.min(local.shared.largest().saturating_sub(lines.len()));
-    let mut ready = Vec::new();
-    match body.take_whole() {
+    let ready = match body.take_whole() {
         Some(bytes) if bytes.len() <= limit => return sender.whole(status, lines, bytes).await,
-        Some(bytes) => ready.push(Frame::data(bytes)),
-        None => {
-            if gather(&mut body, &mut ready, limit).await? {
-                return sender.whole(status, lines, join(ready)).await;
-            }
-        }
-    }
+        Some(bytes) => vec![Frame::data(bytes)],
+        None => match gather(&mut body, limit).await? {
+            Gathered::Whole(bytes) => return sender.whole(status, lines, bytes).await,
+            Gathered::Beginning(frames) => frames,
+        },
+    };
     let len = len.or(declared);
-    sender.head(status, lines, len).await?;
-    let stream = Stream { local, conn };
-    stream.run(&sender, body, ready, len).await
+    // Most responses are whole: those that are not shall not make the future of all others larger.
+    Box::pin(async {
+        sender.head(status, lines, len).await?;
+        let stream = Stream { local, conn };
+        stream.run(&sender, body, ready, len).await
+    })
+    .await
 }
 
-/// Collects what of a body is there now. Says whether that was all of it.
-async fn gather(
-    body: &mut Body,
-    ready: &mut Vec<Frame<Bytes>>,
-    limit: usize,
-) -> std::result::Result<bool, BodyError> {
+/// What of a body is there when it is first looked at.
+enum Gathered {
+    /// All of it, and no more than may be sent as a whole.
+    Whole(Bytes),
+    Beginning(Vec<Frame<Bytes>>),
+}
+
+/// Collects what of a body is there now.
+async fn gather(body: &mut Body, limit: usize) -> std::result::Result<Gathered, BodyError> {
+    let mut ready = Vec::new();
     let mut total = 0;
     std::future::poll_fn(|cx| {
         loop {
-            match Pin::new(&mut *body).poll_frame(cx)? {
-                Poll::Pending => return Poll::Ready(Ok(false)),
-                Poll::Ready(None) => return Poll::Ready(Ok(true)),
-                Poll::Ready(Some(frame)) => {
-                    total += frame.data_ref().map_or(0, Bytes::len);
-                    let streamed = total > limit || frame.is_trailers();
-                    ready.push(frame);
-                    if streamed {
-                        return Poll::Ready(Ok(false));
-                    }
+            let frame = match Pin::new(&mut *body).poll_frame(cx)? {
+                Poll::Pending => break,
+                Poll::Ready(None) => {
+                    return Poll::Ready(Ok(Gathered::Whole(join(std::mem::take(&mut ready)))));
                 }
+                Poll::Ready(Some(frame)) => frame,
+            };
+            total += frame.data_ref().map_or(0, Bytes::len);
+            if total > limit || frame.is_trailers() {
+                ready.push(frame);
+                break;
             }
+            if ready.is_empty() && body.is_end_stream() {
+                let bytes = frame.into_data().unwrap_or_default();
+                return Poll::Ready(Ok(Gathered::Whole(bytes)));
+            }
+            ready.push(frame);
         }
+        Poll::Ready(Ok(Gathered::Beginning(std::mem::take(&mut ready))))
     })
     .await
 }
@@ -109,22 +121,22 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    async fn whole(&self, status: StatusCode, lines: BytesMut, body: Bytes) -> Result {
+    async fn whole(&self, status: StatusCode, lines: Bytes, body: Bytes) -> Result {
         let mut header = CommandHeader::new(CommandKind::Response, self.conn);
         (header.flags, header.code) = (COMPLETE, status.as_u16());
         Ok(self
             .push(Command {
                 header,
-                head: lines.freeze(),
+                head: lines,
                 payload: body,
             })
             .await?)
     }
 
-    async fn head(&self, status: StatusCode, lines: BytesMut, len: Option<u64>) -> Result {
+    async fn head(&self, status: StatusCode, lines: Bytes, len: Option<u64>) -> Result {
         let mut header = CommandHeader::new(CommandKind::Response, self.conn);
         (header.code, header.aux) = (status.as_u16(), len.unwrap_or(u64::MAX));
-        self.push(Command::new(header, lines.freeze())).await?;
+        self.push(Command::new(header, lines)).await?;
         self.local.set_progress(Progress::HeadSent);
         Ok(())
     }
@@ -180,9 +192,9 @@ impl Stream<'_> {
                 Ok(data) => data,
                 Err(frame) => {
                     if let Ok(map) = frame.into_trailers() {
-                        let mut lines = BytesMut::new();
+                        let mut lines = Vec::new();
                         write_lines(&map, &mut lines);
-                        trailers = lines.freeze();
+                        trailers = lines.into();
                     }
                     continue;
                 }
@@ -232,26 +244,33 @@ impl Drop for Stream<'_> {
 }
 
 /// The front of a `Response` payload.
-fn head_lines(headers: &HeaderMap) -> BytesMut {
-    let mut out = BytesMut::with_capacity(4 + headers.len() * 48);
-    out.put_u32_le(0);
+fn head_lines(headers: &HeaderMap) -> Bytes {
+    let len: usize = sent_lines(headers)
+        .map(|(name, value)| line_len(name, value))
+        .sum();
+    // Exactly as much as is needed becomes `Bytes` without another allocation.
+    let mut out = Vec::with_capacity(4 + len);
+    out.extend_from_slice(&(len as u32).to_le_bytes());
     write_lines(headers, &mut out);
-    let len = (out.len() - 4) as u32;
-    out[..4].copy_from_slice(&len.to_le_bytes());
-    out
+    Bytes::from(out)
 }
 
 /// `name: value\r\n` for each header that is not the engine's own.
-pub(crate) fn write_lines(headers: &HeaderMap, out: &mut BytesMut) {
-    for (name, value) in headers {
-        if OWN.contains(name) {
-            continue;
-        }
-        out.put_slice(name.as_str().as_bytes());
-        out.put_slice(b": ");
-        out.put_slice(value.as_bytes());
-        out.put_slice(b"\r\n");
+pub(crate) fn write_lines(headers: &HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in sent_lines(headers) {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
+}
+
+fn sent_lines(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    headers.iter().filter(|(name, _)| !OWN.contains(name))
+}
+
+fn line_len(name: &HeaderName, value: &HeaderValue) -> usize {
+    name.as_str().len() + value.len() + ": \r\n".len()
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {

@@ -161,7 +161,10 @@ fn short() -> Body {
 
 fn head_of(method: &str, target: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    let headers = [("Host", &b"a"[..]), ("Content-Type", b"application/json")];
+    let headers = [
+        (&b"Host"[..], &b"a"[..]),
+        (b"Content-Type", b"application/json"),
+    ];
     head::encode(&mut out, 1, method, target, headers.iter().copied(), None);
     out
 }
