@@ -31,6 +31,21 @@ pub(crate) enum Traffic {
     Messages,
     /// They are made and closed, with one message in between if `exchange`.
     Connects { exchange: bool },
+    /// Nothing.
+    Idle,
+    /// Messages of the first connections, the publishers, each of which arrives at so many connections.
+    Broadcast { publishers: usize, receivers: u32 },
+}
+
+impl Plan {
+    /// How many of the connections send by themselves: the first ones.
+    pub(crate) fn senders(&self) -> usize {
+        match self.traffic {
+            Traffic::Broadcast { publishers, .. } => publishers,
+            Traffic::Idle => 0,
+            Traffic::Messages | Traffic::Connects { .. } => self.connections,
+        }
+    }
 }
 
 /// Open loop: so many a second, over all connections, at even distances.

@@ -5,10 +5,9 @@ use hdrhistogram::Histogram;
 /// Collected by one thread; those of all threads are added up at the end.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// Nanoseconds from when a message was due to its answer, of messages that were due in the window.
+    /// Nanoseconds from when a message was due to its answer (each delivery of it; in a storm, to when the
+    /// connection was of use), of those that were due in the window.
     pub(crate) latencies: Histogram<u64>,
-    /// Nanoseconds that connections took that were made in the window.
-    pub(crate) connects: Histogram<u64>,
     /// Open loop: nanoseconds by which the generator itself was late.
     pub(crate) lateness: Histogram<u64>,
     pub(crate) worst: Option<Worst>,
@@ -19,6 +18,8 @@ pub(crate) struct Record {
     pub(crate) resumed: u64,
     /// Open loop: messages that were due, and had no place on their connection up to the end.
     pub(crate) unsent: u64,
+    /// Broadcast: messages that have arrived everywhere.
+    pub(crate) published: u64,
     /// The first things that went wrong, in words.
     pub(crate) samples: Vec<String>,
 }
@@ -53,13 +54,13 @@ impl Record {
     pub(crate) fn new() -> Self {
         Record {
             latencies: histogram(),
-            connects: histogram(),
             lateness: histogram(),
             worst: None,
             faults: Faults::default(),
             reconnects: 0,
             resumed: 0,
             unsent: 0,
+            published: 0,
             samples: Vec::new(),
         }
     }
@@ -88,7 +89,6 @@ impl Record {
     pub(crate) fn add(&mut self, other: &Record) {
         for (mine, others) in [
             (&mut self.latencies, &other.latencies),
-            (&mut self.connects, &other.connects),
             (&mut self.lateness, &other.lateness),
         ] {
             // Both have the same bounds, which is all that could be wrong.
@@ -102,6 +102,7 @@ impl Record {
         self.reconnects += other.reconnects;
         self.resumed += other.resumed;
         self.unsent += other.unsent;
+        self.published += other.published;
         let room = SAMPLES - self.samples.len().min(SAMPLES);
         self.samples
             .extend(other.samples.iter().take(room).cloned());

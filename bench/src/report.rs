@@ -88,9 +88,15 @@ pub struct More {
     /// Handshakes that went on with an earlier session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resumed: Option<u64>,
-    /// Memory of the server for each idle connection.
+    /// User memory of the server for each idle connection.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub bytes_per_connection: Option<Memory>,
+    pub bytes_per_connection: Option<u64>,
+    /// All kinds of memory for each idle connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_per_connection: Option<Memory>,
+    /// How long it took to make the idle connections, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_s: Option<f64>,
     /// Connections that were idle when it was first read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warm_connections: Option<usize>,
@@ -100,6 +106,9 @@ pub struct More {
     /// Connections that publish.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publishers: Option<usize>,
+    /// Messages that arrived everywhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<u64>,
     /// Messages that arrived at one who receives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deliveries: Option<u64>,
@@ -307,9 +316,12 @@ impl fmt::Display for Report {
             }
             line(f, "connects", &text)?;
         }
-        if let Some(memory) = more.bytes_per_connection {
+        if let Some(seconds) = more.connect_s {
+            line(f, "connected", &format!("in {seconds:.2} s"))?;
+        }
+        if let Some(memory) = more.memory_per_connection {
             let text = format!(
-                "{} B of user memory each (resident: {} B)",
+                "{} B of user memory for each connection (resident: {} B)",
                 count(memory.user),
                 count(memory.rss)
             );
@@ -337,18 +349,23 @@ impl fmt::Display for Report {
         }
         self.meaning(f)?;
         if let Some(server) = &self.server {
-            let mut text = format!(
-                "{:.2} µs of processor time each ({:.0} % in the kernel), {:.3} switches",
-                server.cpu_us_per_message,
-                100.0 * server.system_us / server.cpu_us.max(1e-9),
-                server.switches_per_message
-            );
+            let mut text = format!("{:.2} s of processor time", server.cpu_us / 1e6);
+            if self.units() > 0 {
+                text = format!(
+                    "{:.2} µs of processor time each ({:.0} % in the kernel), {:.3} switches",
+                    server.cpu_us_per_message,
+                    100.0 * server.system_us / server.cpu_us.max(1e-9),
+                    server.switches_per_message
+                );
+            }
             if let Some(memory) = server.memory {
                 let _ = write!(text, "; {} KiB of user memory", count(memory.user >> 10));
             }
             line(f, "server", &text)?;
         }
-        if let Some(client) = &self.client {
+        if let Some(client) = &self.client
+            && self.units() > 0
+        {
             let text = format!(
                 "{:.2} µs of processor time each; {:.0} % of a processor",
                 client.cpu_us_per_message,
@@ -374,6 +391,20 @@ impl Report {
         if self.latency_us.is_none() {
             return Ok(());
         }
+        if self.more.deliveries.is_some() {
+            line(
+                f,
+                "",
+                "from when a message was published to each of its deliveries",
+            )?;
+        }
+        if self.more.connects.is_some() {
+            line(
+                f,
+                "",
+                "from when a connection was due to when it was of use, or had its answer",
+            )?;
+        }
         match &self.open_loop {
             Some(open) => {
                 line(
@@ -398,6 +429,7 @@ impl Report {
                 }
                 Ok(())
             }
+            None if self.messages.is_none() => Ok(()),
             None => line(
                 f,
                 "",

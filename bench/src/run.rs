@@ -21,7 +21,7 @@ use crate::{
     protocol::Protocol,
     record::Record,
     report::{ClientUse, Report, ServerUse, count, time},
-    server::{Server, Usage},
+    server::{Memory, Server, Usage},
 };
 
 /// How long, and who watches.
@@ -31,6 +31,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) duration: Duration,
     pub(crate) server_pids: &'a [u32],
     pub(crate) progress: Progress,
+    /// How long to wait between the last connection and the first message.
+    pub(crate) settle: Duration,
     /// What is counted: `messages`.
     pub(crate) unit: &'static str,
 }
@@ -50,8 +52,8 @@ pub(crate) struct Measured {
     pub(crate) seconds: f64,
     /// Done in the window.
     pub(crate) done: u64,
-    server: Option<(Usage, Option<crate::Memory>)>,
-    client: Duration,
+    pub(crate) server: Option<(Usage, Option<Memory>)>,
+    pub(crate) client: Duration,
 }
 
 impl Measured {
@@ -122,7 +124,10 @@ where
             ));
         };
         let marks = match control.wait_ready(connecting) {
-            true => Some(measure(control, watch, server.as_mut())),
+            true => {
+                thread::sleep(watch.settle);
+                Some(measure(control, watch, server.as_mut()))
+            }
             false => None,
         };
         watch.progress.clear();
@@ -153,7 +158,7 @@ struct Marks {
     begin: u64,
     end: u64,
     done: u64,
-    server: Option<(Usage, Option<crate::Memory>)>,
+    server: Option<(Usage, Option<Memory>)>,
     client: Duration,
 }
 
@@ -219,7 +224,9 @@ fn measure(control: &Control, watch: &Watch<'_>, mut server: Option<&mut Server>
     }
 }
 
-fn join(threads: Vec<ScopedJoinHandle<'_, Result<Record, Error>>>) -> Result<Record, Error> {
+pub(crate) fn join(
+    threads: Vec<ScopedJoinHandle<'_, Result<Record, Error>>>,
+) -> Result<Record, Error> {
     let mut all = Record::new();
     let mut failed = None;
     for thread in threads {
@@ -243,7 +250,7 @@ impl Progress {
         }
     }
 
-    fn show(self, text: &str) {
+    pub(crate) fn show(self, text: &str) {
         if self.shown {
             DIRTY.store(true, Ordering::Relaxed);
             // That nobody sees it is no error.
@@ -251,7 +258,7 @@ impl Progress {
         }
     }
 
-    fn clear(self) {
+    pub(crate) fn clear(self) {
         if self.shown && DIRTY.swap(false, Ordering::Relaxed) {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
@@ -259,7 +266,7 @@ impl Progress {
 }
 
 /// Processor time of this process.
-fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     // Neither is negative.
     Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)

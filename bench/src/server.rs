@@ -289,6 +289,16 @@ impl Memory {
         })
     }
 
+    /// What each of so many things has of the difference.
+    pub(crate) fn each(self, before: Memory, number: usize) -> Memory {
+        let each = |after: u64, before: u64| after.saturating_sub(before) / number.max(1) as u64;
+        Memory {
+            rss: each(self.rss, before.rss),
+            pss: each(self.pss, before.pss),
+            user: each(self.user, before.user),
+        }
+    }
+
     fn add(&mut self, other: Memory) {
         self.rss += other.rss;
         self.pss += other.pss;

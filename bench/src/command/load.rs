@@ -29,9 +29,6 @@ pub(crate) struct Load {
     /// Connect again when the server ends a connection, and go on
     #[arg(long)]
     pub(crate) reconnect: bool,
-    /// Print one object of JSON in place of a table
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// The flags of all commands.
@@ -40,7 +37,7 @@ pub(crate) struct Common {
     /// How long to measure: 5s, 500ms, 2m
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(crate) duration: Duration,
-    /// How long to make load before that
+    /// How long to make load before that, unmeasured
     #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = duration)]
     pub(crate) warmup: Duration,
     /// An answer that takes longer is an error
@@ -56,6 +53,9 @@ pub(crate) struct Common {
     /// addresses for many connections to this machine]
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     pub(crate) source: Vec<IpAddr>,
+    /// Print one object of JSON in place of a table
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Do not show progress on the terminal
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -95,6 +95,7 @@ impl Common {
             server_pids: &self.server_pid,
             progress: Progress::new(self.quiet),
             unit,
+            settle: Duration::ZERO,
         }
     }
 }

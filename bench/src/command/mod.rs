@@ -1,7 +1,10 @@
 //! The command line: a file for each command.
 
+mod broadcast;
 mod http;
+mod idle;
 mod load;
+mod storm;
 mod tcp;
 mod ws;
 
@@ -32,17 +35,17 @@ enum What {
     Tcp(tcp::Tcp),
     Http(http::Http),
     Ws(ws::Ws),
+    Connect(storm::Connect),
+    Handshakes(storm::Handshakes),
+    Idle(idle::Idle),
+    Broadcast(broadcast::Broadcast),
 }
 
 impl Bench {
     /// Does it, prints the outcome on standard output and what is wrong on standard error, and says what
     /// the program is to end with.
     pub fn main(&self) -> ExitCode {
-        let (outcome, json) = match &self.what {
-            What::Tcp(tcp) => (tcp.run(), tcp.load.json),
-            What::Http(http) => (http.run(), http.load.json),
-            What::Ws(ws) => (ws.run(), ws.load.json),
-        };
+        let (outcome, json) = self.outcome();
         let report = match outcome {
             Ok(report) => report,
             Err(error) => {
@@ -75,10 +78,19 @@ impl Bench {
     ///
     /// Nothing could be measured. What goes wrong while it is measured stands in the report.
     pub fn run(&self) -> Result<Report, Error> {
+        self.outcome().0
+    }
+
+    /// And whether it is to be told as JSON.
+    fn outcome(&self) -> (Result<Report, Error>, bool) {
         match &self.what {
-            What::Tcp(tcp) => tcp.run(),
-            What::Http(http) => http.run(),
-            What::Ws(ws) => ws.run(),
+            What::Tcp(tcp) => (tcp.run(), tcp.load.common.json),
+            What::Http(http) => (http.run(), http.load.common.json),
+            What::Ws(ws) => (ws.run(), ws.load.common.json),
+            What::Connect(connect) => (connect.run(), connect.storm.common.json),
+            What::Handshakes(handshakes) => (handshakes.run(), handshakes.storm.common.json),
+            What::Idle(idle) => (idle.run(), idle.common.json),
+            What::Broadcast(broadcast) => (broadcast.run(), broadcast.common.json),
         }
     }
 }
@@ -88,4 +100,7 @@ const EXAMPLES: &str = "Examples:
   http http://127.0.0.1:9505/ --duration 10s
   http https://127.0.0.1:9505/echo --size 1024 --ca certs/ca.pem
   ws ws://127.0.0.1:9504/ --rate 20000 --duration 30s
-  ws ws://127.0.0.1:9504/ --server-pid $(cat gannet.pid) --json";
+  ws ws://127.0.0.1:9504/ --server-pid $(cat gannet.pid) --json
+  handshakes 127.0.0.1:9443 --ca certs/ca.pem
+  idle ws://127.0.0.1:9504/ --connections 50000 --server-pid $(cat gannet.pid)
+  broadcast ws://127.0.0.1:9504/ --subscribers 1000 --depth 16 --size 128";

@@ -3,6 +3,7 @@
 //! Nothing is collected: what arrives is compared with what must arrive piece by piece, so that an
 //! answer costs no memory however large it is. Only a head that is cut in two is kept.
 
+pub(crate) mod broadcast;
 pub(crate) mod http;
 pub(crate) mod tcp;
 pub(crate) mod websocket;
@@ -47,6 +48,8 @@ pub(crate) enum Step {
     Answered,
     /// A whole answer that says no: its status.
     Refused(u16),
+    /// A message that somebody published.
+    Delivered(MessageId),
 }
 
 /// The server has said what it must not; the connection is of no more use.

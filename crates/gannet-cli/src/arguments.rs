@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use gannet::{Server, Tls, cli};
+use gannet_bench::Bench;
 use gannet_hub::{DataDir, Settings};
 
 use crate::cert::Cert;
@@ -27,6 +28,7 @@ pub(crate) enum Command {
     #[command(flatten)]
     Running(cli::Command),
     Cert(Cert),
+    Bench(Box<Bench>),
 }
 
 /// How the server runs, and where to find it.

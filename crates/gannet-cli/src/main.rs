@@ -3,6 +3,7 @@
 //!     gannet                  serve: http://127.0.0.1:9500/, data in ./gannet-data
 //!     gannet status           and: stop, reload, clients, --help
 //!     gannet cert             certificates for TLS: an authority, servers, clients
+//!     gannet bench            measure a server, this one or another
 //!
 //! `arguments` is the command line; `serve` runs the hub and says where it is. What is served is
 //! `gannet_hub`'s; how it runs, and the commands for a running one, are `gannet`'s. docs/hub.md is the
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(start)) => serve::run(&serve, &start),
         Some(Command::Running(command)) => serve.server().and_then(|server| command.run(&server)),
         Some(Command::Cert(cert)) => cert::run(&cert),
+        Some(Command::Bench(bench)) => return bench.main(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

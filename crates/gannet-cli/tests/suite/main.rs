@@ -7,6 +7,7 @@
 
 mod kit;
 
+mod bench;
 mod cert;
 mod chat;
 mod compression;

@@ -167,18 +167,24 @@ fn named(mut command: clap::Command, name: &str) -> clap::Command {
 fn tidy(mut command: clap::Command) -> clap::Command {
     // Hands the flags on to the commands.
     command.build();
-    command.mut_subcommands(|command| {
-        if PLANNERS.contains(&command.get_name()) {
-            return command;
-        }
-        command.mut_args(|arg| {
-            let hidden = arg.is_global_set() && !FINDERS.contains(&arg.get_id().as_str());
+    command.mut_subcommands(|command| match command.get_name() {
+        name if PLANNERS.contains(&name) => command,
+        name if STRANGERS.contains(&name) => hide_flags(command, &[]),
+        _ => hide_flags(command, &FINDERS),
+    })
+}
+
+/// Leaves the flags of the program out of the help of a command and of those below it, but for `shown`.
+fn hide_flags(command: clap::Command, shown: &[&str]) -> clap::Command {
+    command
+        .mut_args(|arg| {
+            let hidden = arg.is_global_set() && !shown.contains(&arg.get_id().as_str());
             match hidden {
                 true => arg.hide(true),
                 false => arg,
             }
         })
-    })
+        .mut_subcommands(|command| hide_flags(command, shown))
 }
 
 /// What a duration may be: not so short that a server is kept busy by questions, and no longer than
@@ -186,6 +192,8 @@ fn tidy(mut command: clap::Command) -> clap::Command {
 const SECONDS: RangeInclusive<f64> = 0.01..=100_000_000.0;
 /// The commands to which settings matter.
 const PLANNERS: [&str; 4] = ["start", "serve", "settings", "check"];
+/// The commands that have nothing to do with a server of this program.
+const STRANGERS: [&str; 1] = ["bench"];
 /// The flags by which a running server is found.
 const FINDERS: [&str; 3] = ["pid_file", "config", "data"];
 

@@ -25,12 +25,16 @@ use crate::{
     Error,
     connection::{Connection, Fault, Phase},
     control::{Control, Lane, NEVER},
-    payload::MessageId,
     plan::{Plan, Traffic},
-    protocol::{Protocol, Step, Wrong},
+    protocol::Protocol,
     record::Record,
     transport::Transport,
 };
+
+mod faults;
+mod messages;
+mod rate;
+mod storm;
 
 /// Drives the connections of one thread.
 pub(crate) struct Driver<'a, P: Protocol> {
@@ -40,6 +44,12 @@ pub(crate) struct Driver<'a, P: Protocol> {
     protocol: P,
     epoll: OwnedFd,
     connections: Vec<Connection<P::State>>,
+    /// How many of them send by themselves: the first ones.
+    senders: usize,
+    /// Broadcast: of each publisher, where its messages under way have arrived.
+    arrivals: Vec<VecDeque<u32>>,
+    /// Broadcast: publishers that may go on.
+    freed: Vec<usize>,
     /// Connections that are to be made, and when.
     to_make: VecDeque<(u64, u32)>,
     coming: usize,
@@ -75,7 +85,18 @@ impl<'a, P: Protocol> Driver<'a, P> {
             .step_by(plan.threads)
             .map(|number| Connection::new((plan.first + number) as u32))
             .collect();
+        let senders = match plan.traffic {
+            Traffic::Broadcast { publishers, .. } => publishers,
+            Traffic::Idle => 0,
+            Traffic::Messages | Traffic::Connects { .. } => connections.len(),
+        };
         Ok(Driver {
+            senders,
+            arrivals: match plan.traffic {
+                Traffic::Broadcast { .. } => vec![VecDeque::new(); senders],
+                _ => Vec::new(),
+            },
+            freed: Vec::new(),
             plan,
             control,
             lane: control.lane(thread),
@@ -126,7 +147,7 @@ impl<'a, P: Protocol> Driver<'a, P> {
         for index in 0..self.connections.len() {
             self.begin(index);
         }
-        while !self.control.is_aborted() && self.dead < self.connections.len() {
+        while !self.control.is_aborted() && self.is_of_use() {
             let window = self.control.window();
             if window.1 != NEVER && !self.is_over() {
                 // What is due up to the end still goes out, if it can.
@@ -148,9 +169,17 @@ impl<'a, P: Protocol> Driver<'a, P> {
         self.window.1 != NEVER
     }
 
+    /// Whether there is somebody to go on with. A broadcast of which one has gone is none any more.
+    fn is_of_use(&self) -> bool {
+        match self.plan.traffic {
+            Traffic::Broadcast { .. } => self.dead == 0,
+            _ => self.dead < self.connections.len(),
+        }
+    }
+
     /// Whether an answer has still to come.
     fn owes_us(&self) -> bool {
-        self.plan.traffic == Traffic::Messages
+        !matches!(self.plan.traffic, Traffic::Connects { .. })
             && self.connections.iter().any(|one| one.under_way() > 0)
     }
 
@@ -251,15 +280,17 @@ impl<'a, P: Protocol> Driver<'a, P> {
         if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
         {
             let mut buffer = std::mem::take(&mut self.buffer);
-            let outcome = self.read(index, &mut buffer);
+            // The end comes with no event of its own if it has come with the last bytes.
+            let ended = !(flags & !(EventFlags::IN | EventFlags::OUT)).is_empty();
+            let outcome = self.read(index, &mut buffer, ended);
             self.buffer = buffer;
             return outcome;
         }
         Ok(())
     }
 
-    /// Reads all there is.
-    fn read(&mut self, index: usize, buffer: &mut [u8]) -> Result<(), Fault> {
+    /// Reads all there is, up to the end if that is known to be there.
+    fn read(&mut self, index: usize, buffer: &mut [u8], ended: bool) -> Result<(), Fault> {
         let generation = self.connections[index].generation;
         loop {
             let connection = &mut self.connections[index];
@@ -274,6 +305,7 @@ impl<'a, P: Protocol> Driver<'a, P> {
                 Ok((0, _)) => return Err(Fault::Closed),
                 Ok((count, more)) => {
                     self.arrived(index, &buffer[..count])?;
+                    let more = more || ended;
                     if !more || self.connections[index].generation != generation {
                         return Ok(());
                     }
@@ -344,299 +376,13 @@ impl<'a, P: Protocol> Driver<'a, P> {
                 connection.reset();
                 self.make_again(index, now);
             }
-            Traffic::Messages => {
+            Traffic::Idle => {}
+            Traffic::Messages | Traffic::Broadcast { .. } => {
                 self.out.clear();
                 self.fill(index, now, now);
                 let outcome = self.connections[index].send(&self.out);
                 self.settle(index, outcome);
             }
-        }
-    }
-
-    /// Puts down when the next connection of a storm is due.
-    fn make_again(&mut self, index: usize, now: u64) {
-        let connection = &mut self.connections[index];
-        let due = match self.plan.rate {
-            None => now,
-            Some(rate) => {
-                let (number, all) = (u64::from(connection.number), self.plan.connections as u64);
-                let due = self.start + rate.due(connection.released, number, all);
-                connection.released += 1;
-                due
-            }
-        };
-        connection.since = due;
-        self.make_at(index, due);
-    }
-
-    fn make_at(&mut self, index: usize, when: u64) {
-        let at = self.to_make.partition_point(|&(other, _)| other <= when);
-        self.to_make.insert(at, (when, index as u32));
-    }
-
-    /// A connection of a storm has done what it was made for.
-    fn stormed(&mut self, index: usize, now: u64) {
-        let connection = &mut self.connections[index];
-        let (begin, end) = self.window;
-        if begin <= connection.since && connection.since < end {
-            let took = now.saturating_sub(connection.since);
-            self.record.latency(took, now, connection.number);
-            self.worst = self.worst.max(took);
-        }
-        self.done += 1;
-        self.ready -= 1;
-        connection.reset();
-        self.make_again(index, now);
-    }
-
-    /// Bytes have arrived.
-    fn arrived(&mut self, index: usize, mut input: &[u8]) -> Result<(), Fault> {
-        let now = self.control.now();
-        let (generation, mut finished) = (self.connections[index].generation, 0);
-        self.out.clear();
-        while !input.is_empty() {
-            let connection = &mut self.connections[index];
-            let expected = connection.expected();
-            let (used, step) = self
-                .protocol
-                .decode(
-                    &mut connection.state,
-                    input,
-                    expected,
-                    &self.plan.payloads,
-                    &mut self.out,
-                )
-                .map_err(Fault::Wrong)?;
-            input = &input[used..];
-            match step {
-                Step::More => {}
-                Step::Opened => {
-                    // Ready at once; what it sends is in its own write.
-                    self.opened(index)?;
-                    self.out.clear();
-                    if self.connections[index].generation != generation {
-                        return Ok(());
-                    }
-                }
-                Step::Answered | Step::Refused(_) => {
-                    self.answered(index, now, step);
-                    finished += 1;
-                }
-            }
-        }
-        let connection = &mut self.connections[index];
-        connection.active = now;
-        if finished > 0 && matches!(self.plan.traffic, Traffic::Connects { .. }) {
-            self.stormed(index, now);
-            return Ok(());
-        }
-        if finished > 0 {
-            self.fill(index, now, now);
-        }
-        if self.out.is_empty() {
-            return Ok(());
-        }
-        self.connections[index].send(&self.out)
-    }
-
-    /// The oldest message of a connection has its answer.
-    fn answered(&mut self, index: usize, now: u64, step: Step) {
-        let connection = &mut self.connections[index];
-        let (number, message) = (connection.number, connection.answered);
-        let due = connection.due.pop_front().unwrap_or(now);
-        connection.answered += 1;
-        if let Step::Refused(status) = step {
-            self.record.faults.status += 1;
-            self.record
-                .sample(|| format!("connection {number}, message {message}: status {status}"));
-            return;
-        }
-        if matches!(self.plan.traffic, Traffic::Connects { .. }) {
-            return;
-        }
-        self.done += 1;
-        let took = now.saturating_sub(due);
-        self.worst = self.worst.max(took);
-        let (begin, end) = self.window;
-        if begin <= due && due < end {
-            self.record.latency(took, now, number);
-        }
-    }
-
-    /// Appends the messages that the connection may send now to what goes out. In a closed loop, they
-    /// are due since `due`.
-    fn fill(&mut self, index: usize, now: u64, due: u64) {
-        let over = self.is_over();
-        let connection = &mut self.connections[index];
-        let depth = match self.plan.traffic {
-            Traffic::Messages => self.plan.depth,
-            Traffic::Connects { exchange: true } => 1,
-            Traffic::Connects { exchange: false } => return,
-        };
-        let rate = match self.plan.traffic {
-            Traffic::Messages => self.plan.rate,
-            _ => None,
-        };
-        if over {
-            return;
-        }
-        let (number, all) = (connection.number, self.plan.connections as u64);
-        while connection.under_way() < depth {
-            let due = match rate {
-                None => due,
-                Some(_) if connection.sent >= connection.released => break,
-                Some(rate) => self.start + rate.due(connection.sent, u64::from(number), all),
-            };
-            if connection.under_way() == 0 {
-                connection.active = now;
-            }
-            let id = MessageId {
-                connection: number,
-                number: connection.sent,
-            };
-            self.protocol.encode(&mut self.out, &self.plan.payloads, id);
-            connection.due.push_back(due);
-            connection.sent += 1;
-        }
-    }
-
-    /// Open loop: lets the messages go that are due by now. When the next one is.
-    fn release_due(&mut self, now: u64) -> u64 {
-        let Some(rate) = self.plan.rate else {
-            return NEVER;
-        };
-        if self.start == NEVER || self.plan.traffic != Traffic::Messages || self.is_over() {
-            return NEVER;
-        }
-        let all = self.plan.connections as u64;
-        loop {
-            let index = self.turn;
-            let number = u64::from(self.connections[index].number);
-            let due = self.start + rate.due(self.round, number, all);
-            if due > now {
-                return due;
-            }
-            self.turn += 1;
-            if self.turn == self.connections.len() {
-                (self.turn, self.round) = (0, self.round + 1);
-            }
-            if due >= self.window.0 {
-                self.record.lateness.saturating_record(now - due);
-            }
-            let connection = &mut self.connections[index];
-            connection.released += 1;
-            if connection.phase == Phase::Ready && connection.under_way() < self.plan.depth {
-                self.out.clear();
-                self.fill(index, now, now);
-                let outcome = self.connections[index].send(&self.out);
-                self.settle(index, outcome);
-            }
-        }
-    }
-
-    /// Open loop: what was due and could not go out has waited at least until now.
-    fn count_unsent(&mut self) {
-        let Some(rate) = self.plan.rate else {
-            return;
-        };
-        let ((begin, end), now) = (self.window, self.control.now());
-        if self.plan.traffic != Traffic::Messages || end == NEVER {
-            return;
-        }
-        let all = self.plan.connections as u64;
-        for connection in &self.connections {
-            let number = u64::from(connection.number);
-            let due = rate.due_within(end.saturating_sub(self.start), number, all);
-            for message in connection.sent..due {
-                let due = self.start + rate.due(message, number, all);
-                if due >= begin {
-                    self.record.unsent += 1;
-                    self.record
-                        .latency(now.saturating_sub(due), now, connection.number);
-                }
-            }
-        }
-    }
-
-    fn check_timeouts(&mut self, now: u64) {
-        let patience = self.plan.timeout.as_nanos() as u64;
-        for index in 0..self.connections.len() {
-            let connection = &self.connections[index];
-            let waits = connection.is_coming() || connection.under_way() > 0;
-            if waits && now.saturating_sub(connection.active) > patience {
-                let fault = match connection.phase {
-                    Phase::Connecting => Fault::Connect(ErrorKind::TimedOut.into()),
-                    _ => Fault::Timeout,
-                };
-                self.settle(index, Err(fault));
-            }
-        }
-    }
-
-    /// Counts what went wrong with a connection, if it did, and sees to what becomes of it.
-    fn settle(&mut self, index: usize, outcome: Result<(), Fault>) {
-        let Err(fault) = outcome else {
-            return;
-        };
-        let now = self.control.now();
-        let connection = &mut self.connections[index];
-        let (number, message) = (connection.number, connection.answered);
-        let coming = connection.is_coming();
-        match coming {
-            true => self.coming -= 1,
-            false => self.ready -= 1,
-        }
-        let lost = connection.reset();
-        let faults = &mut self.record.faults;
-        // What ends once the load is over, and owes nothing, is no fault.
-        let over = self.window.1 != NEVER && lost == 0;
-        match &fault {
-            _ if over => {}
-            _ if coming => faults.failed_connects += 1,
-            Fault::Timeout => faults.timeout += lost,
-            Fault::Wrong(Wrong::Goodbye(_)) | Fault::Closed | Fault::Io(_) | Fault::Connect(_) => {
-                faults.lost_connections += 1;
-                faults.lost_messages += lost;
-            }
-            Fault::Wrong(_) => {
-                faults.wrong += 1;
-                faults.lost_messages += lost.saturating_sub(1);
-            }
-        }
-        if self.start == NEVER && coming && !self.plan.reconnect {
-            self.control.abort();
-            self.fatal.get_or_insert(Error::Connect {
-                address: self.plan.to,
-                reason: fault.text(),
-            });
-        }
-        if !over {
-            self.record.sample(|| match (coming, lost) {
-                (true, _) => format!("connection {number} could not be made: {}", fault.text()),
-                (false, 0) => format!("connection {number}: {}", fault.text()),
-                (false, 1) => format!("connection {number}, message {message}: {}", fault.text()),
-                (false, lost) => format!(
-                    "connection {number}, message {message}: {}; {} behind it had no answer either",
-                    fault.text(),
-                    lost - 1
-                ),
-            });
-        }
-        let connection = &mut self.connections[index];
-        if !self.plan.reconnect && !matches!(self.plan.traffic, Traffic::Connects { .. }) {
-            connection.phase = Phase::Dead;
-            self.dead += 1;
-            return;
-        }
-        connection.lost_at.get_or_insert(now);
-        match (coming, self.plan.traffic) {
-            // Not at once again: nobody may listen there for a while.
-            (true, _) => {
-                connection.since = connection.since.max(now);
-                self.make_at(index, now + AGAIN);
-            }
-            (false, Traffic::Connects { .. }) => self.make_again(index, now),
-            (false, _) => self.make_at(index, now),
         }
     }
 }
@@ -646,9 +392,6 @@ const TICK: u64 = Duration::from_millis(20).as_nanos() as u64;
 
 /// How often it is looked for what has had no answer for too long.
 const CHECK: u64 = Duration::from_millis(100).as_nanos() as u64;
-
-/// Before a connection is tried again that could not be made.
-const AGAIN: u64 = Duration::from_millis(10).as_nanos() as u64;
 
 /// Connections of a thread that are being made at a time: more than a server's backlog holds would wait
 /// for a second.
