@@ -11,7 +11,7 @@ use futures_util::future::try_join_all;
 use gannet_tests::http2::{Http2, request};
 use http::Method;
 
-use crate::client::Measured;
+use crate::measured::Measured;
 
 /// Connections that are ready for requests, and what runs them.
 pub(crate) struct Clients {

@@ -1,12 +1,10 @@
 //! Measures the engine, and shared tables. See the README beside this package.
 
-mod client;
-mod exchange;
-mod handshakes;
 mod http2;
+mod measured;
 mod slow_start;
-mod socket;
 mod table;
+mod udp;
 mod worst;
 
 use std::{
@@ -18,27 +16,16 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use gannet_bench::{Bench, Report};
 use gannet_tests::{
     process,
     server::{Server, Spec, mode},
-    tcp::{TcpClient, connect_from},
-    tls::{Client, Keys},
-    wait::wait_until,
-    websocket::WebSocket,
+    tls::Keys,
 };
-use rustix::{
-    process::{Resource, Rlimit, getrlimit, setrlimit},
-    thread::{CpuSet, sched_setaffinity},
-};
-
+use rustix::thread::{CpuSet, sched_setaffinity};
 use toml::Value;
 
-use crate::{
-    client::{Measured, run},
-    exchange::Exchange,
-    socket::Over,
-    worst::Happens,
-};
+use crate::{measured::Measured, worst::Happens};
 
 #[derive(Debug, Parser)]
 #[command(about = "Measures the Gannet engine", disable_help_subcommand = true)]
@@ -99,40 +86,13 @@ fn main() -> Result<()> {
     }
     // Cargo says so to every program that it starts as a bench.
     let arguments = Arguments::parse_from(env::args_os().filter(|one| one != "--bench"));
-    raise_descriptor_limit()?;
     match arguments.what {
-        What::Echo(load) => {
-            let server = start("echo", tcp)?;
-            measure(
-                "echo",
-                &server,
-                &load,
-                &Over::Tcp,
-                &Exchange::tcp(load.size),
-            )
-        }
-        What::Ws(load) => {
-            let server = start("wsecho", websocket)?;
-            let exchange = Exchange::websocket(load.size);
-            measure("wsecho", &server, &load, &Over::Tcp, &exchange)
-        }
-        What::Http(load) => {
-            let server = start("http", |spec| spec.http())?;
-            measure(
-                "http",
-                &server,
-                &load,
-                &Over::Tcp,
-                &Exchange::http(load.size),
-            )
-        }
+        What::Echo(load) => messages("echo", tcp, "tcp", &load, &[]),
+        What::Ws(load) => messages("wsecho", websocket, "ws", &load, &[]),
+        What::Http(load) => messages("http", |spec| spec.http(), "http", &load, &[]),
         What::Http2(load) => http2(&load),
         What::Frames(load) => frames(&load),
-        What::Udp(load) => {
-            let server = start("udp", |spec| spec.udp())?;
-            let exchange = Exchange::datagram(load.size);
-            measure("udp", &server, &load, &Over::Udp, &exchange)
-        }
+        What::Udp(load) => udp(&load),
         What::Tls(load) => tls(&load),
         What::Idle { connections } => idle(connections),
         What::Reload(options) => worst::measure(Happens::Reload, &options),
@@ -162,61 +122,120 @@ fn http2(load: &Load) -> Result<()> {
     Ok(())
 }
 
+fn udp(load: &Load) -> Result<()> {
+    let server = start("udp", |spec| spec.udp())?;
+    let mut clients = udp::Clients::connect(server.address(0), load.connections, load.size)?;
+    report("udp", &server, load, load.connections, |length| {
+        clients.run(length)
+    })
+}
+
 fn frames(load: &Load) -> Result<()> {
-    let lines = start("frames", |spec| spec.tcp().with("framing", "lines"))?;
-    let exchange = Exchange::line(load.size);
-    measure("lines", &lines, load, &Over::Tcp, &exchange)?;
-    drop(lines);
-    let behind_length = start("frames", |spec| {
+    let lines = |spec: Spec| spec.tcp().with("framing", "lines");
+    messages("frames", lines, "tcp", load, &["--framing", "line"])?;
+    let behind_length = |spec: Spec| {
         let framing = [("kind", Value::from("length")), ("width", 2.into())];
         let framing = framing.map(|(name, value)| (name.to_owned(), value));
         spec.tcp().with("framing", toml::Table::from_iter(framing))
-    })?;
-    let exchange = Exchange::behind_length(load.size);
-    measure(
-        "length in front",
-        &behind_length,
-        load,
-        &Over::Tcp,
-        &exchange,
-    )
+    };
+    let flags = ["--framing", "length16"];
+    messages("frames", behind_length, "tcp", load, &flags)
 }
 
 fn tls(load: &Load) -> Result<()> {
     let keys = Keys::default();
     let secure = |spec: Spec| keys.serve(spec).with_tls("max_handshakes_per_s", 1_000_000);
-    let over = || Over::Tls(Box::new(Client::new(&keys.authority)));
-    let server = start("wsecho", |spec| secure(spec.websocket()))?;
-    let exchange = Exchange::websocket(load.size);
-    measure("wsecho over TLS", &server, load, &over(), &exchange)?;
-    drop(server);
+    let ca = keys.ca();
+    let ca = ["--ca", ca.to_str().context("a path of text")?];
+    messages("wsecho", |spec| secure(spec.websocket()), "wss", load, &ca)?;
+    messages("echo", |spec| secure(spec.tcp()), "tls", load, &ca)?;
+
+    let plain = start("echo", tcp)?;
+    let bare = storm(&plain, load, &["connect"], &[])?;
+    drop(plain);
     let server = start("echo", |spec| secure(spec.tcp()))?;
-    measure(
-        "echo over TLS",
+    let full = storm(&server, load, &["handshakes"], &ca)?;
+    let resumed = storm(
         &server,
         load,
-        &over(),
-        &Exchange::tcp(load.size),
+        &["handshakes"],
+        &[&ca[..], &["--resume"]].concat(),
     )?;
-    let plain = start("echo", tcp)?;
-    let length = Duration::from_secs(load.seconds);
-    handshakes::measure(&plain, &server, &keys.authority, length)
+    println!(
+        "the handshake alone: {:.0} µs full, {:.0} µs resumed",
+        full - bare,
+        resumed - bare
+    );
+    Ok(())
 }
 
-fn measure(
-    name: &str,
-    server: &Server,
+/// Connections one after another, each with one message: what one costs the server, in microseconds.
+fn storm(server: &Server, load: &Load, command: &[&str], flags: &[&str]) -> Result<f64> {
+    let (target, pid) = (server.address(0).to_string(), server.manager().to_string());
+    let seconds = format!("{}s", load.seconds);
+    let own = [
+        "--exchange",
+        "-c",
+        "1",
+        "--duration",
+        &seconds,
+        "--server-pid",
+        &pid,
+    ];
+    let report = generate(&[command, &[&target], &own, flags].concat())?;
+    print!("{report}");
+    let used = report.server.context("the server's processes")?;
+    Ok(used.cpu_us_per_message)
+}
+
+/// Starts the example and sends it messages.
+fn messages(
+    example: &str,
+    listen: impl FnOnce(Spec) -> Spec,
+    scheme: &str,
     load: &Load,
-    over: &Over,
-    exchange: &Exchange,
+    flags: &[&str],
 ) -> Result<()> {
-    let mut sockets = (0..load.connections)
-        .map(|_| exchange.connect(over, server.address(0)))
-        .collect::<std::io::Result<Vec<_>>>()
-        .context("connect")?;
-    report(name, server, load, load.connections, |length| {
-        run(&mut sockets, exchange, length)
-    })
+    let server = start(example, listen)?;
+    let (command, path) = match scheme {
+        "tcp" | "tls" => ("tcp", ""),
+        "http" => ("http", "/echo"),
+        _ => ("ws", "/"),
+    };
+    let target = format!("{scheme}://{}{path}", server.address(0));
+    let (connections, size) = (load.connections.to_string(), load.size.to_string());
+    let pid = server.manager().to_string();
+    let own = [
+        command,
+        &target,
+        "-c",
+        &connections,
+        "-s",
+        &size,
+        "--server-pid",
+        &pid,
+    ];
+    let run = |length: Duration| {
+        let length = format!("{}ms", length.as_millis());
+        let times = ["--warmup", "0s", "--duration", &length];
+        generate(&[&own[..], &times, flags].concat())
+    };
+    // What it costs to warm up is not measured.
+    run(WARM)?;
+    let before = Used::of(&server);
+    let report = run(Duration::from_secs(load.seconds))?;
+    print!("{report}");
+    let messages = report.messages.unwrap_or_default();
+    used(&before, &Used::of(&server), messages as f64);
+    match report.is_clean() {
+        true => Ok(()),
+        false => bail!("{} errors", report.errors),
+    }
+}
+
+/// Runs the generator in this process.
+fn generate(arguments: &[&str]) -> Result<Report> {
+    Ok(Bench::from_arguments(arguments)?.run()?)
 }
 
 /// Measures what `run` does for a while, and prints it.
@@ -228,11 +247,11 @@ fn report(
     mut run: impl FnMut(Duration) -> Result<Measured>,
 ) -> Result<()> {
     // What it costs to warm up is not measured.
-    run(Duration::from_millis(300))?;
+    run(WARM)?;
     let before = Used::of(server);
     let begin = Instant::now();
     let mut result = run(Duration::from_secs(load.seconds))?;
-    let (took, used) = (begin.elapsed(), Used::of(server));
+    let took = begin.elapsed();
 
     let messages = result.latencies.len() as f64;
     println!(
@@ -244,52 +263,45 @@ fn report(
         result.percentile(50),
         result.percentile(99),
     );
-    let processes = [
-        ("master", &before.master, &used.master),
-        ("worker", &before.worker, &used.worker),
-    ];
-    // Of threads there is one process, which stands for the master.
-    let shown = if mode() == "thread" { 0 } else { 2 };
-    for (process, before, after) in &processes[..shown] {
-        println!(
-            "  {process}: {:.2} µs processor time and {:.3} context switches a message",
-            (after.cpu - before.cpu).as_secs_f64() * 1e6 / messages,
-            (after.switches - before.switches) as f64 / messages,
-        );
-    }
+    let after = Used::of(server);
+    used(&before, &after, messages);
     println!(
         "  server: {:.2} µs processor time a message",
-        used.cpu_since(&before).as_secs_f64() * 1e6 / messages
+        after.cpu_since(&before).as_secs_f64() * 1e6 / messages
     );
     Ok(())
 }
 
+/// Prints what each process has used for a message.
+fn used(before: &Used, after: &Used, messages: f64) {
+    let processes = [
+        ("master", &before.master, &after.master),
+        ("worker", &before.worker, &after.worker),
+    ];
+    // Of threads there is one process, which the server's line tells of.
+    let shown = if mode() == "thread" { 0 } else { 2 };
+    for (process, before, after) in &processes[..shown] {
+        println!(
+            "  {process:<11} {:.2} µs of processor time and {:.3} context switches a message",
+            (after.cpu - before.cpu).as_secs_f64() * 1e6 / messages,
+            (after.switches - before.switches) as f64 / messages,
+        );
+    }
+}
+
 fn idle(connections: usize) -> Result<()> {
     let server = start("wsecho", websocket)?;
-    let connect = |n: usize| {
-        // One address has some 28,000 ports.
-        let source = [127, 0, 0, 1 + (n / 20_000) as u8];
-        let stream = connect_from(source.into(), server.address(0))
-            .with_context(|| format!("connection {n} (ulimit -n allows so many?)"))?;
-        match WebSocket::open(TcpClient::over(stream), "/", &[])? {
-            Ok(socket) => Ok(socket),
-            Err(refused) => bail!("connection {n} was refused: {refused:?}"),
-        }
-    };
-    // What the first connections touch for all the others is not theirs: the rings above all, which
-    // cost their whole size once they have gone round.
-    let warm = (0..WARM).map(connect).collect::<Result<Vec<_>>>()?;
-    let before = memory(&server);
-    let idle = (0..connections).map(connect).collect::<Result<Vec<_>>>()?;
-    let all = (warm.len() + idle.len()) as u64;
-    wait_until("the server to know of all", || server.connections() == all);
-    let used = memory(&server).saturating_sub(before);
-    println!(
-        "{connections} idle WebSockets: {} KiB of user memory in the server's processes, {} B each",
-        used >> 10,
-        used / connections as u64
+    let (url, pid) = (
+        format!("ws://{}/", server.address(0)),
+        server.manager().to_string(),
     );
-    Ok(())
+    let connections = connections.to_string();
+    let report = generate(&["idle", &url, "-c", &connections, "--server-pid", &pid])?;
+    print!("{report}");
+    match report.is_clean() {
+        true => Ok(()),
+        false => bail!("{} errors", report.errors),
+    }
 }
 
 /// Builds the example and starts it on the first processor; this process goes to the second.
@@ -340,24 +352,6 @@ fn pin(processor: usize) -> Result<()> {
     Ok(())
 }
 
-fn raise_descriptor_limit() -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    setrlimit(Resource::Nofile, raised).context("raise the limit of descriptors")
-}
-
-/// User memory of all processes of the server.
-fn memory(server: &Server) -> u64 {
-    server
-        .memory()
-        .iter()
-        .map(|(_, memory)| memory.proportional)
-        .sum()
-}
-
 struct Used {
     master: OfProcess,
     worker: OfProcess,
@@ -392,5 +386,5 @@ impl OfProcess {
     }
 }
 
-/// Handshakes that go once round a ring of the default size.
-const WARM: usize = 2_000;
+/// Before it is measured.
+const WARM: Duration = Duration::from_millis(300);

@@ -13,6 +13,8 @@ use std::{
     process::ExitCode,
 };
 
+use clap::{Args as _, FromArgMatches as _};
+
 use self::load::Load;
 use crate::{Error, Report};
 
@@ -42,6 +44,18 @@ enum What {
 }
 
 impl Bench {
+    /// From the words of a command line, without the program's name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`], with what is wrong with them.
+    pub fn from_arguments(arguments: &[&str]) -> Result<Self, Error> {
+        let command = Self::augment_args(clap::Command::new("bench").no_binary_name(true));
+        let wrong = |error: clap::Error| Error::Usage(error.to_string());
+        let matches = command.try_get_matches_from(arguments).map_err(wrong)?;
+        Self::from_arg_matches(&matches).map_err(wrong)
+    }
+
     /// Does it, prints the outcome on standard output and what is wrong on standard error, and says what
     /// the program is to end with.
     pub fn main(&self) -> ExitCode {
