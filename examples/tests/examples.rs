@@ -218,6 +218,35 @@ fn chat_shows_all_what_one_types() {
 }
 
 #[test]
+fn broadcast_gives_all_what_one_sends() {
+    let server = example("broadcast").websocket().start();
+    let mut clients = [server.websocket(), server.websocket()];
+    clients[1].send("text");
+    clients[0].send_binary([1, 2]);
+    for client in &mut clients {
+        let got = [client.message(), client.message()];
+        assert!(got.contains(&Frame::Text("text".to_owned())), "{got:?}");
+        assert!(got.contains(&Frame::Binary(vec![1, 2])), "{got:?}");
+    }
+    server.stop();
+}
+
+#[test]
+fn taskecho_answers_by_way_of_task_workers() {
+    let server = example("taskecho").set("task_workers", 2).tcp().start();
+    let mut clients = [server.tcp(), server.tcp()];
+    for n in 0..20 {
+        for (c, client) in clients.iter_mut().enumerate() {
+            client.send(format!("{n} of client {c}\n"));
+        }
+        for (c, client) in clients.iter_mut().enumerate() {
+            assert_eq!(client.line(), format!("{n} of client {c}"));
+        }
+    }
+    server.stop();
+}
+
+#[test]
 fn table_counts_in_one_table_whichever_worker_it_is() {
     let server = example("table")
         .set("reactors", 1)

@@ -144,6 +144,9 @@ pub(crate) enum WorkerCounter {
     Hangs,
     /// Spans that no collector got. The thread that exports counts, and those whose span finds no room.
     SpansLost,
+    /// No counts: see `claim`.
+    TaskBegun,
+    TasksRecalled,
 }
 
 const WORKER_COUNTERS: usize = 64;

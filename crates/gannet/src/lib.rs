@@ -122,6 +122,7 @@ mod body;
 mod bootstrap;
 mod channel;
 mod check;
+mod claim;
 pub mod cli;
 mod close;
 mod conn;

@@ -6,7 +6,7 @@ use gannet_tests::{
     process,
     server::{Server, Spec},
     wait::wait_until,
-    websocket::WebSocket,
+    websocket::{self, WebSocket},
 };
 
 use crate::behave;
@@ -76,6 +76,80 @@ fn tasks_go_to_idle_task_workers() {
     assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
     assert_eq!(busy.text(), "slept");
     server.stop();
+}
+
+#[test]
+fn no_task_waits_behind_a_long_one_while_another_task_worker_has_time() {
+    let server = server(2);
+    let mut client = server.websocket();
+    assert_eq!(client.ask("sub finished"), "ok");
+    for round in 0..3 {
+        // Short ones are handed to both ahead of time, also behind the long one.
+        client.raw(burst(100, "sleep 1500 slow", 100).concat());
+        let results = results(&mut client, 201);
+        assert!(
+            results[200].ends_with(" slow"),
+            "round {round}: {results:?}"
+        );
+    }
+    server.stop();
+}
+
+#[test]
+fn tasks_behind_one_that_is_killed_run_in_their_order() {
+    let server = server(1);
+    let mut client = server.websocket();
+    assert_eq!(client.ask("sub finished"), "ok");
+    let pid: u32 = client.ask("task pid").parse().unwrap();
+    client.raw(burst(50, "sleep 700 slow", 50).concat());
+    wait_until("the short ones to be done", || {
+        server.status()["totals"]["tasks_finished"].as_u64() > Some(50)
+    });
+    process::kill(pid);
+    let ids: Vec<u64> = results(&mut client, 101)
+        .iter()
+        .map(|text| text.split(' ').nth(1).unwrap().parse().unwrap())
+        .collect();
+    assert!(ids.is_sorted(), "{ids:?}");
+    server.stop();
+}
+
+#[test]
+fn a_task_that_was_given_up_before_it_began_never_runs() {
+    let runs = tempfile::NamedTempFile::new().unwrap();
+    let server = spec(1)
+        .env("BEHAVE_RUNS", runs.path().display().to_string())
+        .start();
+    let (mut client, mut other) = (server.websocket(), server.websocket());
+    assert_eq!(client.ask("sub finished"), "ok");
+    client.raw(burst(100, "sleep 500 slow", 3).concat());
+    wait_until("the short ones to be done", || {
+        server.status()["totals"]["tasks_finished"].as_u64() >= Some(100)
+    });
+    let answer = other.ask("task-timeout 100 mark late");
+    assert!(answer.contains("time-out"), "{answer}");
+    results(&mut client, 104);
+    assert_eq!(other.ask("task mark later"), "marked");
+    assert_eq!(fs::read_to_string(runs.path()).unwrap(), "mark later\n");
+    server.stop();
+}
+
+/// What so many tasks have come to, in the order in which it came.
+fn results(client: &mut WebSocket, count: usize) -> Vec<String> {
+    let texts = std::iter::repeat_with(|| client.text());
+    let finished = texts.filter(|text| text.starts_with("finished "));
+    finished.take(count).collect()
+}
+
+/// The frames of so many short tasks, a long one, and short ones behind it.
+fn burst(before: usize, long: &str, after: usize) -> Vec<Vec<u8>> {
+    let short = |n: usize| format!("task-detach echo {n}");
+    let tasks = (0..before).map(short);
+    let tasks = tasks.chain([format!("task-detach {long}")]);
+    let tasks = tasks.chain((0..after).map(short));
+    tasks
+        .map(|task| websocket::frame(true, 1, task.as_bytes()))
+        .collect()
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Topics: subscribe, publish, count, members.
 
-use gannet_tests::{process, wait::wait_until};
+use gannet_tests::{process, wait::wait_until, websocket};
 
-use crate::behave;
+use crate::{behave, heavy};
 
 #[test]
 fn a_publish_reaches_every_subscriber_and_nobody_else() {
@@ -119,5 +119,80 @@ fn http_and_tasks_can_publish() {
         "published"
     );
     assert_eq!(reader.text(), "hello");
+    server.stop();
+}
+
+#[test]
+fn what_is_published_and_what_is_sent_arrive_in_one_order() {
+    let server = behave().set("workers", 1).websocket().start();
+    let mut client = server.websocket();
+    let mut watcher = server.websocket();
+    assert_eq!(watcher.ask("sub b"), "ok");
+    let said = [
+        "sub a",
+        "pub a one",
+        "echo between",
+        "sub b",
+        "pub b two",
+        "pub a three",
+        "pub-others a not to itself",
+        "pub-droppable b four",
+        "unsub a",
+        "pub a too late",
+        "pub b five",
+    ];
+    let expected = [
+        "ok", "one", "between", "ok", "two", "three", "four", "ok", "five",
+    ];
+    for round in 0..20 {
+        // All of it comes in one turn of the reactor, mostly.
+        let frames = said.map(|text| websocket::frame(true, 1, text.as_bytes()));
+        client.raw(frames.concat());
+        let got = expected.map(|_| client.text());
+        assert_eq!(got, expected, "round {round}");
+        assert_eq!(client.ask("unsub b"), "ok");
+        let watched = [watcher.text(), watcher.text(), watcher.text()];
+        assert_eq!(watched, ["two", "four", "five"], "round {round}");
+    }
+    // The last words are behind what was published before.
+    let said = ["sub a", "pub a last", "close-with 4000 bye"];
+    client.raw(
+        said.map(|text| websocket::frame(true, 1, text.as_bytes()))
+            .concat(),
+    );
+    assert_eq!([client.text(), client.text()], ["ok", "last"]);
+    client.expect_close(4000);
+    server.stop();
+}
+
+#[test]
+fn a_topic_with_more_subscribers_than_one_turn_serves_reaches_all_of_them() {
+    let _heavy = heavy();
+    let server = behave().set("workers", 1).websocket().start();
+    let mut publisher = server.websocket();
+    let mut readers: Vec<_> = (0..1_500).map(|_| server.websocket()).collect();
+    for reader in &mut readers {
+        reader.send("sub news");
+    }
+    for reader in &mut readers {
+        assert_eq!(reader.text(), "ok");
+    }
+    // Some leave and some come while the others are being served.
+    for round in 0..5 {
+        publisher.send("pub-many news 3 100");
+        for n in 0..10 {
+            let place = (round * 137 + n * 31) % readers.len();
+            drop(readers.swap_remove(place));
+        }
+        for reader in &mut readers {
+            for n in 0..3 {
+                assert!(reader.text().starts_with(&format!("{n} ")), "round {round}");
+            }
+        }
+        assert_eq!(publisher.text(), "published");
+    }
+    for reader in &mut readers {
+        assert_eq!(reader.ask("echo no more"), "no more");
+    }
     server.stop();
 }

@@ -306,6 +306,12 @@ impl ConnTable {
         word.store(word.load(Relaxed) | flag, Relaxed);
     }
 
+    /// Writer: counts in one of the cells of a row.
+    pub(crate) fn add(&self, row: usize, cell: Cell, by: usize) {
+        let cell = self.cell(row, cell);
+        cell.store(cell.load(Relaxed) + by as u64, Relaxed);
+    }
+
     /// One of the cells of a row.
     pub(crate) fn cell(&self, row: usize, cell: Cell) -> &AtomicU64 {
         self.slots.cell(row, cell as usize)

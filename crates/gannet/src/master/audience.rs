@@ -4,7 +4,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{conn::Closed, conn::Speaks, reactor::Reactor, sending::Broadcast};
+use super::{broadcast::Broadcast, conn::Closed, conn::Speaks, reactor::Reactor};
 use crate::{
     Error, Result, bootstrap::sealed, channel::Ask, close::CloseReason, control::Filter,
     id::ConnId, settings::Trust,
@@ -89,6 +89,7 @@ impl Reactor {
                 let mut message = Broadcast::new(*text, &question.message);
                 for slot in meant {
                     let slot = slot as usize;
+                    self.catch_up(slot);
                     let has_messages = self.conns.get(slot).is_some_and(|conn| {
                         !matches!(
                             conn.speaks,

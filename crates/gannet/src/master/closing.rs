@@ -26,6 +26,7 @@ impl Reactor {
     /// Closes in good order: what is queued is sent first, for a WebSocket with a close frame
     /// behind it. Nothing more is taken from the client.
     pub(super) fn begin_close(&mut self, slot: usize, closed: Closed, text: &str) {
+        self.catch_up(slot);
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };

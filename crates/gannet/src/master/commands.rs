@@ -1,26 +1,25 @@
 //! Carrying out what workers ask for.
 
-use super::{conn::Closed, reactor::Reactor, sending::Broadcast};
+use super::{conn::Closed, reactor::Reactor};
 use crate::{
     close::CloseReason,
     id::ConnId,
     layout::ReactorCounter,
     wire::{
         self, HEADER, TEXT,
-        command::{
-            ABORT, CommandHeader, CommandKind, DROPPABLE, FAILED, HANDLER_FAILED, MAX_UID, Query,
-        },
+        command::{ABORT, CommandHeader, CommandKind, DROPPABLE, HANDLER_FAILED, MAX_UID, Query},
     },
 };
 
 impl Reactor {
     /// Takes at most `limit` commands from a link, and none after those that made it compress so many
-    /// bytes.
+    /// bytes. Where that is bounded, none either while the topics have enough to give out.
     pub(super) fn take_commands(&mut self, index: usize, limit: usize, compressed: usize) {
         let mut payload = std::mem::take(&mut self.payload);
         let (mut taken, before) = (0, self.compressors.taken());
         while taken < limit {
-            if self.compressors.taken().wrapping_sub(before) >= compressed {
+            let gives_out = compressed < usize::MAX && self.topics.logs.is_full();
+            if gives_out || self.compressors.taken().wrapping_sub(before) >= compressed {
                 // The ring is not empty, so the next turn comes at once.
                 self.count(ReactorCounter::Yields);
                 break;
@@ -90,7 +89,7 @@ impl Reactor {
             CommandKind::Query => self.carry_out_query(index, command, payload),
             CommandKind::TaskSubmit => self.desk_submit(index, command, payload),
             CommandKind::TaskDone => {
-                self.desk_done(index, command.aux, command.has(FAILED), payload);
+                self.desk_done(index, command, payload);
             }
             CommandKind::TaskCancel => self.desk_cancel(index, command.aux),
             CommandKind::Datagram => self.send_packet(usize::from(command.code), payload),
@@ -178,8 +177,8 @@ impl Reactor {
         let Ok(topic) = str::from_utf8(topic) else {
             return;
         };
-        let mut message = Broadcast::new(command.has(TEXT), data);
-        self.publish_to(topic, &mut message, command.has(DROPPABLE), command.conn);
+        let message = (command.has(TEXT), data);
+        self.publish_to(topic, message, command.has(DROPPABLE), command.conn);
     }
 
     fn carry_out_query(&mut self, index: usize, command: &CommandHeader, payload: &[u8]) {

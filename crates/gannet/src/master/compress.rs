@@ -57,6 +57,18 @@ impl Sending {
             }),
         }
     }
+
+    /// Of what leaves compressed; `None`: nothing does.
+    pub(super) fn window_bits(&self) -> Option<u8> {
+        self.window.as_ref().map(|window| window.bits)
+    }
+
+    /// The client's window has moved on without the own compressor.
+    pub(super) fn forget(&mut self) {
+        if let Some(own) = self.window.as_mut().and_then(|window| window.own.as_mut()) {
+            own.forget();
+        }
+    }
 }
 
 impl Compressors {

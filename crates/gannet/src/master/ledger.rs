@@ -116,6 +116,23 @@ impl Ledger {
         Some(finished)
     }
 
+    /// Takes back an event that was not begun. Once its bytes were read, [`Ledger::sweep`] lets go of
+    /// them.
+    pub(super) fn take_back(&mut self, seq: u64) -> Option<Unfinished> {
+        let (place, block) = if seq < self.base {
+            let parked = self.parked.remove(&seq)?;
+            self.parked_bytes -= parked.record.capacity();
+            (Bytes::Heap(parked.record), parked.block)
+        } else {
+            let index = usize::try_from(seq - self.base).ok()?;
+            let entry = self.entries.get_mut(index)?;
+            let live = entry.live.take()?;
+            (Bytes::Ring(entry.at), live.block)
+        };
+        self.live -= 1;
+        Some(Unfinished { seq, place, block })
+    }
+
     /// The oldest position that must stay in the ring.
     pub(super) fn oldest(&self) -> Option<Position> {
         self.entries.front().map(|entry| entry.at)
@@ -184,7 +201,8 @@ impl Ledger {
         self.parked_bytes
     }
 
-    fn sweep(&mut self) {
+    /// Forgets what is done at the front.
+    pub(super) fn sweep(&mut self) {
         while self
             .entries
             .front()

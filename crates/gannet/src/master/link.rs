@@ -22,8 +22,12 @@ use gannet_shm::{
     Arena, ArenaReader, Block, BlockRef, Consumer, Doorbell, Position, Producer, Region, RingSpec,
 };
 
-use super::ledger::{Bytes, Finished, Ledger};
+use super::{
+    hand::Hand,
+    ledger::{Bytes, Finished, Ledger, Unfinished},
+};
 use crate::{
+    claim::Claim,
     control::Role as Kind,
     id::{ConnId, WorkerId},
     layout::{Dimensions, WorkerCounter},
@@ -41,8 +45,8 @@ pub(super) struct Link {
     pub(super) retiring: bool,
     /// `Retire` was sent.
     pub(super) retired: bool,
-    /// For task workers: tasks that it has.
-    pub(super) tasks: usize,
+    /// For task workers: the tasks that it has.
+    pub(super) hand: Hand,
     pub(super) commands: Consumer,
     pub(super) command_arena: ArenaReader,
     events: Producer,
@@ -120,7 +124,7 @@ impl Link {
             incarnation,
             retiring: false,
             retired: false,
-            tasks: 0,
+            hand: Hand::new(Claim::attach(region.clone(), dimensions)),
             commands: Consumer::attach(region.clone(), dimensions.command_ring(reactor)),
             command_arena: ArenaReader::attach(region.clone(), dimensions.command_arena(reactor)),
             seen: (events.consumer_position(), 0),
@@ -145,12 +149,12 @@ impl Link {
         }
     }
 
-    /// Gives the worker an event that is owed an outcome. `header.seq` is set here.
+    /// Gives the worker an event that is owed an outcome, and returns its number.
     pub(super) fn push(
         &mut self,
         mut header: EventHeader,
         payload: &[&[u8]],
-    ) -> Result<(), NoRoom> {
+    ) -> Result<u64, NoRoom> {
         if !self.is_renewed() {
             return Err(NoRoom);
         }
@@ -163,7 +167,7 @@ impl Link {
         if self.ledger.oldest() == Some(at) {
             self.events.hold_from(Some(at));
         }
-        Ok(())
+        Ok(header.seq)
     }
 
     /// Gives the worker an event that belongs to no socket: if the ring is full it waits here.
@@ -297,30 +301,19 @@ impl Link {
             .load(Ordering::Acquire);
         let mut orphans = Vec::new();
         for event in self.ledger.take_all() {
-            let (mut record, was_read) = match event.place {
-                Bytes::Heap(record) => (record, true),
-                Bytes::Ring(at) => {
-                    let mut record = Vec::new();
-                    self.events.read_back(at, &mut record);
-                    (record, at < read)
-                }
+            let was_read = match event.place {
+                Bytes::Heap(_) => true,
+                Bytes::Ring(at) => at < read,
             };
-            let Some(header) = record.first_chunk::<HEADER>().and_then(EventHeader::decode) else {
-                tracing::error!(worker = %self.worker, seq = event.seq, "an event could not be read back");
+            let seq = event.seq;
+            let Some((header, payload)) = self.read_back(event) else {
                 continue;
             };
-            record.drain(..HEADER);
-            if let Some(block) = event.block {
-                record.clear();
-                self.arena.read_back(&block, &mut record);
-                self.arena.free(block);
-            }
-            let flags = header.flags & !wire::ARENA;
             orphans.push(Orphan {
-                header: EventHeader { flags, ..header },
-                payload: record,
+                header,
+                payload,
                 read: was_read,
-                current: was_read && current == event.seq,
+                current: was_read && current == seq,
             });
         }
         for (header, payload) in self.outbox.drain(..).filter(|(header, _)| header.seq != 0) {
@@ -333,6 +326,42 @@ impl Link {
         }
         self.outbox_bytes = 0;
         orphans
+    }
+
+    /// Takes back the tasks that were not begun, in order.
+    pub(super) fn recall(&mut self) -> Vec<(EventHeader, Vec<u8>)> {
+        let mut taken = Vec::new();
+        for seq in self.hand.recall() {
+            let event = self.ledger.take_back(seq);
+            taken.extend(event.and_then(|event| self.read_back(event)));
+        }
+        self.ledger.sweep();
+        self.events.hold_from(self.ledger.oldest());
+        taken
+    }
+
+    /// Header and payload of an event that the worker will not handle; frees what it took.
+    fn read_back(&mut self, event: Unfinished) -> Option<(EventHeader, Vec<u8>)> {
+        let mut record = match event.place {
+            Bytes::Heap(record) => record,
+            Bytes::Ring(at) => {
+                let mut record = Vec::new();
+                self.events.read_back(at, &mut record);
+                record
+            }
+        };
+        let Some(header) = record.first_chunk::<HEADER>().and_then(EventHeader::decode) else {
+            tracing::error!(worker = %self.worker, seq = event.seq, "an event could not be read back");
+            return None;
+        };
+        record.drain(..HEADER);
+        if let Some(block) = event.block {
+            record.clear();
+            self.arena.read_back(&block, &mut record);
+            self.arena.free(block);
+        }
+        let flags = header.flags & !wire::ARENA;
+        Some((EventHeader { flags, ..header }, record))
     }
 
     /// Whether the worker knows that this master has taken over; tells it as soon as there is room.

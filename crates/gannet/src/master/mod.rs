@@ -31,6 +31,7 @@
 
 mod accept;
 mod audience;
+mod broadcast;
 mod closing;
 mod commands;
 mod compress;
@@ -40,7 +41,9 @@ mod conns;
 pub mod counts;
 mod desk;
 mod exchange;
+mod fanout;
 mod framed;
+mod hand;
 mod http;
 mod http2;
 mod input;

@@ -187,6 +187,7 @@ impl Reactor {
             && let Some(link) = &mut self.links[before]
         {
             link.retiring = true;
+            self.desk_recall(before);
         }
         self.flush_backlog(place);
         self.serve_waiting(place);
@@ -216,7 +217,6 @@ impl Reactor {
             self.adopt(place, orphan);
         }
         self.desk_submitter_gone(incarnation);
-        self.desk_assign();
         self.flush_backlog(place);
         self.check_stop();
     }
@@ -336,7 +336,7 @@ impl Reactor {
     /// Tells retired workers that nothing more comes, when they owe nothing.
     pub(super) fn check_retiring(&mut self) {
         for link in self.links.iter_mut().flatten() {
-            if link.retiring && !link.retired && link.is_idle() && link.tasks == 0 {
+            if link.retiring && !link.retired && link.is_idle() && link.hand.is_empty() {
                 link.retired = link.post(
                     EventHeader::new(EventKind::Retire, ConnId::from_u64(0)),
                     &[],

@@ -380,8 +380,10 @@ impl Reactor {
         self.take_all_commands(COMPRESSED);
         self.resume_stalled();
         self.look_at_deadlines();
+        self.sweep_topics();
         self.flush_dirty();
         self.flush_packets();
+        self.desk_assign();
         self.publish();
         self.note_connections();
         self.store_counters();
@@ -440,11 +442,15 @@ impl Reactor {
             .iter()
             .flatten()
             .any(|link| !link.commands.is_empty());
-        if commands || !self.resume.is_empty() || !self.woken.is_empty() {
+        let goes_on = !self.resume.is_empty() || !self.topics.logs.is_empty();
+        if commands || goes_on || !self.woken.is_empty() {
             0
         } else if self.places.iter().any(|place| place.has_waiting()) {
             // Room can come from parking, which nobody announces.
             5
+        } else if self.desk.as_ref().is_some_and(Desk::is_ahead) {
+            // A task worker that has more to do does not ring for each result.
+            1
         } else {
             TICK
         }

@@ -4,21 +4,12 @@
 //! end. A connection that does not read is cut when `max_queued` is reached, or when it takes less
 //! than `min_send_rate` (see `slow_reader`).
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    rc::Rc,
-    sync::atomic::Ordering::Relaxed,
-};
-
-use gannet_proto::{
-    tcp::{EncodeError, Framing},
-    websocket::{self, MessageKind},
-};
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    compress::{Compressors, Shared},
+    broadcast::Broadcast,
     conn::{Closed, Conn, Phase, Speaks, Stall},
-    output::{Output, Pool},
+    output::Output,
     reactor::Reactor,
     websocket::queue_message,
 };
@@ -27,24 +18,13 @@ use crate::{
     conn_table::Cell,
     id::ConnId,
     layout::ReactorCounter,
-    settings::Listener,
     wire::event::{EventHeader, EventKind},
 };
-
-/// A message to many, encoded at most once for each way that connections speak.
-pub(super) struct Broadcast<'a> {
-    text: bool,
-    data: &'a [u8],
-    raw: Option<Rc<[u8]>>,
-    frame: Option<Rc<[u8]>>,
-    /// By listener; `None`: its framing cannot carry it.
-    framed: Vec<(u16, Option<Rc<[u8]>>)>,
-    compressed: Shared,
-}
 
 impl Reactor {
     /// Queues what `write` appends.
     pub(super) fn write(&mut self, slot: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.catch_up(slot);
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
@@ -61,6 +41,7 @@ impl Reactor {
         let Some(slot) = self.conns.find(id) else {
             return;
         };
+        self.catch_up(slot);
         if !self.has_output_room(slot, data.len()) {
             return;
         }
@@ -80,7 +61,7 @@ impl Reactor {
     pub(super) fn send_shared(
         &mut self,
         slot: usize,
-        message: &mut Broadcast<'_>,
+        message: &mut Broadcast,
         droppable: bool,
     ) -> bool {
         let Some(conn) = self.conns.get_mut(slot) else {
@@ -90,7 +71,7 @@ impl Reactor {
             return false;
         }
         let listener = &self.settings.listeners[usize::from(conn.listener)];
-        if conn.queued() + message.data.len() > listener.max_queued {
+        if conn.queued() + message.len() > listener.max_queued {
             if droppable {
                 self.count(ReactorCounter::PublishDropped);
             } else {
@@ -210,8 +191,7 @@ impl Reactor {
             output.recycle(&mut self.pool);
         }
         if let Some(row) = self.table.row_of(id) {
-            let bytes = self.table.cell(row, Cell::BytesOut);
-            bytes.store(bytes.load(Relaxed) + written as u64, Relaxed);
+            self.table.add(row, Cell::BytesOut, written);
             self.table
                 .cell(row, Cell::Queued)
                 .store(queued as u64, Relaxed);
@@ -234,7 +214,11 @@ impl Reactor {
 
     /// Answers when at most `limit` bytes are queued for the connection, or it is gone.
     pub(super) fn tell_when_drained(&mut self, id: ConnId, limit: usize, link: u64, token: u64) {
-        if let Some(slot) = self.conns.find(id)
+        let slot = self.conns.find(id);
+        if let Some(slot) = slot {
+            self.catch_up(slot);
+        }
+        if let Some(slot) = slot
             && let Some(conn) = self.conns.get_mut(slot)
             && conn.has_outlet()
             && conn.queued() > limit
@@ -263,95 +247,6 @@ impl Reactor {
     }
 }
 
-impl<'a> Broadcast<'a> {
-    pub(super) fn new(text: bool, data: &'a [u8]) -> Self {
-        Broadcast {
-            text,
-            data,
-            raw: None,
-            frame: None,
-            framed: Vec::new(),
-            compressed: Shared::default(),
-        }
-    }
-
-    /// `false`: the framing of the connection cannot carry it.
-    fn queue(
-        &mut self,
-        conn: &mut Conn,
-        pool: &mut Pool,
-        compressors: &mut Compressors,
-        listener: &Listener,
-    ) -> bool {
-        let kind = match self.text {
-            true => MessageKind::Text,
-            false => MessageKind::Binary,
-        };
-        if matches!(conn.speaks, Speaks::Http(_)) {
-            queue_message(conn, pool, compressors, listener, self.text, self.data);
-            return true;
-        }
-        if let Speaks::Framed(framed) = &conn.speaks {
-            let Some(bytes) = self.framed(conn.listener, framed.decoder.framing()) else {
-                return false;
-            };
-            share(conn, pool, &bytes);
-            return true;
-        }
-        let compressed = match &mut conn.speaks {
-            Speaks::WebSocket(websocket) => {
-                let sending = &mut websocket.sending;
-                compressors.encode_shared(sending, listener, &mut self.compressed, kind, self.data)
-            }
-            _ => None,
-        };
-        let bytes = match &compressed {
-            Some(frame) => frame,
-            None if conn.websocket => self.frame.get_or_insert_with(|| {
-                let mut frame = Vec::with_capacity(self.data.len() + 10);
-                websocket::encode_message(&mut frame, kind, self.data);
-                frame.into()
-            }),
-            None => self.raw.get_or_insert_with(|| self.data.into()),
-        };
-        share(conn, pool, bytes);
-        true
-    }
-
-    /// As one message of this listener; as it is, if only a decoder was given to a custom framing.
-    fn framed(&mut self, listener: u16, framing: &Framing) -> Option<Rc<[u8]>> {
-        if let Some((_, bytes)) = self.framed.iter().find(|(of, _)| *of == listener) {
-            return bytes.clone();
-        }
-        let mut out = Vec::with_capacity(self.data.len() + FRAME);
-        // The encoder of a custom framing is the user's.
-        let encode = AssertUnwindSafe(|| framing.encode(&mut out, self.data));
-        let bytes = match catch_unwind(encode) {
-            Ok(Ok(())) => Some(out.into()),
-            Ok(Err(EncodeError::NoEncoder)) => Some(self.data.into()),
-            Ok(Err(error)) => {
-                tracing::warn!(listener, "a published message cannot be framed: {error}");
-                None
-            }
-            Err(_) => {
-                tracing::error!(listener, "the encoder of a custom framing panicked");
-                None
-            }
-        };
-        self.framed.push((listener, bytes.clone()));
-        bytes
-    }
-}
-
-fn share(conn: &mut Conn, pool: &mut Pool, bytes: &Rc<[u8]>) {
-    let output = pool.queue(&mut conn.output);
-    if bytes.len() <= COPY {
-        output.append(pool, |out| out.extend_from_slice(bytes));
-    } else {
-        output.share(bytes.clone());
-    }
-}
-
 impl Reactor {
     /// Puts the connection on the list of those to flush at the end of the turn.
     pub(super) fn mark_dirty(&mut self, slot: usize) {
@@ -370,12 +265,6 @@ fn mark(conn: &mut Conn, dirty: &mut Vec<ConnId>) {
 
 fn count_message(table: &crate::conn_table::ConnTable, id: ConnId) {
     if let Some(row) = table.row_of(id) {
-        let cell = table.cell(row, Cell::MessagesOut);
-        cell.store(cell.load(Relaxed) + 1, Relaxed);
+        table.add(row, Cell::MessagesOut, 1);
     }
 }
-
-/// A published message up to this size is copied for each subscriber, a larger one is shared.
-const COPY: usize = 2 << 10;
-/// Room for what a framing adds to a message, as a rule.
-const FRAME: usize = 64;

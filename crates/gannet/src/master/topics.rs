@@ -1,26 +1,46 @@
 //! Topics: who wants which published messages.
 //!
 //! A topic has the slots of its subscribers on this reactor, a connection has its topics with its
-//! place in each list, so that leaving costs the same however many there are.
+//! place in each list, so that leaving costs the same however many there are. How they get what is
+//! published stands in `fanout`.
 
 use std::collections::HashMap;
 
-use super::{reactor::Reactor, sending::Broadcast};
-use crate::id::ConnId;
+use super::{
+    fanout::{Log, Logs},
+    reactor::Reactor,
+};
 
 /// The topics of one reactor; each exists as long as it has subscribers.
 #[derive(Default)]
 pub(super) struct Topics {
-    names: HashMap<Box<str>, u32>,
-    topics: Vec<Topic>,
+    pub(super) names: HashMap<Box<str>, u32>,
+    pub(super) topics: Vec<Topic>,
     free: Vec<u32>,
+    pub(super) logs: Logs,
 }
 
 #[derive(Default)]
-struct Topic {
+pub(super) struct Topic {
     name: Box<str>,
-    /// Slots, each with the topic's place in the connection's list.
-    subscribers: Vec<(u32, u32)>,
+    pub(super) subscribers: Vec<Subscriber>,
+    /// The number that the next message gets.
+    pub(super) published: u32,
+    /// It is among those with a log. Stays true when the topic ends, until its turn has come.
+    pub(super) listed: bool,
+    /// Subscribers that the sweep has not come to, and what all have had when it ends.
+    pub(super) cursor: u32,
+    pub(super) goal: u32,
+    pub(super) log: Option<Box<Log>>,
+}
+
+/// A connection, as one of its topics knows it.
+pub(super) struct Subscriber {
+    pub(super) slot: u32,
+    /// The topic's place in the connection's list.
+    index: u32,
+    /// The number of the first message that it has not had.
+    pub(super) next: u32,
 }
 
 impl Topics {
@@ -33,7 +53,7 @@ impl Topics {
             Some(&topic) => &self.topics[topic as usize].subscribers[..],
             None => &[],
         };
-        list.iter().map(|&(slot, _)| slot)
+        list.iter().map(|subscriber| subscriber.slot)
     }
 }
 
@@ -61,16 +81,22 @@ impl Reactor {
         if conn.ties().topics.iter().any(|&(other, _)| other == topic) {
             return;
         }
-        let subscribers = &mut topics.topics[topic as usize].subscribers;
+        let at = &mut topics.topics[topic as usize];
         let of_conn = &mut conn.ties_mut().topics;
-        of_conn.push((topic, subscribers.len() as u32));
-        subscribers.push((slot as u32, of_conn.len() as u32 - 1));
+        of_conn.push((topic, at.subscribers.len() as u32));
+        at.subscribers.push(Subscriber {
+            slot: slot as u32,
+            index: of_conn.len() as u32 - 1,
+            next: at.published,
+        });
     }
 
     pub(super) fn unsubscribe(&mut self, slot: usize, name: &str) {
         let Some(&topic) = self.topics.names.get(name) else {
             return;
         };
+        // It gets what was published before.
+        self.catch_up(slot);
         let Some(conn) = self.conns.get(slot) else {
             return;
         };
@@ -94,34 +120,6 @@ impl Reactor {
         }
     }
 
-    /// Queues a message for every subscriber but `except`.
-    pub(super) fn publish_to(
-        &mut self,
-        name: &str,
-        message: &mut Broadcast<'_>,
-        droppable: bool,
-        except: ConnId,
-    ) {
-        let Some(&topic) = self.topics.names.get(name) else {
-            return;
-        };
-        let mut index = 0;
-        // A subscriber that is cut leaves the list: the one that takes its place is next.
-        while let Some(&(slot, _)) = self.topics.topics[topic as usize].subscribers.get(index) {
-            let slot = slot as usize;
-            if self.conns.get(slot).is_some_and(|conn| conn.id != except) {
-                self.send_shared(slot, message, droppable);
-            }
-            let stays = self.topics.topics[topic as usize]
-                .subscribers
-                .get(index)
-                .is_some_and(|&(same, _)| same as usize == slot);
-            if stays {
-                index += 1;
-            }
-        }
-    }
-
     /// Takes a connection out of the topic at `index` of its list.
     fn unsubscribe_at(&mut self, slot: usize, index: usize) {
         let Reactor { conns, topics, .. } = self;
@@ -131,17 +129,21 @@ impl Reactor {
         let of_conn = &mut conn.ties_mut().topics;
         let (number, place) = of_conn.swap_remove(index);
         if let Some(&(moved, its_place)) = of_conn.get(index) {
-            topics.topics[moved as usize].subscribers[its_place as usize].1 = index as u32;
+            topics.topics[moved as usize].subscribers[its_place as usize].index = index as u32;
         }
         let topic = &mut topics.topics[number as usize];
         topic.subscribers.swap_remove(place as usize);
-        if let Some(&(moved, its_index)) = topic.subscribers.get(place as usize)
-            && let Some(conn) = conns.get_mut(moved as usize)
+        if let Some(moved) = topic.subscribers.get(place as usize)
+            && let Some(conn) = conns.get_mut(moved.slot as usize)
         {
-            conn.ties_mut().topics[its_index as usize].1 = place;
+            conn.ties_mut().topics[moved.index as usize].1 = place;
         }
         if topic.subscribers.is_empty() {
             topic.subscribers = Vec::new();
+            topic.cursor = 0;
+            if let Some(log) = topic.log.take() {
+                topics.logs.give_back(log);
+            }
             let name = std::mem::take(&mut topic.name);
             topics.names.remove(&name);
             topics.free.push(number);

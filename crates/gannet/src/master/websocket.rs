@@ -122,6 +122,8 @@ impl Reactor {
 
     /// The handshake is accepted: from now on frames are spoken.
     pub(super) fn accept_handshake(&mut self, slot: usize, header_lines: &[u8]) {
+        // What was published until now goes with what was sent before the answer, behind it.
+        self.catch_up(slot);
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };

@@ -9,7 +9,7 @@ pub(crate) struct CommandHeader {
     pub(crate) kind: CommandKind,
     /// [`super::TEXT`], [`super::ARENA`] and the constants below.
     pub(crate) flags: u8,
-    /// Meaning depends on the kind: HTTP status, close code, query, worker.
+    /// Meaning depends on the kind: HTTP status, close code, query, worker, time.
     pub(crate) code: u16,
     /// The connection meant; 0 where none is.
     pub(crate) conn: ConnId,
@@ -31,6 +31,8 @@ pub(crate) const ABORT: u8 = 0x02;
 pub(crate) const DROPPABLE: u8 = 0x02;
 /// `TaskSubmit`: nobody awaits the result.
 pub(crate) const DETACHED: u8 = 0x02;
+/// Unit of what a task has taken, as `TaskDone` tells it in `code`: nanoseconds.
+pub(crate) const TASK_TIME: u64 = 4_096;
 /// `TaskDone`: the task failed; the payload is the reason as text.
 pub(crate) const FAILED: u8 = 0x02;
 /// `Done`: the handler returned an error or panicked. The reactor tells the client: TCP
@@ -74,7 +76,8 @@ pub(crate) enum CommandKind {
     /// wanted by its number among the task workers, or `u16::MAX` for any. aux is the token.
     /// Reactor 0 only.
     TaskSubmit = 14,
-    /// aux is the task id; the payload the result. Reactor 0 only.
+    /// aux is the task id, code what it has taken ([`TASK_TIME`]); the payload is the result. Reactor 0
+    /// only.
     TaskDone = 15,
     /// The payload goes to worker `code` as a `Pipe` event. Reactor 0 only.
     Pipe = 16,

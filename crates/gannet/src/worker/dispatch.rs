@@ -43,6 +43,8 @@ pub(crate) struct Dispatcher<F, M> {
     /// Connections whose handler is pending, and what came for them since.
     busy: RefCell<HashMap<ConnId, VecDeque<Job>>>,
     in_flight: Cell<u64>,
+    /// Tasks that run.
+    tasks: Cell<usize>,
     latency: Latency,
     /// Whether the handler that is polled is the one that runs. In a user process it only waits for
     /// the function, which says itself what it has taken.
@@ -84,6 +86,7 @@ where
             spare: RefCell::default(),
             busy: RefCell::default(),
             in_flight: Cell::new(0),
+            tasks: Cell::new(0),
             marks_current,
         })
     }
@@ -91,6 +94,11 @@ where
     /// Events taken and not finished.
     pub(crate) fn in_flight(&self) -> u64 {
         self.in_flight.get()
+    }
+
+    /// Tasks that run.
+    pub(crate) fn tasks(&self) -> usize {
+        self.tasks.get()
     }
 
     /// Time has passed in which no handler ran.
@@ -181,6 +189,9 @@ where
 
     fn begin(&self, slot: &mut Slot<F>, job: Job) -> Ticket {
         let span = EventSpan::begin(&self.local.shared, &job);
+        if job.header.kind == EventKind::Task {
+            self.tasks.set(self.tasks.get() + 1);
+        }
         let ticket = Ticket {
             reactor: job.reactor,
             epoch: job.epoch,
@@ -242,6 +253,9 @@ where
             began,
         } = ticket;
         let shared = &self.local.shared;
+        if header.kind == EventKind::Task {
+            self.tasks.set(self.tasks.get() - 1);
+        }
         self.latency.end(&header, began);
         if let Some(upload) = upload {
             upload.abandon();

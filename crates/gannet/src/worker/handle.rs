@@ -174,6 +174,7 @@ async fn finish_task(
         }
     });
     let mut command = task_done(header, result);
+    command.header.code = local.task_took();
     let last = local.may_finish(reactor);
     if !last {
         command.header.done = 0;

@@ -21,7 +21,15 @@ use super::{
     outbound::Outbound,
     shared::{Command, Shared},
 };
-use crate::{ConnId, SendError, control::Role as Kind, layout::WorkerCounter};
+use crate::{
+    ConnId, SendError,
+    control::Role as Kind,
+    layout::WorkerCounter,
+    wire::{
+        command::{CommandKind, TASK_TIME},
+        stamp,
+    },
+};
 
 pub(crate) struct Local {
     pub(crate) shared: Arc<Shared>,
@@ -29,6 +37,10 @@ pub(crate) struct Local {
     links: Vec<Link>,
     /// The loop sleeps: who writes a command has to wake it, so that it is published.
     asleep: Cell<bool>,
+    /// Of a task worker: it has more to do at once, so that results wake nobody.
+    more_tasks: Cell<bool>,
+    /// When its task began, in nanoseconds.
+    task_began: Cell<u64>,
     /// Of the handler that is being polled.
     progress: Cell<Progress>,
     /// Responses that are being streamed.
@@ -85,6 +97,8 @@ impl Local {
             links: links.collect(),
             shared,
             asleep: Cell::new(false),
+            more_tasks: Cell::new(false),
+            task_began: Cell::new(0),
             progress: Cell::default(),
             streams: RefCell::default(),
             owed: RefCell::default(),
@@ -116,7 +130,7 @@ impl Local {
             return Ok(());
         };
         let result = link.out.borrow_mut().offer(command);
-        self.written(link);
+        self.written(link, command.header.kind);
         result
     }
 
@@ -125,8 +139,9 @@ impl Local {
         let Some(link) = self.links.get(reactor) else {
             return;
         };
+        let kind = command.header.kind;
         link.out.borrow_mut().post(command);
-        self.written(link);
+        self.written(link, kind);
     }
 
     /// Finishes an event. What its handler has written, to whatever reactor and from whatever
@@ -169,7 +184,7 @@ impl Local {
             && let Some(link) = self.links.get(reactor)
         {
             link.out.borrow_mut().done(conn, seq, failed);
-            self.written(link);
+            self.written(link, CommandKind::Done);
         }
     }
 
@@ -212,7 +227,7 @@ impl Local {
     pub(crate) fn finish_piece(&self, reactor: usize, conn: ConnId, seq: u64) {
         if let Some(link) = self.links.get(reactor) {
             link.out.borrow_mut().done(conn, seq, false);
-            self.written(link);
+            self.written(link, CommandKind::Done);
         }
     }
 
@@ -265,6 +280,22 @@ impl Local {
             })
     }
 
+    /// A task begins, and others follow at once, or none does.
+    pub(crate) fn begin_task(&self, now: u64, more: bool) {
+        self.task_began.set(now);
+        self.more_tasks.set(more);
+    }
+
+    pub(crate) fn no_more_tasks(&self) {
+        self.more_tasks.set(false);
+    }
+
+    /// How long the task has taken, in units of `TASK_TIME`.
+    pub(crate) fn task_took(&self) -> u16 {
+        let took = stamp::monotonic_nanos().saturating_sub(self.task_began.get());
+        u16::try_from(took / TASK_TIME).unwrap_or(u16::MAX)
+    }
+
     pub(crate) fn set_asleep(&self, asleep: bool) {
         self.asleep.set(asleep);
     }
@@ -306,13 +337,14 @@ impl Local {
     }
 
     /// After each change of a ring's end.
-    fn written(&self, link: &Link) {
+    fn written(&self, link: &Link, kind: CommandKind) {
         let mut out = link.out.borrow_mut();
         // A task or user process may block the thread for long after it has sent something.
         if self.shared.kind != Kind::Worker || out.is_heavy() {
             out.publish();
         }
-        if out.take_bell_due() {
+        let waits = kind == CommandKind::TaskDone && self.more_tasks.get();
+        if !waits && out.take_bell_due() {
             link.bell.ring();
         }
         if self.asleep.replace(false) {

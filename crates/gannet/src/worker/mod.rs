@@ -43,6 +43,7 @@ mod caught;
 mod dispatch;
 mod doze;
 mod engine;
+mod hand;
 mod handle;
 mod inbound;
 mod inline;

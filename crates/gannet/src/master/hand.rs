@@ -1,0 +1,93 @@
+//! The tasks that a task worker has been handed: it runs the first, the others are ahead.
+
+use std::collections::VecDeque;
+
+use crate::{claim::Claim, wire::command::TASK_TIME};
+
+pub(super) struct Hand {
+    /// Numbers of the events and of the tasks.
+    tasks: VecDeque<(u64, u64)>,
+    claim: Claim,
+    /// What a task takes, as far as is known: a mean over the last ones, in [`TASK_TIME`].
+    mean: f32,
+    /// The event that was last seen to be begun, if one was, and since when (ms).
+    seen: (Option<u64>, u64),
+}
+
+impl Hand {
+    pub(super) fn new(claim: Claim) -> Self {
+        Hand {
+            tasks: VecDeque::new(),
+            claim,
+            mean: TOGETHER,
+            seen: (None, 0),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// It was handed a task.
+    pub(super) fn push(&mut self, seq: u64, task: u64, now: u64) {
+        if self.tasks.is_empty() {
+            // Its time begins now.
+            self.seen = (None, now);
+        }
+        self.tasks.push_back((seq, task));
+    }
+
+    /// A task was done, and took so long. Returns the one that is begun next.
+    pub(super) fn done(&mut self, task: u64, took: u16) -> Option<u64> {
+        if let Some(place) = self.tasks.iter().position(|&(_, other)| other == task) {
+            self.tasks.remove(place);
+        }
+        self.mean += (f32::from(took) - self.mean) / 8.0;
+        self.tasks.front().map(|&(_, task)| task)
+    }
+
+    /// It may be handed one more behind those that it has.
+    pub(super) fn takes_more(&self) -> bool {
+        let together = self.mean * self.tasks.len() as f32;
+        together < TOGETHER && self.tasks.len() < AHEAD && self.claim.begun().is_some()
+    }
+
+    /// Whether tasks wait behind one that takes its time.
+    pub(super) fn is_held_up(&mut self, now: u64) -> bool {
+        if self.tasks.len() < 2 {
+            return false;
+        }
+        let Some(begun) = self.claim.begun() else {
+            return false;
+        };
+        if self.seen.0 == Some(begun) {
+            return now - self.seen.1 >= PATIENCE;
+        }
+        self.seen = (Some(begun), now);
+        false
+    }
+
+    /// Takes back what was not begun: numbers of events.
+    pub(super) fn recall(&mut self) -> Vec<u64> {
+        let Some(&(last, _)) = self.tasks.back() else {
+            return Vec::new();
+        };
+        let Some(begun) = self.claim.recall(last) else {
+            return Vec::new();
+        };
+        let kept = self.tasks.partition_point(|&(seq, _)| seq <= begun);
+        let taken = self.tasks.split_off(kept);
+        taken.into_iter().map(|(seq, _)| seq).collect()
+    }
+}
+
+/// Tasks that a task worker is handed at most: it runs one of them.
+pub(super) const AHEAD: usize = 32;
+/// And not more than what takes so long together, by what the last ones took: 2 ms.
+const TOGETHER: f32 = 2e6 / TASK_TIME as f32;
+/// After so many ms at one task, a task worker has the others taken back.
+const PATIENCE: u64 = 5;
