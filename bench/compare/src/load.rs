@@ -30,6 +30,18 @@ impl Amount {
             idle: 10,
         }
     }
+
+    /// Long enough for several reloads or kills, and for what they lose to be missed.
+    fn of(self, scenario: Scenario) -> Self {
+        let least = match scenario.disturbance() {
+            Some(_) => 6 * DISTURBANCES,
+            None => Duration::ZERO,
+        };
+        Amount {
+            length: self.length.max(least),
+            ..self
+        }
+    }
 }
 
 /// Runs the generator, which checks each answer, and returns its report.
@@ -40,6 +52,7 @@ pub(crate) fn run(
     amount: Amount,
     tools: &Tools,
 ) -> Result<Value> {
+    let amount = amount.of(scenario);
     let mut command = Command::new(tools.generator());
     command
         .args(arguments(server, path, scenario, amount, tools)?)
