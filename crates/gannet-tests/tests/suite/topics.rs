@@ -53,6 +53,20 @@ fn who_unsubscribes_or_closes_gets_no_more() {
 }
 
 #[test]
+fn who_has_several_topics_gets_what_any_one_of_them_brings() {
+    let server = behave().websocket().start();
+    let (mut client, mut publisher) = (server.websocket(), server.websocket());
+    for topic in ["news", "sport", "weather"] {
+        assert_eq!(client.ask(&format!("sub {topic}")), "ok");
+    }
+    for (topic, text) in [("sport", "one"), ("news", "two"), ("weather", "three")] {
+        publisher.send(format!("pub {topic} {text}"));
+        assert_eq!(client.text(), text);
+    }
+    server.stop();
+}
+
+#[test]
 fn a_subscription_is_counted_once() {
     let server = behave().websocket().start();
     let mut client = server.websocket();

@@ -178,9 +178,13 @@ impl Reactor {
     /// Queues for a connection what was published to its topics, so that what is queued next comes
     /// behind it.
     pub(super) fn catch_up(&mut self, slot: usize) {
-        if self.topics.logs.is_empty() {
-            return;
+        if !self.topics.logs.is_empty() {
+            self.give_all(slot);
         }
+    }
+
+    /// As [`catch_up`](Reactor::catch_up), also while the only topic that has a log is being swept.
+    fn give_all(&mut self, slot: usize) {
         let Some(conn) = self.conns.get(slot) else {
             return;
         };
@@ -193,8 +197,8 @@ impl Reactor {
                     log.since(subscriber.next)
                         .map(|(number, seq)| (seq, topic, number)),
                 );
+                subscriber.next = at.published;
             }
-            subscriber.next = at.published;
         }
         due.sort_unstable();
         for (_, topic, number) in due {
@@ -250,7 +254,7 @@ impl Reactor {
                 self.deliver(slot, &mut log, next);
             } else {
                 self.keep_log(topic, log);
-                self.catch_up(slot);
+                self.give_all(slot);
                 match self.topics.topics[topic as usize].log.take() {
                     Some(back) => log = back,
                     None => return served,
