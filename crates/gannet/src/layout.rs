@@ -259,3 +259,25 @@ impl Dimensions {
 }
 
 const PAGE: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ABI;
+
+    #[test]
+    fn what_stands_elsewhere_has_another_version() {
+        let dimensions = Dimensions {
+            reactors: 2,
+            slots: 8,
+            ring: 1 << 16,
+            arena: 1 << 20,
+            tls_words: 4,
+        };
+        let lengths = (dimensions.control_len(), dimensions.worker_len());
+        // Who changes these has a new number for `ABI`: a worker of another build would read rows where
+        // there are none.
+        assert_eq!((ABI, ROW_WORDS, ASIDE_WORDS), (8, 15, 12));
+        assert_eq!(lengths, (6_912, 4_476_928));
+    }
+}

@@ -171,9 +171,10 @@ impl ConnTable {
             used.load(Relaxed).max(content.id.slot() as u64 + 1),
             Relaxed,
         );
-        self.write(row, content);
+        // First of all: a number whose writer died in between is not given out again.
         self.cell(row, Cell::Generation)
             .store(content.id.generation().into(), Relaxed);
+        self.write(row, content);
     }
 
     /// Writer: the connection speaks WebSocket now.
