@@ -14,7 +14,8 @@
 //!
 //! 1. While it dozes, the tasks that are alive are the loop's own ([`OWN_TASKS`]), and none of them has
 //!    anything to do. What they wait for, a word of the manager or that the worker has done its share,
-//!    has the next sleeps be in the runtime ([`DUE`]).
+//!    has the next sleeps be in the runtime ([`DUE`]). Should all of these be over before they begin, since
+//!    other threads keep calling, the runtime still has a turn every few milliseconds, as under any load.
 //! 2. Other threads reach it by [`Wake`](super::wake::Wake), which strikes the bell.
 //! 3. A worker that nothing comes for dozes once, then sleeps: it costs no processor time. A task that
 //!    another thread spawns here through a `Handle` of this runtime is noticed when the doze ends.

@@ -67,7 +67,6 @@ pub(crate) struct Engine<F, M> {
     pub(super) yielded: Tick,
     /// In thread mode: the reactor of this thread, if it does not run.
     inline: Option<Box<Inline>>,
-    is_inline: bool,
     /// How it sleeps while nothing but events can wake it.
     doze: Option<Doze>,
 }
@@ -133,7 +132,6 @@ where
             retire_at,
             yielded: tick(),
             inline: None,
-            is_inline: false,
             doze: None,
             shared,
         })
@@ -143,7 +141,6 @@ where
     pub(crate) fn join(&mut self, reactor: Reactor, channel: &Channel) -> io::Result<()> {
         let inline = Inline::new(&self.shared, &self.bell, channel, reactor)?;
         self.inline = Some(Box::new(inline));
-        self.is_inline = true;
         Ok(())
     }
 
@@ -194,12 +191,11 @@ where
             if let Some(ended) = self.has_ended(&over, deadline) {
                 return ended;
             }
-            if !more && self.sleep(deadline).await {
-                self.yielded = tick();
-                continue;
-            }
-            // Under steady load the tasks, timers and sockets of handlers still have their turn.
-            if self.dispatcher.in_flight() > 0 || tick() != self.yielded {
+            let slept = !more && self.sleep(deadline).await;
+            // Under steady load the tasks, timers and sockets of handlers still have their turn; so has
+            // what the manager says, where every sleep is outside of the runtime or over at once.
+            let pending = !slept && self.dispatcher.in_flight() > 0;
+            if pending || tick() != self.yielded {
                 tokio::task::yield_now().await;
                 self.yielded = tick();
             }
@@ -242,8 +238,9 @@ where
                     flushed = self.dispatcher.tick();
                 }
                 more |= count == TURN;
-                if is_late && self.is_inline {
-                    // What is flushed leaves when the reactor of this thread has its turn.
+                if is_late {
+                    // Other reactors, what handlers have pending and the manager wait for the turn to end;
+                    // in thread mode so does what was flushed.
                     more = true;
                     break;
                 }
@@ -443,6 +440,7 @@ where
             }
             doze.slept();
         }
+        let began = tick();
         self.local.set_asleep(true);
         tokio::select! {
             biased;
@@ -457,6 +455,10 @@ where
         }
         self.local.set_asleep(false);
         self.bell.cancel_sleep();
+        if tick() != began {
+            // That was a sleep, and no call of another thread that was there before it began.
+            self.yielded = tick();
+        }
         true
     }
 }
@@ -492,7 +494,8 @@ pub(super) type Tick = (rustix::time::Secs, rustix::time::Nsecs);
 
 /// Uploads that are kept without a look at whether they are over.
 const UPLOADS: usize = 64;
-/// Events of one reactor in one turn: as many as clients that send ahead bring in one of its turns.
+/// Events of one reactor in one turn, if they take no longer than a few milliseconds: as many as clients
+/// that send ahead bring in one of its turns.
 const TURN: usize = 1024;
 /// Events after which what their handlers wrote is published.
 const PUBLISH: usize = 32;

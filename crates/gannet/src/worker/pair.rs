@@ -347,6 +347,17 @@ impl Pair {
         }
     }
 
+    /// Takes whatever commands of reactor 0 come before the worker ends.
+    pub(crate) fn take_all_until_it_ends(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.thread.as_ref().is_some_and(|it| !it.is_finished()) {
+            assert!(Instant::now() < deadline, "the worker does not end");
+            if self.try_next(0).is_none() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
     /// How the worker ended.
     pub(crate) fn join(&mut self) -> Result<Ended> {
         let thread = self.thread.take().expect("joined once");

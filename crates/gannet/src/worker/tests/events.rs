@@ -1,6 +1,10 @@
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
 use super::Script;
 use crate::{
-    CloseReason, ConnId,
+    CloseReason, Conn, ConnId, Handler, Result, Worker,
     channel::{FromWorker, ToWorker},
     layout::WorkerCounter,
     wire::{
@@ -225,6 +229,40 @@ fn a_batch_is_published_at_once() {
         all.windows(2)
             .all(|pair| pair[0].position < pair[1].position)
     );
+}
+
+/// Computes for as many milliseconds as it is told; "spawn" has a task answer, and computes too.
+struct Computes;
+
+impl Handler for Computes {
+    async fn start(_worker: &Worker) -> Result<Self> {
+        Ok(Computes)
+    }
+
+    async fn receive(&self, conn: Conn, data: Bytes) -> Result {
+        if data == "spawn" {
+            let to = conn.clone();
+            conn.worker()
+                .spawn_local(async move { to.send("task").await.unwrap() });
+        }
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(2) {
+            std::hint::spin_loop();
+        }
+        conn.send("computed").await
+    }
+}
+
+#[test]
+fn handlers_that_compute_do_not_hold_up_tasks_for_all_that_is_in_the_ring() {
+    let mut pair = Pair::new::<Computes>();
+    let conn = pair.connect(0, 1);
+    let mut events = vec![(Receive, &b"compute"[..]); 200];
+    events[0].1 = b"spawn";
+    let last = pair.batch(conn, &events)[199];
+    let answers = pair.until_done(0, last);
+    let before = answers.iter().position(|got| got.text() == "task");
+    assert!(before.is_some_and(|before| before < 100), "{before:?}");
 }
 
 #[test]

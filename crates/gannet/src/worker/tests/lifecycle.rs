@@ -1,4 +1,12 @@
-use std::{cell::Cell, future::pending, time::Duration};
+use std::{
+    cell::Cell,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -71,6 +79,51 @@ fn a_task_that_another_thread_spawns_is_run_though_nothing_else_comes() {
         let seq = pair.event(Receive, conn, b"?");
         pair.until_done(0, seq);
         assert_eq!(pair.expect().text(), "late");
+    }
+}
+
+/// Has other threads send without a pause, as long as it lives.
+#[derive(Default)]
+struct Chatty {
+    ends: Arc<AtomicBool>,
+}
+
+impl Handler for Chatty {
+    async fn start(_worker: &Worker) -> Result<Self> {
+        Ok(Chatty::default())
+    }
+
+    async fn receive(&self, conn: Conn, _data: Bytes) -> Result {
+        for _ in 0..3 {
+            let (ends, conn) = (self.ends.clone(), conn.clone());
+            std::thread::spawn(move || {
+                let runtime = { tokio::runtime::Builder::new_current_thread() }.build();
+                let runtime = runtime.unwrap();
+                while !ends.load(Relaxed) && runtime.block_on(conn.send("on")).is_ok() {}
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Chatty {
+    fn drop(&mut self) {
+        self.ends.store(true, Relaxed);
+    }
+}
+
+#[test]
+fn the_manager_is_heard_though_other_threads_never_stop_sending() {
+    for _ in 0..20 {
+        let mut pair = Pair::new::<Chatty>();
+        let conn = pair.connect(0, 1);
+        pair.event(Receive, conn, b"go");
+        for _ in 0..2_000 {
+            pair.expect();
+        }
+        pair.order(&ToWorker::Exit);
+        pair.take_all_until_it_ends();
+        assert_eq!(pair.join().unwrap(), Ended::Over);
     }
 }
 
