@@ -283,7 +283,7 @@ impl Reactor {
         if !conn.is_open() {
             return;
         }
-        let from = next.wrapping_sub(log.first) as usize;
+        let from = log.index(next);
         let count = log.messages.len() - from;
         let listener = &self.settings.listeners[usize::from(conn.listener)];
         let max_queued = listener.max_queued;
