@@ -3,7 +3,7 @@
 //!
 //! A clock on a machine that does other things as well is off by a tenth, and hides a path that has become
 //! a tenth slower. A count is the same each time: valgrind's callgrind runs each path in a process of its
-//! own, and counts from where the path is warm ([`paths::pass`]) for a thousand passes.
+//! own, and counts from where the path is warm (`paths::pass`) for a thousand passes.
 //!
 //! | file | idea |
 //! |---|---|

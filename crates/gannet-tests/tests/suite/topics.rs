@@ -57,7 +57,7 @@ fn who_has_several_topics_gets_what_any_one_of_them_brings() {
     let server = behave().websocket().start();
     let (mut client, mut publisher) = (server.websocket(), server.websocket());
     for topic in ["news", "sport", "weather"] {
-        assert_eq!(client.ask(&format!("sub {topic}")), "ok");
+        assert_eq!(client.ask(format!("sub {topic}")), "ok");
     }
     for (topic, text) in [("sport", "one"), ("news", "two"), ("weather", "three")] {
         publisher.send(format!("pub {topic} {text}"));
