@@ -131,12 +131,14 @@ fn udp(load: &Load) -> Result<()> {
 }
 
 fn frames(load: &Load) -> Result<()> {
-    let lines = |spec: Spec| spec.tcp().with("framing", "lines");
+    // The example has two listeners; the first is measured.
+    let lines = |spec: Spec| spec.tcp().with("framing", "lines").tcp();
     messages("frames", lines, "tcp", load, &["--framing", "line"])?;
     let behind_length = |spec: Spec| {
         let framing = [("kind", Value::from("length")), ("width", 2.into())];
         let framing = framing.map(|(name, value)| (name.to_owned(), value));
-        spec.tcp().with("framing", toml::Table::from_iter(framing))
+        let framing = toml::Table::from_iter(framing);
+        spec.tcp().with("framing", framing).tcp()
     };
     let flags = ["--framing", "length16"];
     messages("frames", behind_length, "tcp", load, &flags)
