@@ -1,48 +1,60 @@
-//! An axum router as the handler. Any tower service would do.
+//! HTTP as the engine gives it: requests and responses of the `http` crate, streams both ways.
+//! `axum_router` does the same with a router.
 //!
 //!     cargo run --release --example http
 //!     curl http://127.0.0.1:9505/
 //!     curl --data-binary @Cargo.toml http://127.0.0.1:9505/echo
 //!     curl -N http://127.0.0.1:9505/stream
 
-use std::{convert::Infallible, time::Duration};
+use std::{process, time::Duration};
 
-use axum::{
-    Router,
-    body::Body,
-    routing::{get, post},
+use gannet::{
+    Body, Conn, Handler, Request, Response, Result, Server, Worker,
+    http::{HeaderValue, Method, StatusCode, header::CONTENT_TYPE},
 };
-use futures_util::stream;
-use gannet::{Conn, Handler, Request, Response, Result, Server, Worker, serve_service};
 
-struct Http {
-    router: Router,
-}
+struct Http;
 
 impl Handler for Http {
     async fn start(_worker: &Worker) -> Result<Self> {
-        let router = Router::new()
-            .route("/", get(async || "Hello from Gannet\n"))
-            .route("/pid", get(async || format!("{}\n", std::process::id())))
-            .route("/echo", post(async |body: Body| body))
-            .route("/stream", get(ticks));
-        Ok(Http { router })
+        Ok(Http)
     }
 
     async fn request(&self, _conn: Conn, request: Request) -> Result<Response> {
-        serve_service(&mut self.router.clone(), request).await
+        Ok(match (request.method(), request.uri().path()) {
+            (&Method::GET, "/") => text("Hello from Gannet\n"),
+            (&Method::GET, "/pid") => text(format!("{}\n", process::id())),
+            (&Method::GET, "/stream") => text(ticks()),
+            (&Method::POST, "/echo") => Response::new(request.into_body()),
+            _ => {
+                let mut response = text("there is nothing here\n");
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                response
+            }
+        })
     }
 }
 
+fn text(body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}
+
 /// Ten lines, one every half second, each sent as it is made.
-async fn ticks() -> Body {
-    Body::from_stream(stream::unfold(0, async |tick| {
-        if tick == 10 {
-            return None;
+fn ticks() -> Body {
+    let (mut sender, body) = Body::channel(1);
+    tokio::task::spawn_local(async move {
+        for tick in 0..10 {
+            // An error: the client is gone.
+            if sender.send(format!("tick {tick}\n")).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        Some((Ok::<_, Infallible>(format!("tick {tick}\n")), tick + 1))
-    }))
+    });
+    body
 }
 
 fn main() -> Result {

@@ -175,10 +175,24 @@ fn wsecho_keeps_text_text_and_binary_binary() {
 }
 
 #[test]
-fn http_serves_an_axum_router() {
-    let server = example("http").http().start();
+fn http_answers_and_streams() {
+    serves_the_routes_of_http("http");
+}
+
+#[test]
+fn axum_router_answers_as_http_does() {
+    serves_the_routes_of_http("axum_router");
+}
+
+fn serves_the_routes_of_http(name: &str) {
+    let server = example(name).http().start();
     let mut client = server.http();
-    assert_eq!(client.get("/").text(), "Hello from Gannet\n");
+    let hello = client.get("/");
+    assert_eq!(hello.text(), "Hello from Gannet\n");
+    assert_eq!(
+        hello.header("content-type"),
+        Some("text/plain; charset=utf-8")
+    );
     assert_eq!(client.post("/echo", "body").text(), "body");
     assert_eq!(client.get("/none").status, 404);
     let pid: u32 = client.get("/pid").text().trim().parse().unwrap();

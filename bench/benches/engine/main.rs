@@ -40,7 +40,7 @@ enum What {
     Echo(Load),
     /// WebSocket echo of binary messages
     Ws(Load),
-    /// HTTP/1.1 keep-alive: POST /echo, answered by axum
+    /// HTTP/1.1 keep-alive: POST /echo
     Http(Load),
     /// HTTP/2: POST /echo, as `http`, on many streams of one connection and on one each of many
     Http2(Load),

@@ -1,4 +1,7 @@
 //! Gannet itself, in both modes: its examples, with the settings they have, one reactor and one worker.
+//!
+//! HTTP is measured twice: by what the engine itself gives (`http`), and with an axum router on it
+//! (`axum_router`), so that the price of each is seen.
 
 use anyhow::Result;
 
@@ -10,6 +13,8 @@ pub(crate) struct Gannet {
     name: &'static str,
     title: &'static str,
     mode: &'static str,
+    /// Whether an axum router answers.
+    axum: bool,
 }
 
 impl Gannet {
@@ -17,12 +22,37 @@ impl Gannet {
         name: "gannet",
         title: "Gannet",
         mode: "process",
+        axum: false,
     };
     pub(super) const THREAD: Gannet = Gannet {
         name: "gannet-thread",
         title: "Gannet, thread mode",
         mode: "thread",
+        axum: false,
     };
+    pub(super) const AXUM: Gannet = Gannet {
+        name: "gannet-axum",
+        title: "Gannet with axum",
+        mode: "process",
+        axum: true,
+    };
+    pub(super) const AXUM_THREAD: Gannet = Gannet {
+        name: "gannet-axum-thread",
+        title: "Gannet with axum, thread mode",
+        mode: "thread",
+        axum: true,
+    };
+
+    fn example(&self, scenario: Scenario) -> &'static str {
+        match scenario {
+            Scenario::Http | Scenario::HttpDepth16 if self.axum => "axum_router",
+            Scenario::Http | Scenario::HttpDepth16 => "http",
+            Scenario::Websocket | Scenario::Idle => "wsecho",
+            Scenario::Broadcast => "broadcast",
+            Scenario::Tasks => "taskecho",
+            _ => "echo",
+        }
+    }
 }
 
 impl Peer for Gannet {
@@ -35,14 +65,15 @@ impl Peer for Gannet {
     }
 
     fn can(&self, scenario: Scenario) -> bool {
+        let is_http = matches!(scenario, Scenario::Http | Scenario::HttpDepth16);
         // A thread is neither reloaded nor killed.
-        scenario.disturbance().is_none() || self.mode == "process"
+        (is_http || !self.axum) && (scenario.disturbance().is_none() || self.mode == "process")
     }
 
     fn prepare(&self, scenarios: &[Scenario], tools: &Tools) -> Result<String> {
         let mut examples: Vec<_> = scenarios
             .iter()
-            .map(|&scenario| example(scenario))
+            .map(|&scenario| self.example(scenario))
             .collect();
         examples.sort_unstable();
         examples.dedup();
@@ -78,7 +109,7 @@ impl Peer for Gannet {
         std::fs::write(&file, settings.to_string())?;
         let pid_file = place.home.join("server.pid");
         Ok(Launch::new(
-            tools.example(example(scenario))?,
+            tools.example(self.example(scenario))?,
             [
                 "start".as_ref(),
                 "--config".as_ref(),
@@ -87,16 +118,6 @@ impl Peer for Gannet {
                 pid_file.as_os_str(),
             ],
         ))
-    }
-}
-
-fn example(scenario: Scenario) -> &'static str {
-    match scenario {
-        Scenario::Http | Scenario::HttpDepth16 => "http",
-        Scenario::Websocket | Scenario::Idle => "wsecho",
-        Scenario::Broadcast => "broadcast",
-        Scenario::Tasks => "taskecho",
-        _ => "echo",
     }
 }
 

@@ -75,6 +75,8 @@ pub(crate) fn all() -> Vec<Box<dyn Peer>> {
     vec![
         Box::new(gannet::Gannet::PROCESS),
         Box::new(gannet::Gannet::THREAD),
+        Box::new(gannet::Gannet::AXUM),
+        Box::new(gannet::Gannet::AXUM_THREAD),
         Box::new(php::Swoole::PROCESS),
         Box::new(php::Swoole::BASE),
         Box::new(php::Workerman),
