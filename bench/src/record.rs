@@ -66,7 +66,12 @@ impl Record {
     }
 
     pub(crate) fn latency(&mut self, nanoseconds: u64, at: u64, connection: u32) {
-        self.latencies.saturating_record(nanoseconds);
+        self.latencies(nanoseconds, 1, at, connection);
+    }
+
+    /// The same latency of so many messages.
+    pub(crate) fn latencies(&mut self, nanoseconds: u64, count: u64, at: u64, connection: u32) {
+        self.latencies.saturating_record_n(nanoseconds, count);
         if self
             .worst
             .is_none_or(|worst| worst.nanoseconds < nanoseconds)

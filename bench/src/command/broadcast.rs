@@ -88,16 +88,15 @@ impl Broadcast {
             timeout: self.common.timeout,
             reconnect: false,
         };
-        let protocol = broadcast::Broadcast {
-            socket: WebSocket::new(
-                MessageKind::Binary,
-                &target.authority(),
-                &target.path,
-                &self.headers.concat(),
-                1,
-            ),
-            publishers: u32::try_from(self.publishers).unwrap_or(u32::MAX),
-        };
+        let socket = WebSocket::new(
+            MessageKind::Binary,
+            &target.authority(),
+            &target.path,
+            &self.headers.concat(),
+            1,
+        );
+        let publishers = u32::try_from(self.publishers).unwrap_or(u32::MAX);
+        let protocol = broadcast::Broadcast::new(socket, publishers);
         let watch = Watch {
             settle: self.settle,
             ..self.common.watch("deliveries")

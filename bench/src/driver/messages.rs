@@ -1,8 +1,10 @@
 //! Messages: what arrives, and what goes out because of it.
 
+use std::ops::Range;
+
 use super::Driver;
 use crate::{
-    connection::Fault,
+    connection::{Connection, Fault},
     payload::MessageId,
     plan::Traffic,
     protocol::{Protocol, Step, Wrong},
@@ -42,7 +44,7 @@ impl<P: Protocol> Driver<'_, P> {
                     self.answered(index, now, step);
                     finished += 1;
                 }
-                Step::Delivered(id) => self.delivered(id, now)?,
+                Step::Delivered { first, count } => self.delivered(first, count, now)?,
             }
         }
         let connection = &mut self.connections[index];
@@ -69,30 +71,43 @@ impl<P: Protocol> Driver<'_, P> {
         Ok(())
     }
 
-    /// A message of a publisher has arrived at one of those that receive it.
-    pub(super) fn delivered(&mut self, id: MessageId, now: u64) -> Result<(), Fault> {
+    /// Messages of a publisher have arrived at one of those that receive them: `first` and those behind it.
+    pub(super) fn delivered(
+        &mut self,
+        first: MessageId,
+        count: u64,
+        now: u64,
+    ) -> Result<(), Fault> {
         let Traffic::Broadcast { receivers, .. } = self.plan.traffic else {
             return Ok(());
         };
-        let publisher = id.connection as usize;
+        let publisher = first.connection as usize;
         let connection = &mut self.connections[publisher];
-        let under_way = id.number.checked_sub(connection.answered);
-        let place = under_way.and_then(|place| usize::try_from(place).ok());
-        let arrivals = &mut self.arrivals[publisher];
-        let found = place.and_then(|at| Some((at, *connection.due.get(at)?)));
-        let Some((at, due)) = found else {
+        let Some(under_way) = under_way(connection, first.number, count) else {
             return Err(Fault::Wrong(Wrong::Protocol(format!(
-                "message {} of publisher {publisher} arrived at more than {receivers} connections (is                  --exclude-publisher right for this server?)",
-                id.number
+                "message {} of publisher {publisher} arrived at more than {receivers} connections (is \
+                 --exclude-publisher right for this server?)",
+                first.number
             ))));
         };
-        arrivals[at] += 1;
-        self.done += 1;
-        let took = now.saturating_sub(due);
-        self.worst = self.worst.max(took);
+        let arrivals = &mut self.arrivals[publisher];
+        for arrived in arrivals.range_mut(under_way.clone()) {
+            *arrived += 1;
+        }
+        self.done += count;
         let (begin, end) = self.window;
-        if begin <= due && due < end {
-            self.record.latency(took, now, id.connection);
+        let mut dues = connection.due.range(under_way).copied().peekable();
+        while let Some(due) = dues.next() {
+            // Messages that left together are due at the same time, and have arrived together.
+            let mut together = 1;
+            while dues.next_if_eq(&due).is_some() {
+                together += 1;
+            }
+            let took = now.saturating_sub(due);
+            self.worst = self.worst.max(took);
+            if begin <= due && due < end {
+                self.record.latencies(took, together, now, first.connection);
+            }
         }
         while arrivals.front().is_some_and(|&count| count >= receivers) {
             arrivals.pop_front();
@@ -166,4 +181,11 @@ impl<P: Protocol> Driver<'_, P> {
             }
         }
     }
+}
+
+/// Which of a connection's messages under way these are, if all of them are.
+fn under_way<S>(connection: &Connection<S>, first: u64, count: u64) -> Option<Range<usize>> {
+    let begin = usize::try_from(first.checked_sub(connection.answered)?).ok()?;
+    let end = begin.checked_add(usize::try_from(count).ok()?)?;
+    (end <= connection.due.len()).then_some(begin..end)
 }

@@ -4,6 +4,7 @@
 //! answer costs no memory however large it is. Only a head that is cut in two is kept.
 
 pub(crate) mod broadcast;
+mod heard;
 pub(crate) mod http;
 pub(crate) mod tcp;
 pub(crate) mod websocket;
@@ -24,7 +25,7 @@ pub(crate) trait Protocol: Clone + Send {
     /// Appends a message.
     fn encode(&mut self, out: &mut Vec<u8>, payloads: &Payloads, id: MessageId);
 
-    /// Reads on, to the end of an answer at most: how much of the input is used up, and what that was.
+    /// Reads on, to the end of an answer (or of deliveries) at most: how much of the input is used up, and what that was.
     /// `expected` is the oldest message without an answer. What has to be sent because of what came
     /// (a pong) goes to `reply`.
     fn decode(
@@ -48,8 +49,8 @@ pub(crate) enum Step {
     Answered,
     /// A whole answer that says no: its status.
     Refused(u16),
-    /// A message that somebody published.
-    Delivered(MessageId),
+    /// Messages that somebody published: `first`, and those that follow it.
+    Delivered { first: MessageId, count: u64 },
 }
 
 /// The server has said what it must not; the connection is of no more use.

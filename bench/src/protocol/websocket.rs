@@ -244,6 +244,11 @@ impl Frames {
         Ok((used, Some(Piece::Data { kind, bytes, end })))
     }
 
+    /// Whether the next byte begins a message, or a control frame that stands between messages.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        self.have == 0 && self.left.is_none() && self.kind.is_none()
+    }
+
     /// Payload of the last control frame.
     pub(crate) fn control(&self) -> &[u8] {
         &self.control
