@@ -204,16 +204,17 @@ fn measure(control: &Control, watch: &Watch<'_>, mut server: Option<&mut Server>
             break;
         }
     }
-    let server = server.map(|server| {
+    let used = server.as_mut().map(|server| {
         server.look();
-        (
-            server.usage().since(used.unwrap_or_default()),
-            server.memory(),
-        )
+        server.usage().since(used.unwrap_or_default())
     });
     let (client, done) = (cpu_time() - client, control.totals().done - done);
     control.end();
     let end = control.window().1;
+    // That takes milliseconds, in which the server may have to wait.
+    let server = used
+        .zip(server)
+        .map(|(used, server)| (used, server.memory()));
     debug_assert!(begin != NEVER && end >= begin);
     Marks {
         begin,

@@ -83,6 +83,9 @@ fn of_scenario(
             table.markdown()
         );
     }
+    if let Some(note) = table::limited_by_load(results, scenario) {
+        text += &format!("{note}\n");
+    }
     let can = |name: &str| {
         peers
             .iter()

@@ -7,9 +7,8 @@ use crate::{results::Results, scenario::Scenario, table::short};
 /// The graph of a scenario; `None` if nothing of it was measured.
 pub(crate) fn scenario(results: &Results, scenario: Scenario) -> Option<String> {
     let mut bars: Vec<_> = results
-        .peers
-        .iter()
-        .filter_map(|peer| Some((peer, results.headline(scenario, &peer.name)?)))
+        .rows(scenario)
+        .filter_map(|row| Some((row, results.headline(scenario, row)?)))
         .collect();
     let metric = scenario.metric();
     // The best is on top.
@@ -24,7 +23,11 @@ pub(crate) fn scenario(results: &Results, scenario: Scenario) -> Option<String> 
     if bars.is_empty() || most <= 0.0 {
         return None;
     }
-    let place = |figure: f64| LEFT + figure / most * (RIGHT - LEFT);
+    let titles = bars
+        .iter()
+        .map(|&(row, _)| results.title(row).chars().count());
+    let left = LEFT.max(titles.max().unwrap_or(0) as f64 * LETTER + 20.0);
+    let place = |figure: f64| left + figure / most * (RIGHT - left);
 
     let height = TOP + bars.len() as f64 * STEP + 12.0;
     let title = escaped(scenario.title());
@@ -42,23 +45,23 @@ pub(crate) fn scenario(results: &Results, scenario: Scenario) -> Option<String> 
             results.rounds(scenario)
         ))
     );
-    for (n, (peer, figures)) in bars.iter().enumerate() {
+    for (n, (row, figures)) in bars.iter().enumerate() {
         let y = TOP + n as f64 * STEP;
         let middle = y + BAR / 2.0;
-        let class = match peer.name.starts_with("gannet") {
+        let class = match row.peer.starts_with("gannet") {
             true => "gannet",
             false => "peer",
         };
         let (low, high) = (place(figures.min), place(figures.max));
         svg += &format!(
             "<text class=\"name\" x=\"{}\" y=\"{:.1}\">{}</text>\n\
-             <rect class=\"{class}\" x=\"{LEFT}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"2\"/>\n\
+             <rect class=\"{class}\" x=\"{left}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"2\"/>\n\
              <path class=\"spread\" d=\"M{low:.1} {middle:.1}H{high:.1}\"/>\n\
              <text class=\"figure\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n",
-            LEFT - 10.0,
+            left - 10.0,
             middle + 4.5,
-            escaped(&peer.title),
-            (place(figures.median) - LEFT).max(1.0),
+            escaped(&results.title(*row)),
+            (place(figures.median) - left).max(1.0),
             high + 8.0,
             middle + 4.5,
             short(figures.median),
@@ -75,8 +78,10 @@ fn escaped(text: &str) -> String {
 }
 
 const WIDTH: f64 = 760.0;
-/// Where bars begin and the longest ends: figures stand behind them.
+/// Where bars begin, if the names are not too long, and the longest ends: figures stand behind them.
 const LEFT: f64 = 210.0;
+/// Width of a letter of a name, in the mean.
+const LETTER: f64 = 6.6;
 const RIGHT: f64 = 670.0;
 const TOP: f64 = 64.0;
 const STEP: f64 = 28.0;
@@ -107,6 +112,7 @@ mod tests {
             results.measurements.push(Measurement {
                 scenario: Scenario::Tcp,
                 peer: name.to_owned(),
+                undisturbed: false,
                 round: 1,
                 stolen_percent: 0.0,
                 outcome: Outcome::Report(json!({"server": {"cpu_us_per_message": cpu}})),

@@ -10,7 +10,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{scenario::Scenario, server::Server, tools::Tools};
+use crate::{
+    scenario::{Disturbance, Scenario},
+    server::Server,
+    tools::Tools,
+};
 
 /// How much of it.
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +48,12 @@ impl Amount {
     }
 }
 
-/// Runs the generator, which checks each answer, and returns its report.
+/// Runs the generator, which checks each answer, and returns its report. Meanwhile, `disturbance` happens.
 pub(crate) fn run(
     server: &Server,
     path: &str,
     scenario: Scenario,
+    disturbance: Option<Disturbance>,
     amount: Amount,
     tools: &Tools,
 ) -> Result<Value> {
@@ -73,7 +78,7 @@ pub(crate) fn run(
             generator.wait()?;
             bail!("the load generator does not end: {command:?}");
         }
-        if let Some(disturbance) = scenario.disturbance()
+        if let Some(disturbance) = disturbance
             && Instant::now() > next
         {
             server.disturb(disturbance)?;
@@ -95,7 +100,7 @@ pub(crate) fn run(
         bail!("{}", last.unwrap_or("the load generator says nothing"));
     };
     // Who kills a server's processes wants to know what that does, not only that something is wrong.
-    if !status.success() && scenario.disturbance().is_none() {
+    if !status.success() && disturbance.is_none() {
         let sample = report.pointer("/error_samples/0").and_then(Value::as_str);
         bail!("{}", sample.unwrap_or(errors.trim()));
     }

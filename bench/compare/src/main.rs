@@ -16,6 +16,7 @@ mod targets;
 mod tools;
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -164,16 +165,21 @@ fn measure(
             path.display()
         );
     }
+    let of_peer = |peer: &dyn Peer| -> Vec<Scenario> {
+        let all = scenarios.iter().copied();
+        all.filter(|&one| peer.can(one) || peer.is_control(one))
+            .collect()
+    };
+    let examples: BTreeSet<_> = chosen
+        .iter()
+        .flat_map(|peer| peer.examples(&of_peer(*peer)))
+        .collect();
     tools
-        .build_generator()
-        .context("build the load generator")?;
+        .build(&Vec::from_iter(examples))
+        .context("build the load generator and the examples")?;
     let mut ready = Vec::new();
     for peer in chosen {
-        let of_peer: Vec<_> = scenarios
-            .iter()
-            .copied()
-            .filter(|&one| peer.can(one))
-            .collect();
+        let of_peer = of_peer(peer);
         if of_peer.is_empty() {
             continue;
         }
@@ -280,6 +286,9 @@ fn print(results: &Results, all: &[Box<dyn Peer>]) {
             all.iter()
                 .any(|peer| peer.name() == name && peer.can(scenario))
         };
+        if let Some(note) = table::limited_by_load(results, scenario) {
+            println!("{note}");
+        }
         for line in table::not_measured(results, scenario, &can) {
             println!("not measured: {line}");
         }

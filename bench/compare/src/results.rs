@@ -57,6 +57,9 @@ pub(crate) enum Found {
 pub(crate) struct Measurement {
     pub(crate) scenario: Scenario,
     pub(crate) peer: String,
+    /// Whether nothing happened to it in a scenario in which something happens to the others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) undisturbed: bool,
     pub(crate) round: usize,
     /// Share of the machine's processors that other guests of the host took meanwhile.
     pub(crate) stolen_percent: f64,
@@ -70,6 +73,14 @@ pub(crate) enum Outcome {
     Report(Value),
     /// Why there is no report.
     Failure(String),
+}
+
+/// A server as a scenario measures it: a row of its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row<'a> {
+    pub(crate) peer: &'a str,
+    /// Nothing happens to it, for comparison with those to whom something does.
+    pub(crate) undisturbed: bool,
 }
 
 /// Which figure of a report.
@@ -126,8 +137,31 @@ impl Results {
         }
     }
 
-    pub(crate) fn has(&self, scenario: Scenario, peer: &str, round: usize) -> bool {
-        self.of(scenario, peer).any(|one| one.round == round)
+    /// The servers of which a scenario has a figure, in the order of the tables: those that it is about, then
+    /// those to whom nothing happened.
+    pub(crate) fn rows(&self, scenario: Scenario) -> impl Iterator<Item = Row<'_>> {
+        let rows = |undisturbed| {
+            self.peers.iter().map(move |peer| Row {
+                peer: &peer.name,
+                undisturbed,
+            })
+        };
+        let all = rows(false).chain(rows(true));
+        all.filter(move |&row| self.headline(scenario, row).is_some())
+    }
+
+    /// What a row is called.
+    pub(crate) fn title(&self, row: Row<'_>) -> String {
+        let info = self.peers.iter().find(|peer| peer.name == row.peer);
+        let title = info.map_or(row.peer, |info| info.title.as_str());
+        match row.undisturbed {
+            true => format!("{title}, undisturbed"),
+            false => title.to_owned(),
+        }
+    }
+
+    pub(crate) fn has(&self, scenario: Scenario, row: Row<'_>, round: usize) -> bool {
+        self.of(scenario, row).any(|one| one.round == round)
     }
 
     pub(crate) fn rounds(&self, scenario: Scenario) -> usize {
@@ -138,24 +172,23 @@ impl Results {
         rounds.map(|one| one.round).max().unwrap_or(0)
     }
 
-    fn of(&self, scenario: Scenario, peer: &str) -> impl Iterator<Item = &Measurement> {
-        self.measurements
-            .iter()
-            .filter(move |one| one.scenario == scenario && one.peer == peer)
+    fn of(&self, scenario: Scenario, row: Row<'_>) -> impl Iterator<Item = &Measurement> {
+        self.measurements.iter().filter(move |one| {
+            one.scenario == scenario && one.peer == row.peer && one.undisturbed == row.undisturbed
+        })
     }
 
     /// Reports that count: those of measurements that came to their end.
-    fn reports(&self, scenario: Scenario, peer: &str) -> impl Iterator<Item = (usize, &Value)> {
-        self.of(scenario, peer)
-            .filter_map(|one| match &one.outcome {
-                Outcome::Report(report) => Some((one.round, report)),
-                Outcome::Failure(_) => None,
-            })
+    fn reports(&self, scenario: Scenario, row: Row<'_>) -> impl Iterator<Item = (usize, &Value)> {
+        self.of(scenario, row).filter_map(|one| match &one.outcome {
+            Outcome::Report(report) => Some((one.round, report)),
+            Outcome::Failure(_) => None,
+        })
     }
 
     /// Why there is no figure of this server.
-    pub(crate) fn failure(&self, scenario: Scenario, peer: &str) -> Option<&str> {
-        self.of(scenario, peer).find_map(|one| match &one.outcome {
+    pub(crate) fn failure(&self, scenario: Scenario, row: Row<'_>) -> Option<&str> {
+        self.of(scenario, row).find_map(|one| match &one.outcome {
             Outcome::Failure(why) => Some(why.as_str()),
             Outcome::Report(_) => None,
         })
@@ -165,27 +198,27 @@ impl Results {
     pub(crate) fn figures(
         &self,
         scenario: Scenario,
-        peer: &str,
+        row: Row<'_>,
         what: Measured<'_>,
     ) -> Option<Figures> {
-        let reports = self.reports(scenario, peer);
+        let reports = self.reports(scenario, row);
         figures(reports.filter_map(|(_, report)| what.of(scenario, report)))
     }
 
     /// The same of the scenario's own figure.
-    pub(crate) fn headline(&self, scenario: Scenario, peer: &str) -> Option<Figures> {
-        self.figures(scenario, peer, Measured::Headline)
+    pub(crate) fn headline(&self, scenario: Scenario, row: Row<'_>) -> Option<Figures> {
+        self.figures(scenario, row, Measured::Headline)
     }
 
-    /// How many times the figure of `of` that of `peer` is, by rounds in which there are both.
+    /// How many times the figure of `of` that of `row` is, by rounds in which there are both.
     pub(crate) fn ratio(
         &self,
         scenario: Scenario,
-        peer: &str,
-        of: &str,
+        row: Row<'_>,
+        of: Row<'_>,
         what: Measured<'_>,
     ) -> Option<Figures> {
-        let ratios = self.reports(scenario, peer).filter_map(|(round, report)| {
+        let ratios = self.reports(scenario, row).filter_map(|(round, report)| {
             let (_, other) = self
                 .reports(scenario, of)
                 .find(|(other, _)| *other == round)?;
@@ -194,9 +227,29 @@ impl Results {
         figures(ratios.filter(|ratio| ratio.is_finite()))
     }
 
+    /// Part of one processor that the server used.
+    pub(crate) fn server_busy(&self, scenario: Scenario, row: Row<'_>) -> Option<f64> {
+        let busy = |report: &Value| {
+            let used = report.pointer("/server/cpu_us")?.as_f64()?;
+            Some(used / 1e6 / report.pointer("/seconds")?.as_f64()?)
+        };
+        let reports = self.reports(scenario, row);
+        Some(figures(reports.filter_map(|(_, report)| busy(report)))?.median)
+    }
+
     /// The median share of the machine that was taken by others.
     pub(crate) fn stolen(&self) -> Option<Figures> {
         figures(self.measurements.iter().map(|one| one.stolen_percent))
+    }
+}
+
+impl<'a> From<&'a str> for Row<'a> {
+    /// As the scenario is meant.
+    fn from(peer: &'a str) -> Self {
+        Row {
+            peer,
+            undisturbed: false,
+        }
     }
 }
 

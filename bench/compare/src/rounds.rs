@@ -2,7 +2,8 @@
 //!
 //! Rounds are interleaved: a round measures each server of a scenario once, one after the other, each started
 //! anew, and begins with another server than the round before. So what disturbs the machine for a while
-//! disturbs all of them, and ratios are taken within a round.
+//! disturbs all of them, and ratios are taken within a round. Where something happens to the servers, a few are
+//! measured a second time in the same round without it.
 
 use std::{
     path::Path,
@@ -16,8 +17,8 @@ use crate::{
     load::{self, Amount},
     peers::Peer,
     processors::Stolen,
-    results::{Measurement, Outcome, Results},
-    scenario::Scenario,
+    results::{Measurement, Outcome, Results, Row},
+    scenario::{Disturbance, Scenario},
     server::Server,
     tools::Tools,
 };
@@ -48,26 +49,31 @@ pub(crate) fn run(
     path: &Path,
 ) -> Result<Progress> {
     for &scenario in plan.scenarios {
-        let mut peers: Vec<_> = plan
-            .peers
-            .iter()
-            .filter(|peer| peer.can(scenario))
-            .collect();
+        let usual = plan.peers.iter().filter(|peer| peer.can(scenario));
+        let undisturbed = plan.peers.iter().filter(|peer| peer.is_control(scenario));
+        let mut all: Vec<(&dyn Peer, bool)> = usual.map(|peer| (*peer, false)).collect();
+        all.extend(undisturbed.map(|peer| (*peer, true)));
         for round in 1..=plan.rounds {
-            for peer in &peers {
-                if results.has(scenario, peer.name(), round) {
+            for &(peer, undisturbed) in &all {
+                let row = Row {
+                    peer: peer.name(),
+                    undisturbed,
+                };
+                if results.has(scenario, row, round) {
                     continue;
                 }
                 if plan.is_late(scenario) {
                     return Ok(Progress::Part);
                 }
+                let disturbance = scenario.disturbance().filter(|_| !undisturbed);
                 let before = Stolen::now();
-                let outcome = measure(**peer, scenario, plan.amount, tools);
+                let outcome = measure(peer, scenario, disturbance, plan.amount, tools);
                 let stolen_percent = Stolen::now().percent_since(before);
-                tell(scenario, round, **peer, &outcome);
+                tell(scenario, round, &results.title(row), &outcome);
                 results.measurements.push(Measurement {
                     scenario,
                     peer: peer.name().to_owned(),
+                    undisturbed,
                     round,
                     stolen_percent: (stolen_percent * 10.0).round() / 10.0,
                     outcome: match outcome {
@@ -77,8 +83,8 @@ pub(crate) fn run(
                 });
                 results.write(path)?;
             }
-            if !peers.is_empty() {
-                peers.rotate_left(1);
+            if !all.is_empty() {
+                all.rotate_left(1);
             }
         }
     }
@@ -86,16 +92,25 @@ pub(crate) fn run(
 }
 
 /// Starts the server, sees that it answers as it should, and measures it.
-fn measure(peer: &dyn Peer, scenario: Scenario, amount: Amount, tools: &Tools) -> Result<Value> {
+fn measure(
+    peer: &dyn Peer,
+    scenario: Scenario,
+    disturbance: Option<Disturbance>,
+    amount: Amount,
+    tools: &Tools,
+) -> Result<Value> {
     let server = Server::start(peer, scenario, tools)?;
-    let load = |amount| load::run(&server, peer.path(scenario), scenario, amount, tools);
+    let load = |amount| {
+        let path = peer.path(scenario);
+        load::run(&server, path, scenario, disturbance, amount, tools)
+    };
     if scenario.disturbance().is_none() {
         load(Amount::to_verify())?;
     }
     load(amount)
 }
 
-fn tell(scenario: Scenario, round: usize, peer: &dyn Peer, outcome: &Result<Value>) {
+fn tell(scenario: Scenario, round: usize, title: &str, outcome: &Result<Value>) {
     let metric = scenario.metric();
     let figure = match outcome {
         Ok(report) => match metric.of(report) {
@@ -104,11 +119,7 @@ fn tell(scenario: Scenario, round: usize, peer: &dyn Peer, outcome: &Result<Valu
         },
         Err(error) => format!("{error:#}"),
     };
-    eprintln!(
-        "{:14} {round}  {:20} {figure}",
-        scenario.name(),
-        peer.title()
-    );
+    eprintln!("{:14} {round}  {:20} {figure}", scenario.name(), title);
 }
 
 impl Plan<'_> {

@@ -113,11 +113,13 @@ impl Scenario {
                 "User memory of the server's processes for each WebSocket that only is there."
             }
             Scenario::Reload => {
-                "64 connections, 64 B TCP echo, the workers replaced twice a second."
+                "64 connections, 64 B TCP echo, the workers replaced twice a second. To those that are undisturbed \
+                 nothing happens in the same rounds: their worst answer is the machine's doing."
             }
             Scenario::Kill => {
                 "64 connections, 64 B TCP echo, `kill -9` of the worker twice a second. An error is an answer \
-                 that has not come within a second."
+                 that has not come within a second. To those that are undisturbed nothing happens in the same \
+                 rounds: their worst answer is the machine's doing."
             }
             Scenario::TlsHandshakes => {
                 "Connections that do a full handshake (ECDSA P-256) and leave."

@@ -67,28 +67,26 @@ pub(crate) fn scenario(results: &Results, scenario: Scenario) -> Option<Table> {
     heads.extend(columns.iter().map(|column| column.head.to_owned()));
     let gannets: Vec<_> = GANNETS
         .into_iter()
-        .filter(|(name, _)| results.headline(scenario, name).is_some())
+        .filter(|&(name, _)| results.headline(scenario, name.into()).is_some())
         .collect();
     heads.extend(gannets.iter().map(|(_, title)| format!("{title} is")));
     let mut table = Table { rows: vec![heads] };
-    for peer in &results.peers {
-        if results.headline(scenario, &peer.name).is_none() {
-            continue;
-        }
-        let mut row = vec![peer.title.clone()];
+    for row in results.rows(scenario) {
+        let mut cells = vec![results.title(row)];
         for column in &columns {
-            let figures = results.figures(scenario, &peer.name, Measured::At(column.pointer));
-            row.push(figures.map_or_else(String::new, |figures| column.cell(figures)));
+            let figures = results.figures(scenario, row, Measured::At(column.pointer));
+            cells.push(figures.map_or_else(String::new, |figures| column.cell(figures)));
         }
-        for (name, _) in &gannets {
-            let is_gannet = GANNETS.iter().any(|(gannet, _)| *gannet == peer.name);
+        for &(name, _) in &gannets {
+            let is_gannet =
+                !row.undisturbed && GANNETS.iter().any(|(gannet, _)| *gannet == row.peer);
             let ratio = match is_gannet {
                 true => None,
-                false => results.ratio(scenario, name, &peer.name, Measured::Headline),
+                false => results.ratio(scenario, name.into(), row, Measured::Headline),
             };
-            row.push(ratio.map_or_else(String::new, with_spread));
+            cells.push(ratio.map_or_else(String::new, with_spread));
         }
-        table.push(row);
+        table.push(cells);
     }
     (table.rows.len() > 1).then_some(table)
 }
@@ -101,18 +99,42 @@ pub(crate) fn not_measured(
 ) -> Vec<String> {
     let mut lines = Vec::new();
     for peer in &results.peers {
-        if results.headline(scenario, &peer.name).is_some() || !can(&peer.name) {
+        let is_measured = results.rows(scenario).any(|row| row.peer == peer.name);
+        if is_measured || !can(&peer.name) {
             continue;
         }
         let why = match &peer.found {
             Found::Missing(why) => why.as_str(),
             Found::Version(_) => results
-                .failure(scenario, &peer.name)
+                .failure(scenario, peer.name.as_str().into())
                 .unwrap_or("not in this run"),
         };
         lines.push(format!("{}: {why}", peer.title));
     }
     lines
+}
+
+/// Of which rows the load generator had so little of its processor left that it, and not the server, may have
+/// been what limited them; `None` if there are none.
+pub(crate) fn limited_by_load(results: &Results, scenario: Scenario) -> Option<String> {
+    let busy = |row| {
+        let figures = results.figures(scenario, row, Measured::At("/client/busy"))?;
+        (figures.median > BUSY).then(|| {
+            let title = results.title(row);
+            match results.server_busy(scenario, row) {
+                Some(server) => format!("{title} {:.2} (the server {server:.2})", figures.median),
+                None => format!("{title} {:.2}", figures.median),
+            }
+        })
+    };
+    let rows: Vec<_> = results.rows(scenario).filter_map(busy).collect();
+    (!rows.is_empty()).then(|| {
+        format!(
+            "The load generator used more than {BUSY} of its processor, so that it may have been what limited the \
+             rate: {}.",
+            rows.join(", ")
+        )
+    })
 }
 
 /// Three digits that count.
@@ -216,6 +238,9 @@ fn columns(scenario: Scenario) -> Vec<Column> {
     columns.push(memory);
     columns
 }
+
+/// Part of its processor above which the load generator may be what is measured.
+const BUSY: f64 = 0.95;
 
 /// Whom the others are compared with.
 pub(crate) const GANNETS: [(&str, &str); 2] =

@@ -94,11 +94,12 @@ impl Target {
             peer.map_or(name.as_str(), |peer| peer.title()).to_owned()
         };
         if self.of.is_empty() {
-            let figures = results.figures(self.scenario, &self.peer, what);
+            let figures = results.figures(self.scenario, self.peer.as_str().into(), what);
             return (String::new(), self.verdict(figures));
         }
         let ratios = self.of.iter().filter_map(|of| {
-            let ratio = results.ratio(self.scenario, &self.peer, of, what)?;
+            let (peer, other) = (self.peer.as_str(), of.as_str());
+            let ratio = results.ratio(self.scenario, peer.into(), other.into(), what)?;
             Some((of, ratio))
         });
         // The best of the others is the one beside which Gannet looks worst.
@@ -160,6 +161,7 @@ mod tests {
             results.measurements.push(Measurement {
                 scenario: Scenario::Http,
                 peer: peer.to_owned(),
+                undisturbed: false,
                 round: 1,
                 stolen_percent: 0.0,
                 outcome: Outcome::Report(json!({"server": {"cpu_us_per_message": cpu}})),

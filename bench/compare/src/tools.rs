@@ -80,29 +80,27 @@ impl Tools {
         text.ok().context("the repository's path is not text")
     }
 
-    /// Builds the load generator, as this program was built.
-    pub(crate) fn build_generator(&self) -> Result<()> {
-        if self.options.generator.is_some() {
-            return Ok(());
+    /// Builds the load generator and examples of Gannet, but for what is given by path, as this program was
+    /// built. It is one build, of all packages: with some of them only, cargo would choose other features for
+    /// what they share, and build that once more.
+    pub(crate) fn build(&self, examples: &[&str]) -> Result<()> {
+        let mut arguments = vec!["build", "--quiet", "--workspace"];
+        if self.options.generator.is_none() {
+            arguments.extend(["--bin", "gannet-bench"]);
         }
-        self.cargo(&["build", "--quiet", "-p", "gannet-bench"], &self.built)
+        if self.options.examples.is_none() {
+            arguments.extend(examples.iter().flat_map(|name| ["--example", name]));
+        }
+        // Without a name of what is to be built, that is everything.
+        match arguments.len() {
+            3 => Ok(()),
+            _ => self.cargo(&arguments, &self.built),
+        }
     }
 
     pub(crate) fn generator(&self) -> PathBuf {
         let built = || self.built.join("gannet-bench");
         self.options.generator.clone().unwrap_or_else(built)
-    }
-
-    /// Builds examples of Gannet.
-    pub(crate) fn build_examples(&self, names: &[&str]) -> Result<()> {
-        if self.options.examples.is_some() {
-            return Ok(());
-        }
-        let mut arguments = vec!["build", "--quiet", "-p", "gannet-examples"];
-        for name in names {
-            arguments.extend(["--example", name]);
-        }
-        self.cargo(&arguments, &self.built)
     }
 
     pub(crate) fn example(&self, name: &str) -> Result<PathBuf> {

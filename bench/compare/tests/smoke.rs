@@ -106,6 +106,66 @@ fn results_are_not_overwritten_and_kept_ones_can_be_shown() {
     );
 }
 
+/// Who was the limit, and what the machine did by itself, stands beside the figures.
+#[test]
+fn a_busy_generator_and_undisturbed_servers_are_told() {
+    let home = tempfile::tempdir().unwrap();
+    let (results, page) = (home.path().join("r.json"), home.path().join("page.md"));
+    let measured = |scenario: &str, undisturbed: &str, worst: f64, busy: f64| {
+        format!(
+            r#"{{"scenario": "{scenario}", "peer": "gannet", {undisturbed} "round": 1, "stolen_percent": 0.0,
+            "outcome": {{"report": {{"seconds": 2.0, "deliveries_per_s": 5.0, "latency_us": {{"max": {worst}}},
+            "server": {{"cpu_us": 1500000, "cpu_us_per_message": 0.25}}, "client": {{"busy": {busy}}}}}}}}}"#
+        )
+    };
+    let measurements = [
+        measured("broadcast", "", 1000.0, 0.97),
+        measured("reload", "", 8000.0, 0.5),
+        measured("reload", r#""undisturbed": true,"#, 4000.0, 0.5),
+    ];
+    let kept = format!(
+        r#"{{"date": "2026-01-02", "machine": {{"processor": "p", "processors": 2, "memory_gib": 4,
+        "kernel": "6", "rustc": "r", "profile": []}}, "seconds": 1.0,
+        "peers": [{{"name": "gannet", "title": "Gannet", "found": {{"version": "1"}}}}],
+        "measurements": [{}]}}"#,
+        measurements.join(",")
+    );
+    fs::write(&results, kept).unwrap();
+    let sections = ["broadcast", "reload"];
+    let text = sections.map(|name| format!("<!-- compare: {name} -->\n<!-- /compare -->\n"));
+    fs::write(&page, text.concat()).unwrap();
+
+    let output = Command::new(env!("CARGO_BIN_EXE_gannet-compare"))
+        .args(["--report", "--results"])
+        .arg(&results)
+        .arg("--docs")
+        .arg(&page)
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{out}");
+    let page = fs::read_to_string(&page).unwrap();
+    for text in [&*out, &page] {
+        let limit = "Gannet 0.97 (the server 0.75).";
+        assert_eq!(
+            text.matches(limit).count(),
+            1,
+            "once, for the broadcast: {text}"
+        );
+    }
+    let (_, reload) = page.split_once("compare: reload").unwrap();
+    let row = |title: &str| {
+        let mut rows = reload.lines().filter_map(|line| line.strip_prefix(title));
+        rows.next()
+            .unwrap_or_else(|| panic!("no {title}: {reload}"))
+            .to_owned()
+    };
+    assert!(row("| Gannet |").starts_with(" 8.00 |"), "{reload}");
+    let undisturbed = row("| Gannet, undisturbed |");
+    assert!(undisturbed.starts_with(" 4.00 |"), "{reload}");
+    assert!(undisturbed.ends_with(" 2.00 |"), "the ratio: {reload}");
+}
+
 /// Also one that does not want to end, and what it has started.
 #[test]
 fn a_server_ends_when_whoever_started_it_does() {

@@ -70,14 +70,16 @@ impl Peer for Gannet {
         (is_http || !self.axum) && (scenario.disturbance().is_none() || self.mode == "process")
     }
 
-    fn prepare(&self, scenarios: &[Scenario], tools: &Tools) -> Result<String> {
-        let mut examples: Vec<_> = scenarios
-            .iter()
-            .map(|&scenario| self.example(scenario))
-            .collect();
-        examples.sort_unstable();
-        examples.dedup();
-        tools.build_examples(&examples)?;
+    fn is_control(&self, scenario: Scenario) -> bool {
+        scenario.disturbance().is_some() && self.can(scenario)
+    }
+
+    fn examples(&self, scenarios: &[Scenario]) -> Vec<&'static str> {
+        let examples = scenarios.iter();
+        examples.map(|&scenario| self.example(scenario)).collect()
+    }
+
+    fn prepare(&self, _scenarios: &[Scenario], tools: &Tools) -> Result<String> {
         tools.version()
     }
 

@@ -30,7 +30,17 @@ pub(crate) trait Peer {
     /// Whether it can do this at all.
     fn can(&self, scenario: Scenario) -> bool;
 
-    /// Installs or builds what these scenarios need, and says which version it is. The error says why
+    /// Whether it is also measured without what happens to the others in this scenario.
+    fn is_control(&self, _scenario: Scenario) -> bool {
+        false
+    }
+
+    /// The examples of Gannet that it needs, which are built before all else.
+    fn examples(&self, _scenarios: &[Scenario]) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// Installs or builds what else these scenarios need, and says which version it is. The error says why
     /// the server is not measured.
     fn prepare(&self, scenarios: &[Scenario], tools: &Tools) -> Result<String>;
 

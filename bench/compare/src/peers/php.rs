@@ -43,6 +43,10 @@ impl Peer for Swoole {
         }
     }
 
+    fn is_control(&self, scenario: Scenario) -> bool {
+        scenario.disturbance().is_some() && self.can(scenario)
+    }
+
     fn prepare(&self, scenarios: &[Scenario], tools: &Tools) -> Result<String> {
         let php = php(tools)?;
         let mut arguments = extension(tools)?;

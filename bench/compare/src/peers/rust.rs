@@ -77,6 +77,11 @@ impl Peer for Rust {
         self.scenarios.contains(&scenario)
     }
 
+    /// The floor, to which nothing can happen.
+    fn is_control(&self, scenario: Scenario) -> bool {
+        scenario.disturbance().is_some() && self.name == EPOLL.name
+    }
+
     fn prepare(&self, _scenarios: &[Scenario], tools: &Tools) -> Result<String> {
         tools.build_rust_peer(self.package)?;
         let lock = std::fs::read_to_string(tools.peer("rust/Cargo.lock")?)?;
