@@ -75,6 +75,7 @@ mod sleepers;
 mod slots;
 pub mod table;
 mod watch;
+mod words;
 
 pub use arena::{Arena, ArenaReader, ArenaSpec, Block, BlockRef};
 pub use buffer::Append;
@@ -89,3 +90,4 @@ pub use ring::{Consumer, Full, OutOfBounds, Position, Producer, Record, RingSpec
 pub use robust::LockError;
 pub use sleepers::{Futex, Sleep, Sleepers, Ticket};
 pub use slots::Slots;
+pub use words::Words;

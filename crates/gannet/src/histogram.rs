@@ -11,9 +11,9 @@
 //! | 21        | longer ones                                                   |
 //! | 22        | sum of all, in nanoseconds                                    |
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use gannet_shm::Region;
+use gannet_shm::{Region, Words};
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,15 +63,27 @@ pub(crate) struct Durations([u64; WORDS]);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Histogram<'a>(&'a [u64; WORDS]);
 
-/// Notes a time. `at`: where the histograms are. Only the worker's thread calls it.
-pub(crate) fn record(region: &Region, at: usize, timed: Timed, nanos: u64) {
-    let at = at + timed as usize * WORDS * 8;
-    for (word, by) in [(bucket(nanos), 1), (SUM, nanos)] {
-        let word = region.word(at + word * 8);
-        word.store(word.load(Relaxed).wrapping_add(by), Relaxed);
+/// The histograms of a worker, for the worker.
+pub(crate) struct Recorder(Words<{ COUNT * WORDS }>);
+
+impl Recorder {
+    /// `at`: where they are.
+    pub(crate) fn attach(region: Arc<Region>, at: usize) -> Self {
+        Recorder(Words::attach(region, at))
+    }
+
+    /// Notes a time. Only the worker's thread calls it.
+    #[inline]
+    pub(crate) fn record(&self, timed: Timed, nanos: u64) {
+        let first = timed as usize * WORDS;
+        for (word, by) in [(bucket(nanos), 1), (SUM, nanos)] {
+            let word = &self.0[first + word];
+            word.store(word.load(Relaxed).wrapping_add(by), Relaxed);
+        }
     }
 }
 
+#[inline]
 fn bucket(nanos: u64) -> usize {
     // Where nearly all handlers end that do not wait.
     if nanos <= BOUNDS[0] {
@@ -179,10 +191,11 @@ mod tests {
     #[test]
     fn times_fall_into_their_buckets_and_departed_workers_add_up() {
         let region = Region::create("histogram", 1, BYTES).unwrap();
+        let recorder = Recorder::attach(region.clone(), 0);
         for nanos in [0, 10 * US, 10 * US + 1, 60_000 * MS, 60_001 * MS] {
-            record(&region, 0, Timed::Task, nanos);
+            recorder.record(Timed::Task, nanos);
         }
-        record(&region, 0, Timed::Wait, 7);
+        recorder.record(Timed::Wait, 7);
 
         let mut all = Histograms::default();
         all.add(&region, 0);

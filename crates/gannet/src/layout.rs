@@ -149,6 +149,8 @@ pub(crate) enum WorkerCounter {
     TasksRecalled,
 }
 
+/// How many of them there are.
+pub(crate) const WORKER_COUNTS: usize = WorkerCounter::TasksRecalled as usize + 1;
 const WORKER_COUNTERS: usize = 64;
 const LINE: usize = 128;
 

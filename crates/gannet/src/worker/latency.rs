@@ -7,7 +7,7 @@ use std::{cell::Cell, sync::Arc};
 
 use super::shared::Shared;
 use crate::{
-    histogram::{self, Timed},
+    histogram::Timed,
     wire::{
         event::{EventHeader, EventKind},
         stamp,
@@ -90,9 +90,9 @@ impl Shared {
     }
 
     /// Notes how long something took. On the worker's thread only.
+    #[inline]
     pub(crate) fn time(&self, timed: Timed, nanos: u64) {
-        let at = self.dimensions.histograms();
-        histogram::record(&self.region, at, timed, nanos);
+        self.histograms.record(timed, nanos);
     }
 }
 

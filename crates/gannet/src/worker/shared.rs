@@ -8,14 +8,15 @@ use std::{
 
 use bytes::Bytes;
 use gannet_proto::tcp::Framing;
-use gannet_shm::{Region, RingSpec};
+use gannet_shm::{Region, RingSpec, Words};
 
 use super::{awaited::Awaited, lane::Lane, local::Local, timer::Timers, wake::Wake};
 use crate::{
     ConnId, SendError, Settings, WorkerId,
     conn_table::ConnTable,
     control::Role as Kind,
-    layout::{Dimensions, WorkerCounter},
+    histogram::Recorder,
+    layout::{Dimensions, WORKER_COUNTS, WorkerCounter},
     wire::{
         HEADER,
         command::{CommandHeader, CommandKind, Query},
@@ -35,6 +36,10 @@ pub(crate) struct Shared {
     pub(crate) dimensions: Dimensions,
     /// The worker's region.
     pub(crate) region: Arc<Region>,
+    counters: Words<WORKER_COUNTS>,
+    /// See [`Shared::current`].
+    current: Vec<Words<1>>,
+    pub(super) histograms: Recorder,
     table: ConnTable,
     /// By reactor.
     pub(crate) lanes: Vec<Lane>,
@@ -111,6 +116,11 @@ impl Shared {
             settings,
             objects,
             dimensions,
+            counters: Words::attach(region.clone(), dimensions.worker_counters()),
+            current: (0..dimensions.reactors)
+                .map(|reactor| Words::attach(region.clone(), dimensions.current(reactor)))
+                .collect(),
+            histograms: Recorder::attach(region.clone(), dimensions.histograms()),
             region,
             table: ConnTable::attach(control, dimensions),
             lanes: (0..dimensions.reactors).map(|_| Lane::default()).collect(),
@@ -144,16 +154,18 @@ impl Shared {
         self.dimensions.arena / 4
     }
 
+    #[inline]
     pub(crate) fn counter(&self, counter: WorkerCounter) -> &AtomicU64 {
-        self.region
-            .word(self.dimensions.worker_counters() + 8 * counter as usize)
+        &self.counters[counter as usize]
     }
 
     /// The word that tells the master which event of this reactor is being handled.
+    #[inline]
     pub(crate) fn current(&self, reactor: usize) -> &AtomicU64 {
-        self.region.word(self.dimensions.current(reactor))
+        &self.current[reactor][0]
     }
 
+    #[inline]
     pub(crate) fn count(&self, counter: WorkerCounter) {
         // Only the worker's thread counts: a load and a store are enough.
         let word = self.counter(counter);

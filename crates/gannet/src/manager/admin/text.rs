@@ -207,7 +207,7 @@ mod tests {
     use gannet_shm::Region;
 
     use super::*;
-    use crate::histogram::{self, Histograms, Timed};
+    use crate::histogram::{self, Histograms, Recorder, Timed};
 
     const SENT: Family<'_> = Family {
         name: "sent_bytes_total",
@@ -247,8 +247,9 @@ mod tests {
     #[test]
     fn histograms_are_cumulative_and_in_seconds() {
         let region = Region::create("text", 1, histogram::BYTES).unwrap();
-        histogram::record(&region, 0, Timed::Task, 20_000);
-        histogram::record(&region, 0, Timed::Task, 61_000_000_000);
+        let recorder = Recorder::attach(region.clone(), 0);
+        recorder.record(Timed::Task, 20_000);
+        recorder.record(Timed::Task, 61_000_000_000);
         let mut times = Histograms::default();
         times.add(&region, 0);
         let mut writer = Writer::new(Format::Prometheus);
