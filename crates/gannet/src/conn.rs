@@ -50,17 +50,19 @@ impl Conn {
     /// Waits only while the ring to the reactor is full. `Ok` means that the message is on its
     /// way to the master, not that the peer has it. If the peer is gone, nothing happens.
     pub async fn send(&self, message: impl Into<Message>) -> Result {
-        let command = self.message(message.into());
-        Ok(self
-            .worker
-            .shared()
-            .push(self.id.reactor(), command)
-            .await?)
+        let (message, shared) = (message.into(), self.worker.shared());
+        let (reactor, header) = (self.id.reactor(), self.header_of(&message));
+        if let Some(sent) = shared.push_at_once(reactor, &header, message.as_bytes()) {
+            return Ok(sent?);
+        }
+        let command = Command::new(header, message.into_bytes());
+        Ok(shared.push(reactor, command).await?)
     }
 
     /// As [`Conn::send`], but says [`SendError::Full`] instead of waiting.
     pub fn try_send(&self, message: impl Into<Message>) -> std::result::Result<(), SendError> {
-        let command = self.message(message.into());
+        let message = message.into();
+        let command = Command::new(self.header_of(&message), message.into_bytes());
         self.worker.shared().try_push(self.id.reactor(), command)
     }
 
@@ -174,12 +176,12 @@ impl Conn {
         Ok(Message::Binary(bytes.into()))
     }
 
-    fn message(&self, message: Message) -> Command {
+    fn header_of(&self, message: &Message) -> CommandHeader {
         let mut header = CommandHeader::new(CommandKind::Send, self.id);
         if message.is_text() {
             header.flags = TEXT;
         }
-        Command::new(header, message.into_bytes())
+        header
     }
 
     async fn command(&self, header: CommandHeader, payload: Bytes) -> Result {

@@ -16,7 +16,7 @@ use super::shared::Command;
 #[derive(Default)]
 pub(crate) struct Lane {
     inbox: Mutex<Inbox>,
-    /// Whether the inbox holds something. Saves the worker's thread the lock.
+    /// Whether the inbox holds something.
     pub(crate) mail: AtomicBool,
     /// Those on the worker's thread who wait for room in the ring.
     pub(crate) room: Line,

@@ -26,7 +26,7 @@ use crate::{
     control::Role as Kind,
     layout::WorkerCounter,
     wire::{
-        command::{CommandKind, TASK_TIME},
+        command::{CommandHeader, CommandKind, TASK_TIME},
         stamp,
     },
 };
@@ -35,6 +35,11 @@ pub(crate) struct Local {
     pub(crate) shared: Arc<Shared>,
     /// By reactor.
     links: Vec<Link>,
+    /// Whether commands are visible at once: a task or user process may block the thread for long after
+    /// it has sent something.
+    at_once: bool,
+    /// A bit for each reactor ([`bit`]) to which something was written that may not be visible yet.
+    unpublished: Cell<u64>,
     /// The loop sleeps: who writes a command has to wake it, so that it is published.
     asleep: Cell<bool>,
     /// Of a task worker: it has more to do at once, so that results wake nobody.
@@ -95,6 +100,8 @@ impl Local {
         });
         Rc::new(Local {
             links: links.collect(),
+            at_once: shared.kind != Kind::Worker,
+            unpublished: Cell::new(0),
             shared,
             asleep: Cell::new(false),
             more_tasks: Cell::new(false),
@@ -112,6 +119,7 @@ impl Local {
     }
 
     /// Runs `act` if this is the thread of that worker.
+    #[inline]
     pub(crate) fn with<T>(shared: &Shared, act: impl FnOnce(&Local) -> T) -> Option<T> {
         // While the thread ends there is no local any more: then it is like another thread.
         LOCAL
@@ -126,11 +134,24 @@ impl Local {
 
     /// Writes a command if there is room.
     pub(crate) fn offer(&self, reactor: usize, command: &Command) -> Result<(), SendError> {
+        self.send(reactor, &command.header, &command.head, &command.payload)
+    }
+
+    /// The same with a command in pieces: `head` is the front of its payload.
+    #[inline]
+    pub(crate) fn send(
+        &self,
+        reactor: usize,
+        header: &CommandHeader,
+        head: &[u8],
+        payload: &[u8],
+    ) -> Result<(), SendError> {
         let Some(link) = self.links.get(reactor) else {
             return Ok(());
         };
-        let result = link.out.borrow_mut().offer(command);
-        self.written(link, command.header.kind);
+        let mut out = link.out.borrow_mut();
+        let result = out.send(header, head, payload);
+        self.written(reactor, link, &mut out, header.kind);
         result
     }
 
@@ -140,17 +161,24 @@ impl Local {
             return;
         };
         let kind = command.header.kind;
-        link.out.borrow_mut().post(command);
-        self.written(link, kind);
+        let mut out = link.out.borrow_mut();
+        out.post(command);
+        self.written(reactor, link, &mut out, kind);
     }
 
     /// Finishes an event. What its handler has written, to whatever reactor and from whatever
     /// thread, is visible before.
+    #[inline]
     pub(crate) fn finish(&self, finished: Finished) {
         if self.take_mail() {
             self.finish_now(finished);
-            return;
+        } else {
+            self.owe(finished);
         }
+    }
+
+    #[cold]
+    fn owe(&self, finished: Finished) {
         let taken = self
             .shared
             .lanes
@@ -170,6 +198,7 @@ impl Local {
         may
     }
 
+    #[inline]
     fn finish_now(
         &self,
         Finished {
@@ -183,18 +212,26 @@ impl Local {
         if seq != 0
             && let Some(link) = self.links.get(reactor)
         {
-            link.out.borrow_mut().done(conn, seq, failed);
-            self.written(link, CommandKind::Done);
+            let mut out = link.out.borrow_mut();
+            out.done(conn, seq, failed);
+            self.written(reactor, link, &mut out, CommandKind::Done);
         }
     }
 
+    #[inline]
     fn publish_others(&self, reactor: usize) {
+        if self.unpublished.get() & !bit(reactor) != 0 {
+            self.publish_all_but(reactor);
+        }
+    }
+
+    fn publish_all_but(&self, reactor: usize) {
         for (other, link) in self.links.iter().enumerate() {
-            let mut out = link.out.borrow_mut();
-            if other != reactor && out.has_unpublished() {
-                out.publish();
+            if other != reactor {
+                link.out.borrow_mut().publish();
             }
         }
+        self.unpublished.set(self.unpublished.get() & bit(reactor));
     }
 
     /// Finishes what waited for mail that has been taken by now.
@@ -226,8 +263,9 @@ impl Local {
     /// Finishes a piece of a body.
     pub(crate) fn finish_piece(&self, reactor: usize, conn: ConnId, seq: u64) {
         if let Some(link) = self.links.get(reactor) {
-            link.out.borrow_mut().done(conn, seq, false);
-            self.written(link, CommandKind::Done);
+            let mut out = link.out.borrow_mut();
+            out.done(conn, seq, false);
+            self.written(reactor, link, &mut out, CommandKind::Done);
         }
     }
 
@@ -235,6 +273,7 @@ impl Local {
     pub(crate) fn flush(&self) {
         self.take_mail();
         self.pay();
+        self.unpublished.set(0);
         for (link, lane) in self.links.iter().zip(&self.shared.lanes) {
             let mut out = link.out.borrow_mut();
             out.settle();
@@ -337,31 +376,46 @@ impl Local {
     }
 
     /// After each change of a ring's end.
-    fn written(&self, link: &Link, kind: CommandKind) {
-        let mut out = link.out.borrow_mut();
-        // A task or user process may block the thread for long after it has sent something.
-        if self.shared.kind != Kind::Worker || out.is_heavy() {
+    #[inline]
+    fn written(&self, reactor: usize, link: &Link, out: &mut Outbound, kind: CommandKind) {
+        self.unpublished.set(self.unpublished.get() | bit(reactor));
+        if self.at_once || out.is_heavy() {
             out.publish();
         }
-        let waits = kind == CommandKind::TaskDone && self.more_tasks.get();
-        if !waits && out.take_bell_due() {
-            link.bell.ring();
+        if out.is_bell_due() {
+            self.ring(link, out, kind);
         }
-        if self.asleep.replace(false) {
+        if self.asleep.get() {
+            self.asleep.set(false);
             self.shared.wake.notify_one();
         }
     }
 
+    /// Something was published in the middle of a turn.
+    #[cold]
+    fn ring(&self, link: &Link, out: &mut Outbound, kind: CommandKind) {
+        let waits = kind == CommandKind::TaskDone && self.more_tasks.get();
+        if !waits && out.take_bell_due() {
+            link.bell.ring();
+        }
+    }
+
     /// Writes what other threads have sent, as far as there is room. Says whether that was all.
+    #[inline]
     fn take_mail(&self) -> bool {
+        !self.shared.has_mail() || self.empty_inboxes()
+    }
+
+    #[cold]
+    fn empty_inboxes(&self) -> bool {
         let mut all = true;
-        for (link, lane) in self.links.iter().zip(&self.shared.lanes) {
-            if !lane.mail.load(Relaxed) {
-                continue;
-            }
+        // First this, then the inboxes: who has put something into one that was looked at says so after it.
+        self.shared.set_mail(false);
+        for (reactor, (link, lane)) in self.links.iter().zip(&self.shared.lanes).enumerate() {
             let mut inbox = lane.inbox();
             let mut out = link.out.borrow_mut();
             while let Some(command) = inbox.queue.front() {
+                self.unpublished.set(self.unpublished.get() | bit(reactor));
                 if out.offer(command) == Err(SendError::Full) {
                     break;
                 }
@@ -372,6 +426,9 @@ impl Local {
             }
             let left = !inbox.queue.is_empty();
             lane.mail.store(left, Relaxed);
+            if left {
+                self.shared.set_mail(true);
+            }
             all &= !left;
             if inbox.has_room() {
                 inbox.line.wake_first();
@@ -380,6 +437,13 @@ impl Local {
         all
     }
 }
+
+/// The place of a reactor in a set of them.
+fn bit(reactor: usize) -> u64 {
+    1 << reactor
+}
+
+const _: () = assert!(ConnId::MAX_REACTORS <= u64::BITS as usize);
 
 /// See [`Local::install`].
 pub(crate) struct Installed;

@@ -9,7 +9,7 @@ use crate::{
     ConnId, SendError,
     wire::{
         ARENA, HEADER, block_bytes,
-        command::{CommandKind, DONE_OFFSET, HANDLER_FAILED},
+        command::{CommandHeader, CommandKind, DONE_OFFSET, HANDLER_FAILED},
     },
 };
 
@@ -48,11 +48,37 @@ impl Outbound {
 
     /// Writes a command if there is room. Nobody sees it before [`Outbound::publish`].
     pub(crate) fn offer(&mut self, command: &Command) -> Result<(), SendError> {
-        if !self.overflow.is_empty() {
-            self.settle();
+        self.send(&command.header, &command.head, &command.payload)
+    }
+
+    /// The same with a command in pieces: `head` is the front of its payload.
+    #[inline]
+    pub(crate) fn send(
+        &mut self,
+        header: &CommandHeader,
+        head: &[u8],
+        payload: &[u8],
+    ) -> Result<(), SendError> {
+        if self.overflow.is_empty() {
+            let written = self.write(header, head, payload);
+            if written != Err(SendError::Full) {
+                return written;
+            }
         }
+        self.send_late(header, head, payload)
+    }
+
+    /// There was no room a moment ago.
+    #[cold]
+    fn send_late(
+        &mut self,
+        header: &CommandHeader,
+        head: &[u8],
+        payload: &[u8],
+    ) -> Result<(), SendError> {
+        self.settle();
         let written = if self.overflow.is_empty() {
-            self.write(command)
+            self.write(header, head, payload)
         } else {
             Err(SendError::Full)
         };
@@ -73,6 +99,7 @@ impl Outbound {
 
     /// Finishes an event: with the last command, if that was for the same connection and is not
     /// visible yet, or else with a command of its own.
+    #[inline]
     pub(crate) fn done(&mut self, conn: ConnId, seq: u64, failed: bool) {
         if let Some((position, last)) = self.last
             && (last, failed) == (conn, false)
@@ -95,13 +122,14 @@ impl Outbound {
         self.bell_due |= self.ring.publish();
     }
 
-    /// Whether the reactor is to be woken; says so once.
-    pub(crate) fn take_bell_due(&mut self) -> bool {
-        std::mem::take(&mut self.bell_due)
+    /// Whether the reactor is to be woken.
+    pub(crate) fn is_bell_due(&self) -> bool {
+        self.bell_due
     }
 
-    pub(crate) fn has_unpublished(&self) -> bool {
-        self.ring.head() != self.ring.published()
+    /// The same; says so once.
+    pub(crate) fn take_bell_due(&mut self) -> bool {
+        std::mem::take(&mut self.bell_due)
     }
 
     /// Whether half of the ring waits to be published.
@@ -114,7 +142,8 @@ impl Outbound {
     pub(crate) fn settle(&mut self) {
         self.reclaim();
         while let Some(command) = self.overflow.pop_front() {
-            if self.write(&command) == Err(SendError::Full) {
+            let written = self.write(&command.header, &command.head, &command.payload);
+            if written == Err(SendError::Full) {
                 self.overflow.push_front(command);
                 self.publish();
                 self.mark_full();
@@ -139,45 +168,57 @@ impl Outbound {
         self.full_at = Some(self.ring.consumer_position());
     }
 
-    fn write(&mut self, command: &Command) -> Result<(), SendError> {
-        let mut header = command.header;
-        let len = command.len();
-        let position = if len <= self.inline_limit {
-            let parts: [&[u8]; 3] = [&header.encode(), &command.head, &command.payload];
-            self.ring.push(&parts).map_err(|_| SendError::Full)?
+    fn write(
+        &mut self,
+        header: &CommandHeader,
+        head: &[u8],
+        payload: &[u8],
+    ) -> Result<(), SendError> {
+        let position = if head.len() + payload.len() <= self.inline_limit {
+            self.ring
+                .push(&[&header.encode(), head, payload])
+                .map_err(|_| SendError::Full)?
         } else {
-            if len > self.largest {
-                return Err(SendError::TooLarge {
-                    len,
-                    max: self.largest,
-                });
-            }
-            // First the ring, so that nothing is copied in vain.
-            if self.ring.free() < RingSpec::record_bytes(HEADER + 16) {
-                return Err(SendError::Full);
-            }
-            self.reclaim();
-            let block = self.arena.alloc(len).ok_or(SendError::Full)?;
-            let reference = block.reference();
-            header.flags |= ARENA;
-            let written = self.arena.write(&block, &[&command.head, &command.payload]);
-            let reference = block_bytes(reference.offset, reference.len);
-            let pushed = self.ring.push(&[&header.encode(), &reference]);
-            match (written, pushed) {
-                (Ok(()), Ok(position)) => {
-                    self.blocks.push_back((position, block));
-                    position
-                }
-                _ => {
-                    self.arena.free(block);
-                    return Err(SendError::Full);
-                }
-            }
+            self.write_large(*header, head, payload)?
         };
         let open = header.done == 0 && header.kind != CommandKind::Done;
         self.last = open.then_some((position, header.conn));
         self.full_at = None;
         Ok(())
+    }
+
+    /// Writes a command whose payload goes into the arena.
+    fn write_large(
+        &mut self,
+        mut header: CommandHeader,
+        head: &[u8],
+        payload: &[u8],
+    ) -> Result<Position, SendError> {
+        let (len, max) = (head.len() + payload.len(), self.largest);
+        if len > max {
+            return Err(SendError::TooLarge { len, max });
+        }
+        // First the ring, so that nothing is copied in vain.
+        if self.ring.free() < RingSpec::record_bytes(HEADER + 16) {
+            return Err(SendError::Full);
+        }
+        self.reclaim();
+        let block = self.arena.alloc(len).ok_or(SendError::Full)?;
+        let reference = block.reference();
+        header.flags |= ARENA;
+        let written = self.arena.write(&block, &[head, payload]);
+        let reference = block_bytes(reference.offset, reference.len);
+        let pushed = self.ring.push(&[&header.encode(), &reference]);
+        match (written, pushed) {
+            (Ok(()), Ok(position)) => {
+                self.blocks.push_back((position, block));
+                Ok(position)
+            }
+            _ => {
+                self.arena.free(block);
+                Err(SendError::Full)
+            }
+        }
     }
 
     fn reclaim(&mut self) {

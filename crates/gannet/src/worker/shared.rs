@@ -2,7 +2,10 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, atomic::AtomicU64, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
 };
 
@@ -43,6 +46,11 @@ pub(crate) struct Shared {
     table: ConnTable,
     /// By reactor.
     pub(crate) lanes: Vec<Lane>,
+    /// Whether some inbox of them holds something: saves the worker's thread a look at each.
+    ///
+    /// Set under the lock of the inbox, once it does; cleared by the worker's thread before it takes
+    /// these locks one after another. So what is in an inbox is taken, or this says so.
+    mail: AtomicBool,
     pub(crate) awaited: Awaited,
     /// Wakes the worker's loop.
     pub(crate) wake: Wake,
@@ -124,6 +132,7 @@ impl Shared {
             region,
             table: ConnTable::attach(control, dimensions),
             lanes: (0..dimensions.reactors).map(|_| Lane::default()).collect(),
+            mail: AtomicBool::new(false),
             awaited: Awaited::new(incarnation),
             wake: Wake::default(),
             timers: Timers::default(),
@@ -170,6 +179,35 @@ impl Shared {
         // Only the worker's thread counts: a load and a store are enough.
         let word = self.counter(counter);
         word.store(word.load(Relaxed) + 1, Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn has_mail(&self) -> bool {
+        self.mail.load(Relaxed)
+    }
+
+    pub(super) fn set_mail(&self, some: bool) {
+        self.mail.store(some, Relaxed);
+    }
+
+    /// As [`Shared::push`], of what stands in pieces, where that is done at once: on the worker's thread,
+    /// and with room. `None`: nothing was done, and `push` has to.
+    #[inline]
+    pub(crate) fn push_at_once(
+        &self,
+        reactor: usize,
+        header: &CommandHeader,
+        payload: &[u8],
+    ) -> Option<Result<(), SendError>> {
+        let lane = self.lanes.get(reactor)?;
+        let sent = Local::with(self, |local| {
+            if lane.room.is_empty() {
+                local.send(reactor, header, &[], payload)
+            } else {
+                Err(SendError::Full)
+            }
+        });
+        sent.filter(|sent| *sent != Err(SendError::Full))
     }
 
     /// Puts a command into the ring of a reactor; waits for room. A reactor that does not exist
@@ -299,6 +337,7 @@ impl Shared {
         inbox.delivered += 1;
         inbox.queue.push_back(command);
         lane.mail.store(true, Relaxed);
+        self.set_mail(true);
         self.wake.notify_one();
     }
 }
@@ -358,7 +397,15 @@ impl Future for Push<'_> {
 }
 
 impl Push<'_> {
+    #[inline]
     fn leave(&mut self) {
+        if self.ring_place.is_some() || self.inbox_place.is_some() {
+            self.leave_lines();
+        }
+    }
+
+    #[cold]
+    fn leave_lines(&mut self) {
         let Some(lane) = self.shared.lanes.get(self.reactor) else {
             return;
         };
