@@ -1,44 +1,43 @@
 //! Which handler runs when.
 //!
 //! A handler is polled once where its event was read. Most are ready then, and have cost no task
-//! and no allocation: the future lies in a slot that is used again and again. One that is pending
-//! takes its slot along into a task of its own; events of its connection queue up behind it until
+//! and no allocation: the future lies in a slot that is used again and again (see [`Case`]). One that is
+//! pending takes its slot along into a task of its own; events of its connection queue up behind it until
 //! it has ended.
 
 use std::{
     any::Any,
     cell::{Cell, RefCell},
     collections::{HashMap, VecDeque},
+    convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
     task::{Context, Poll, Waker},
 };
 
 use super::{
+    case::Case,
     handle::{Job, task_done},
     latency::Latency,
     local::{Finished, Local, Progress},
     shared::Command,
-    upload::Upload,
 };
 use crate::{
-    ConnId, Error, Result,
+    ConnId, Error,
     control::Role as Kind,
     layout::WorkerCounter,
     traces::{self, EventSpan},
-    wire::{
-        command::CommandKind,
-        event::{EventHeader, EventKind},
-    },
+    wire::{command::CommandKind, event::EventKind},
 };
 
-/// `make` turns a job into the future that handles it.
+/// `make` makes the future that handles what is given to its case, one event after another.
 pub(crate) struct Dispatcher<F, M> {
     make: M,
     local: Rc<Local>,
-    /// Slots to be used again.
+    /// Slots to be used again: the next, and others.
+    next: Cell<Option<Slot<F>>>,
     spare: RefCell<Vec<Slot<F>>>,
     /// Connections whose handler is pending, and what came for them since.
     busy: RefCell<HashMap<ConnId, VecDeque<Job>>>,
@@ -51,14 +50,13 @@ pub(crate) struct Dispatcher<F, M> {
     marks_current: bool,
 }
 
-type Slot<F> = Pin<Box<Option<F>>>;
+struct Slot<F> {
+    case: Rc<Case>,
+    future: Pin<Box<F>>,
+}
 
-/// What of a job is needed when its handler has ended, however it ended.
+/// What is known of an event that has begun, apart from its case.
 struct Ticket {
-    reactor: usize,
-    epoch: u32,
-    header: EventHeader,
-    upload: Option<Arc<Upload>>,
     progress: Progress,
     span: EventSpan,
     /// When it began, in nanoseconds.
@@ -73,8 +71,8 @@ pub(crate) enum Outcome {
 
 impl<F, M> Dispatcher<F, M>
 where
-    F: Future<Output = Result> + 'static,
-    M: Fn(Job) -> F + 'static,
+    F: Future<Output = Infallible> + 'static,
+    M: Fn(Rc<Case>) -> F + 'static,
 {
     pub(crate) fn new(local: Rc<Local>, make: M) -> Rc<Self> {
         let marks_current = local.shared.kind != Kind::Process;
@@ -83,6 +81,7 @@ where
             make,
             latency: Latency::new(local.shared.clone()),
             local,
+            next: Cell::default(),
             spare: RefCell::default(),
             busy: RefCell::default(),
             in_flight: Cell::new(0),
@@ -112,40 +111,52 @@ where
     }
 
     /// Handles an event, now or when those of its connection before it are handled.
+    #[inline]
     pub(crate) fn dispatch(self: &Rc<Self>, job: Job) {
-        self.set_in_flight(self.in_flight.get() + 1);
-        {
-            let mut busy = self.busy.borrow_mut();
-            if !busy.is_empty()
-                && let Some(queue) = busy.get_mut(&job.header.conn)
-            {
+        let before = self.in_flight.get();
+        self.set_in_flight(before + 1);
+        if before == 0 {
+            self.handle(job);
+        } else if let Some(job) = self.queue_up(job) {
+            self.handle(job);
+        }
+    }
+
+    /// Puts the event behind the one of its connection that is being handled, if there is one.
+    fn queue_up(&self, job: Job) -> Option<Job> {
+        match self.busy.borrow_mut().get_mut(&job.header.conn) {
+            Some(queue) => {
                 queue.push_back(job);
-                return;
+                None
             }
+            None => Some(job),
         }
-        let spare = self.spare.borrow_mut().pop();
-        let mut slot = spare.unwrap_or_else(|| Box::pin(None));
-        let mut ticket = self.begin(&mut slot, job);
+    }
+
+    #[inline]
+    fn handle(self: &Rc<Self>, job: Job) {
+        let next = self.next.take();
+        let mut slot = next.unwrap_or_else(|| self.another_slot());
+        let mut ticket = self.begin(&slot.case, job);
         // What wakes it before its task has polled it again need not be known.
-        match self.poll(
-            &mut slot,
-            &mut ticket,
-            &mut Context::from_waker(Waker::noop()),
-        ) {
+        let mut nobody = Context::from_waker(Waker::noop());
+        match self.poll(&mut slot, &mut ticket, &mut nobody) {
             Poll::Ready(outcome) => {
-                self.end(ticket, outcome);
-                self.give_back(slot);
+                self.end(&slot.case, ticket, outcome);
+                self.next.set(Some(slot));
             }
-            Poll::Pending => {
-                self.latency.pause();
-                if ticket.header.conn != ConnId::from_u64(0) {
-                    self.busy
-                        .borrow_mut()
-                        .insert(ticket.header.conn, VecDeque::new());
-                }
-                tokio::task::spawn_local(self.clone().go_on(slot, ticket));
-            }
+            Poll::Pending => self.set_aside(slot, ticket),
         }
+    }
+
+    /// The handler waits: from now on it is a task.
+    fn set_aside(self: &Rc<Self>, slot: Slot<F>, ticket: Ticket) {
+        self.latency.pause();
+        let conn = slot.case.header().conn;
+        if conn != ConnId::from_u64(0) {
+            self.busy.borrow_mut().insert(conn, VecDeque::new());
+        }
+        tokio::task::spawn_local(self.clone().go_on(slot, ticket));
     }
 
     /// The master is new: what waits for connections of this reactor is for nobody.
@@ -165,8 +176,8 @@ where
         let mut in_a_row = 0;
         loop {
             let outcome = std::future::poll_fn(|cx| self.poll(&mut slot, &mut ticket, cx)).await;
-            let conn = ticket.header.conn;
-            self.end(ticket, outcome);
+            let conn = slot.case.header().conn;
+            self.end(&slot.case, ticket, outcome);
             let next = {
                 let mut busy = self.busy.borrow_mut();
                 let next = busy.get_mut(&conn).and_then(VecDeque::pop_front);
@@ -176,7 +187,7 @@ where
                 next
             };
             let Some(job) = next else { break };
-            ticket = self.begin(&mut slot, job);
+            ticket = self.begin(&slot.case, job);
             in_a_row += 1;
             if in_a_row % FAIR == 0 {
                 tokio::task::yield_now().await;
@@ -187,122 +198,83 @@ where
         self.local.shared.wake.notify_one();
     }
 
-    fn begin(&self, slot: &mut Slot<F>, job: Job) -> Ticket {
-        let span = EventSpan::begin(&self.local.shared, &job);
+    #[inline]
+    fn begin(&self, case: &Case, job: Job) -> Ticket {
         if job.header.kind == EventKind::Task {
             self.tasks.set(self.tasks.get() + 1);
         }
         let ticket = Ticket {
-            reactor: job.reactor,
-            epoch: job.epoch,
-            header: job.header,
-            upload: job.upload.clone(),
             progress: Progress::default(),
-            span,
+            span: EventSpan::begin(&self.local.shared, &job),
             began: self.latency.begin(&job.header),
         };
-        slot.set(Some((self.make)(job)));
+        case.give(job);
         ticket
     }
 
     /// Polls a handler, with a note for the master which event it is.
     fn poll(&self, slot: &mut Slot<F>, ticket: &mut Ticket, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let Slot { case, future } = slot;
         let current = self
             .marks_current
-            .then(|| self.local.shared.current(ticket.reactor));
+            .then(|| self.local.shared.current(case.reactor()));
         if let Some(current) = current {
-            current.store(ticket.header.seq, Relaxed);
+            current.store(case.header().seq, Relaxed);
         }
         self.local.set_progress(ticket.progress);
-        let result = catch_unwind(AssertUnwindSafe(|| {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
             let _entered = ticket.span.enter();
-            let polled = match slot.as_mut().as_pin_mut() {
-                Some(future) => future.poll(cx),
-                None => Poll::Ready(Ok(())),
-            };
-            if polled.is_ready() {
-                slot.set(None);
-            }
-            polled
+            future.as_mut().poll(cx).is_pending()
         }));
         ticket.progress = self.local.progress();
         if let Some(current) = current {
             current.store(0, Relaxed);
         }
-        match result {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Ok(()))) => Poll::Ready(Outcome::Fine),
-            Ok(Poll::Ready(Err(error))) => Poll::Ready(Outcome::Failed(error)),
+        match polled {
+            Ok(_) => match case.outcome() {
+                None => Poll::Pending,
+                Some(Ok(())) => Poll::Ready(Outcome::Fine),
+                Some(Err(error)) => Poll::Ready(Outcome::Failed(error)),
+            },
             Err(panic) => {
                 // What is left of it may panic once more when it is dropped.
-                drop(catch_unwind(AssertUnwindSafe(|| slot.set(None))));
+                drop(catch_unwind(AssertUnwindSafe(|| {
+                    future.set((self.make)(case.clone()));
+                })));
                 Poll::Ready(Outcome::Panicked(panic_text(&*panic)))
             }
         }
     }
 
     /// Tells the reactor, and counts.
-    fn end(&self, ticket: Ticket, outcome: Outcome) {
+    #[inline]
+    fn end(&self, case: &Case, ticket: Ticket, outcome: Outcome) {
         let Ticket {
-            reactor,
-            epoch,
-            header,
-            upload,
             progress,
             span,
             began,
         } = ticket;
-        let shared = &self.local.shared;
+        let (shared, header, reactor) = (&self.local.shared, case.header(), case.reactor());
         if header.kind == EventKind::Task {
             self.tasks.set(self.tasks.get() - 1);
         }
         self.latency.end(&header, began);
-        if let Some(upload) = upload {
+        if let Some(upload) = case.take_upload() {
             upload.abandon();
         }
         let unanswered = progress == Progress::default();
         span.end(&outcome, unanswered);
-        // What is logged of it belongs to it.
-        let _entered = span.enter();
-        let failed = match &outcome {
-            Outcome::Fine => None,
-            Outcome::Failed(error) => {
-                shared.count(WorkerCounter::Errors);
-                tracing::error!(conn = %header.conn, event = ?header.kind, %error, "handler failed");
-                Some(error.to_string())
-            }
-            Outcome::Panicked(message) => {
-                shared.count(WorkerCounter::Panics);
-                tracing::error!(conn = %header.conn, event = ?header.kind, message, "handler panicked");
-                Some(format!("panic: {message}"))
-            }
+        let is_due =
+            shared.lanes[reactor].epoch() == case.epoch() && progress != Progress::Answered;
+        let finished = Finished {
+            reactor,
+            conn: header.conn,
+            seq: header.seq,
+            failed: false,
         };
-        if shared.lanes[reactor].epoch() == epoch && progress != Progress::Answered {
-            let conn = header.conn;
-            let mut finished = Finished {
-                reactor,
-                conn,
-                seq: header.seq,
-                failed: failed.is_some(),
-            };
-            match failed {
-                // The result of a task says itself that the task failed.
-                Some(reason) if header.kind == EventKind::Task => {
-                    let mut result = task_done(&header, Err(reason));
-                    if self.local.may_finish(reactor) {
-                        finished.seq = 0;
-                    } else {
-                        result.header.done = 0;
-                    }
-                    self.local.post(reactor, result);
-                    finished.failed = false;
-                }
-                Some(_) if progress == Progress::HeadSent => {
-                    let abort = Command::bare(CommandKind::ResponseAbort, conn);
-                    self.local.post(reactor, abort);
-                }
-                _ => {}
-            }
+        if !matches!(outcome, Outcome::Fine) {
+            self.end_badly(case, finished, &span, &outcome, progress, is_due);
+        } else if is_due {
             self.local.finish(finished);
         }
         if !matches!(outcome, Outcome::Panicked(_)) {
@@ -311,13 +283,70 @@ where
         self.set_in_flight(self.in_flight.get() - 1);
     }
 
+    /// The handler has failed: that is logged and counted, and if its event `is_due` it is finished.
+    #[cold]
+    fn end_badly(
+        &self,
+        case: &Case,
+        mut finished: Finished,
+        span: &EventSpan,
+        outcome: &Outcome,
+        progress: Progress,
+        is_due: bool,
+    ) {
+        let (shared, header, reactor) = (&self.local.shared, case.header(), finished.reactor);
+        // What is logged of it belongs to it.
+        let _entered = span.enter();
+        let reason = match outcome {
+            Outcome::Fine => return,
+            Outcome::Failed(error) => {
+                shared.count(WorkerCounter::Errors);
+                tracing::error!(conn = %header.conn, event = ?header.kind, %error, "handler failed");
+                error.to_string()
+            }
+            Outcome::Panicked(message) => {
+                shared.count(WorkerCounter::Panics);
+                tracing::error!(conn = %header.conn, event = ?header.kind, message, "handler panicked");
+                format!("panic: {message}")
+            }
+        };
+        if !is_due {
+            return;
+        }
+        finished.failed = true;
+        if header.kind == EventKind::Task {
+            // The result of a task says itself that the task failed.
+            let mut result = task_done(&header, Err(reason));
+            if self.local.may_finish(reactor) {
+                finished.seq = 0;
+            } else {
+                result.header.done = 0;
+            }
+            self.local.post(reactor, result);
+            finished.failed = false;
+        } else if progress == Progress::HeadSent {
+            let abort = Command::bare(CommandKind::ResponseAbort, header.conn);
+            self.local.post(reactor, abort);
+        }
+        self.local.finish(finished);
+    }
+
     /// Others see it at once: a handler may block the thread.
+    #[inline]
     fn set_in_flight(&self, to: u64) {
         self.in_flight.set(to);
         self.local
             .shared
             .counter(WorkerCounter::InFlight)
             .store(to, Relaxed);
+    }
+
+    fn another_slot(&self) -> Slot<F> {
+        self.spare.borrow_mut().pop().unwrap_or_else(|| {
+            let case = Case::new();
+            let future = Box::pin((self.make)(case.clone()));
+            Slot { case, future }
+        })
     }
 
     fn give_back(&self, slot: Slot<F>) {

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     collections::HashMap,
+    convert::Infallible,
     io,
     os::fd::OwnedFd,
     rc::Rc,
@@ -15,6 +16,7 @@ use tokio::{io::unix::AsyncFd, time::Instant};
 
 use super::{
     awaited::Answer,
+    case::Case,
     dispatch::Dispatcher,
     doze::Doze,
     hand::Hand,
@@ -26,7 +28,7 @@ use super::{
     upload::Upload,
 };
 use crate::{
-    ConnId, Result, TaskId,
+    ConnId, TaskId,
     channel::Channel,
     claim::Claim,
     layout::WorkerCounter,
@@ -99,8 +101,8 @@ pub(crate) enum Ended {
 
 impl<F, M> Engine<F, M>
 where
-    F: Future<Output = Result> + 'static,
-    M: Fn(Job) -> F + 'static,
+    F: Future<Output = Infallible> + 'static,
+    M: Fn(Rc<Case>) -> F + 'static,
 {
     pub(crate) fn new(
         local: Rc<Local>,

@@ -1,12 +1,13 @@
 //! From an event to the handler's method, and from what it returns to commands.
 
-use std::{rc::Rc, sync::Arc};
+use std::{convert::Infallible, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use super::{
     Worker,
+    case::Case,
     local::{Local, Progress},
     request,
     respond::{respond, write_lines},
@@ -45,78 +46,88 @@ pub(crate) struct Core<H> {
     pub(crate) local: Rc<Local>,
 }
 
-/// Runs the handler for one event. The dispatcher finishes the event after it.
-pub(crate) async fn handle<H: Handler>(core: Rc<Core<H>>, job: Job) -> Result {
-    let (handler, header) = (&core.handler, job.header);
-    let conn = || Conn::new(core.worker.clone(), header.conn, header.has(REDELIVERED));
-    match header.kind {
-        EventKind::Connect => handler.connect(conn()).await,
-        EventKind::Receive => handler.receive(conn(), job.payload).await,
-        EventKind::Packet => {
-            let Some((route, len)) = Route::decode(&job.payload) else {
-                return Err(Error::new("a datagram came without its route"));
-            };
-            let (worker, redelivered) = (core.worker.clone(), header.has(REDELIVERED));
-            let from = PacketSource::new(worker, job.reactor, header.origin, route, redelivered);
-            handler.packet(from, job.payload.slice(len..)).await
-        }
-        EventKind::Message => {
-            let message = if header.has(TEXT) {
-                Message::Text(Text::try_from(job.payload)?)
-            } else {
-                Message::Binary(job.payload)
-            };
-            handler.message(conn(), message).await
-        }
-        EventKind::Request => request(&core, conn(), job).await,
-        EventKind::Open => Box::pin(open(&core, conn(), job)).await,
-        EventKind::Close => {
-            let reason = CloseReason::from_u16(header.aux as u16).unwrap_or(CloseReason::Reset);
-            handler.close(conn(), reason).await
-        }
-        EventKind::Task => {
-            let task = Task {
-                id: TaskId(header.aux),
-                from: WorkerId(header.origin),
-                data: job.payload,
-                attempts: header.attempts,
-            };
-            let result = handler.task(task).await;
-            let result = match result {
-                Err(error) => {
-                    core.local.shared.count(WorkerCounter::Errors);
-                    tracing::warn!(task = header.aux, %error, "a task failed");
-                    Err(error.to_string())
-                }
-                Ok(result) => Ok(result),
-            };
-            traces::task_ended(&result);
-            finish_task(&core.local, job.reactor, job.epoch, &header, result).await
-        }
-        EventKind::Finish => {
-            let result = if header.has(FAILED) {
-                Err(TaskError::from_payload(&job.payload, u16::MAX))
-            } else {
-                Ok(job.payload)
-            };
-            handler.finish(TaskId(header.aux), result).await
-        }
-        EventKind::Pipe => {
-            handler
-                .pipe_message(WorkerId(header.origin), job.payload)
-                .await
-        }
-        _ => Ok(()),
+/// Runs the handler for one event after another. The dispatcher finishes each after it.
+pub(crate) async fn handle<H: Handler>(core: Rc<Core<H>>, case: Rc<Case>) -> Infallible {
+    loop {
+        case.next().await;
+        let header = case.header();
+        let conn = || Conn::new(core.worker.clone(), header.conn, header.has(REDELIVERED));
+        let handler = &core.handler;
+        let outcome = match header.kind {
+            EventKind::Receive => handler.receive(conn(), case.payload()).await,
+            EventKind::Message if header.has(TEXT) => match Text::try_from(case.payload()) {
+                Ok(text) => handler.message(conn(), Message::Text(text)).await,
+                Err(error) => Err(error.into()),
+            },
+            EventKind::Message => {
+                let message = Message::Binary(case.payload());
+                handler.message(conn(), message).await
+            }
+            EventKind::Request => request(&core, conn(), &case).await,
+            EventKind::Connect => handler.connect(conn()).await,
+            EventKind::Close => {
+                let reason = CloseReason::from_u16(header.aux as u16).unwrap_or(CloseReason::Reset);
+                handler.close(conn(), reason).await
+            }
+            EventKind::Open => Box::pin(open(&core, conn(), &case)).await,
+            EventKind::Packet => packet(&core, &case).await,
+            EventKind::Task => task(&core, &case).await,
+            EventKind::Finish => {
+                let data = case.payload();
+                let result = if header.has(FAILED) {
+                    Err(TaskError::from_payload(&data, u16::MAX))
+                } else {
+                    Ok(data)
+                };
+                handler.finish(TaskId(header.aux), result).await
+            }
+            EventKind::Pipe => {
+                let from = WorkerId(header.origin);
+                handler.pipe_message(from, case.payload()).await
+            }
+            _ => Ok(()),
+        };
+        case.tell(outcome);
     }
 }
 
-async fn request<H: Handler>(core: &Rc<Core<H>>, conn: Conn, job: Job) -> Result {
+async fn packet<H: Handler>(core: &Rc<Core<H>>, case: &Case) -> Result {
+    let (header, payload) = (case.header(), case.payload());
+    let Some((route, len)) = Route::decode(&payload) else {
+        return Err(Error::new("a datagram came without its route"));
+    };
+    let (worker, redelivered) = (core.worker.clone(), header.has(REDELIVERED));
+    let from = PacketSource::new(worker, case.reactor(), header.origin, route, redelivered);
+    core.handler.packet(from, payload.slice(len..)).await
+}
+
+async fn task<H: Handler>(core: &Rc<Core<H>>, case: &Case) -> Result {
+    let header = case.header();
+    let task = Task {
+        id: TaskId(header.aux),
+        from: WorkerId(header.origin),
+        data: case.payload(),
+        attempts: header.attempts,
+    };
+    let result = match core.handler.task(task).await {
+        Err(error) => {
+            core.local.shared.count(WorkerCounter::Errors);
+            tracing::warn!(task = header.aux, %error, "a task failed");
+            Err(error.to_string())
+        }
+        Ok(result) => Ok(result),
+    };
+    traces::task_ended(&result);
+    finish_task(&core.local, case, result).await
+}
+
+async fn request<H: Handler>(core: &Rc<Core<H>>, conn: Conn, case: &Case) -> Result {
     let id = conn.id();
-    let request = match request::build(&conn, &job.payload) {
+    let request = match request::build(&conn, &case.payload()) {
         Ok(request) => request,
         Err(error) => return refuse(core, id, error).await,
     };
-    let request = request.map(|rest| match &job.upload {
+    let request = request.map(|rest| match case.upload() {
         Some(upload) => Body::upload(upload.reader()),
         None => Body::from(rest),
     });
@@ -125,9 +136,9 @@ async fn request<H: Handler>(core: &Rc<Core<H>>, conn: Conn, job: Job) -> Result
     respond(&core.local, id, response, head_only).await
 }
 
-async fn open<H: Handler>(core: &Rc<Core<H>>, conn: Conn, job: Job) -> Result {
+async fn open<H: Handler>(core: &Rc<Core<H>>, conn: Conn, case: &Case) -> Result {
     let id = conn.id();
-    let request = match request::build(&conn, &job.payload) {
+    let request = match request::build(&conn, &case.payload()) {
         Ok(request) => request.map(|_| ()),
         Err(error) => return refuse(core, id, error).await,
     };
@@ -156,13 +167,11 @@ async fn refuse<H>(core: &Rc<Core<H>>, conn: ConnId, error: request::BadRequest)
 /// The result of a task, and the end of its event, in one command.
 async fn finish_task(
     local: &Rc<Local>,
-    reactor: usize,
-    epoch: u32,
-    header: &EventHeader,
+    case: &Case,
     result: std::result::Result<Bytes, String>,
 ) -> Result {
-    let shared = &local.shared;
-    if shared.lanes[reactor].epoch() != epoch {
+    let (shared, reactor) = (&local.shared, case.reactor());
+    if shared.lanes[reactor].epoch() != case.epoch() {
         return Ok(());
     }
     let result = result.and_then(|result| {
@@ -173,7 +182,7 @@ async fn finish_task(
             Ok(result)
         }
     });
-    let mut command = task_done(header, result);
+    let mut command = task_done(&case.header(), result);
     command.header.code = local.task_took();
     let last = local.may_finish(reactor);
     if !last {

@@ -30,8 +30,10 @@
 //! loop looks next, [50 ms](crate::master) later at most.
 
 use std::{
+    convert::Infallible,
     io,
     os::fd::{AsFd, OwnedFd},
+    rc::Rc,
     time::Duration,
 };
 
@@ -39,13 +41,12 @@ use gannet_shm::Doorbell;
 use tokio::{io::unix::AsyncFd, runtime::RuntimeMetrics, time::Instant};
 
 use super::{
+    case::Case,
     doze::{DUE, OWN_TASKS},
     engine::{Ended, Engine, tick},
-    handle::Job,
     shared::Shared,
 };
 use crate::{
-    Result,
     layout::WorkerCounter,
     master::{Failed, Reactor, Ready},
     watch,
@@ -92,8 +93,8 @@ impl Inline {
         deadline: Option<Instant>,
     ) -> Ended
     where
-        F: Future<Output = Result> + 'static,
-        M: Fn(Job) -> F + 'static,
+        F: Future<Output = Infallible> + 'static,
+        M: Fn(Rc<Case>) -> F + 'static,
     {
         loop {
             self.reactor.begin_turn(&mut self.ready);

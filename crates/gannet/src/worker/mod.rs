@@ -3,7 +3,8 @@
 //!
 //! - `run`: the process from start to end; `process`: that of a user process; `engine`: their loop.
 //! - `doze`: how it sleeps under load; `inline`: the loop in thread mode; `wake`: waking either.
-//! - `inbound`: events out of the rings; `dispatch`: which handler runs when; `handle`: the call.
+//! - `inbound`: events out of the rings; `dispatch`: which handler runs when; `case`: the event that it
+//!   has; `handle`: the call.
 //! - `outbound`: commands into the rings; `local`: what belongs to the worker's thread;
 //!   `shared`: what its handles reach from any thread.
 //! - `timer`: timers; `caught`: panics of user code; `latency`: how long handlers take.
@@ -39,6 +40,7 @@ pub(crate) use self::{
 };
 
 mod awaited;
+mod case;
 mod caught;
 mod dispatch;
 mod doze;

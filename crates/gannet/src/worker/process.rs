@@ -10,6 +10,7 @@
 
 use std::{
     cell::Cell,
+    convert::Infallible,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -18,10 +19,10 @@ use tokio::{runtime::LocalRuntime, time::Instant};
 
 use super::{
     Worker,
+    case::Case,
     caught::caught,
     dispatch::Dispatcher,
     engine::{Ended, Engine, Orders},
-    handle::Job,
     local::Local,
     run::{Parts, begin, obey, runtime},
     shared::Shared,
@@ -80,8 +81,8 @@ pub(crate) async fn serve(parts: Parts, name: &str, function: ProcessFn) -> Resu
     let dispatcher = {
         let mailbox = mailbox.clone();
         let shared = shared.clone();
-        Dispatcher::new(local.clone(), move |job| {
-            receive(mailbox.clone(), shared.clone(), job)
+        Dispatcher::new(local.clone(), move |case| {
+            receive(mailbox.clone(), shared.clone(), case)
         })
     };
     let orders = Rc::new(Orders::default());
@@ -139,15 +140,24 @@ pub(crate) async fn serve(parts: Parts, name: &str, function: ProcessFn) -> Resu
     Ok(())
 }
 
-/// An event of a process, from its arrival until it is done.
-async fn receive(mailbox: Arc<Mailbox>, shared: Arc<Shared>, job: Job) -> Result {
-    match job.header.kind {
+/// The events of a process, each from its arrival until it is done.
+async fn receive(mailbox: Arc<Mailbox>, shared: Arc<Shared>, case: Rc<Case>) -> Infallible {
+    loop {
+        case.next().await;
+        let outcome = receive_one(&mailbox, &shared, &case).await;
+        case.tell(outcome);
+    }
+}
+
+async fn receive_one(mailbox: &Arc<Mailbox>, shared: &Shared, case: &Case) -> Result {
+    let header = case.header();
+    match header.kind {
         EventKind::Pipe => {
-            let (reactor, seq) = (job.reactor, job.header.seq);
+            let (reactor, seq) = (case.reactor(), header.seq);
             let mail = Mail {
-                from: WorkerId(job.header.origin),
-                data: job.payload,
-                redelivered: job.header.has(REDELIVERED),
+                from: WorkerId(header.origin),
+                data: case.payload(),
+                redelivered: header.has(REDELIVERED),
                 reactor,
                 seq,
             };
@@ -160,9 +170,9 @@ async fn receive(mailbox: Arc<Mailbox>, shared: Arc<Shared>, job: Job) -> Result
             }
             mailbox.told();
         }
-        EventKind::Finish if job.header.has(FAILED) => {
-            let error = TaskError::from_payload(&job.payload, u16::MAX);
-            tracing::warn!(task = job.header.aux, %error, "a detached task failed");
+        EventKind::Finish if header.has(FAILED) => {
+            let error = TaskError::from_payload(&case.payload(), u16::MAX);
+            tracing::warn!(task = header.aux, %error, "a detached task failed");
         }
         _ => {}
     }

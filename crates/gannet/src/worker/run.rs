@@ -111,7 +111,7 @@ pub(crate) async fn serve<H: Handler>(
     let orders = Rc::new(Orders::default());
     let dispatcher = {
         let core = core.clone();
-        Dispatcher::new(local.clone(), move |job| handle(core.clone(), job))
+        Dispatcher::new(local.clone(), move |case| handle(core.clone(), case))
     };
     let retire_at = retire_at(&shared.settings);
     let mut engine = Engine::new(local.clone(), dispatcher, orders.clone(), bell, retire_at)?;
