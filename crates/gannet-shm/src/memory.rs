@@ -8,6 +8,8 @@
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::buffer::as_uninit;
+
 /// Words and bytes that several processes see at the same offsets.
 ///
 /// *Words* are the cursors, flags and sequence numbers that order everything else. *Bytes*
@@ -31,6 +33,21 @@ pub unsafe trait Memory {
 
     /// Fills `into` with the bytes from `offset` on.
     fn copy_out(&self, offset: usize, into: &mut [MaybeUninit<u8>]);
+
+    /// Copies `N` bytes to `offset`, a multiple of 8: for what has the same length every time, best whole
+    /// words.
+    #[inline]
+    fn put<const N: usize>(&self, offset: usize, bytes: &[u8; N]) {
+        self.copy_in(offset, bytes);
+    }
+
+    /// The `N` bytes at `offset`, a multiple of 8.
+    #[inline]
+    fn take<const N: usize>(&self, offset: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.copy_out(offset, as_uninit(&mut bytes));
+        bytes
+    }
 
     /// An atomic fence.
     fn fence(order: Ordering);

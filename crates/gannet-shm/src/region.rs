@@ -238,8 +238,8 @@ impl Region {
     }
 }
 
-// SAFETY: `copy_out` writes `into` in up to three pieces (the end of a word, whole words, the
-// start of a word) that together are all of it.
+// SAFETY: `copy_out` writes `into` in up to four pieces (the end of a word, words by fours, the
+// other words, the start of a word) that together are all of it.
 unsafe impl Memory for Region {
     type Word = AtomicU64;
 
@@ -260,11 +260,18 @@ unsafe impl Memory for Region {
         }
         let offset = offset + lead.len();
         let (words, tail) = rest.as_chunks::<8>();
-        for (word, bytes) in self.raw_words(offset, words.len()).iter().zip(words) {
+        let (blocks, singles) = words.as_chunks::<BLOCK>();
+        let (into, into_singles) = self.raw_words(offset, words.len()).as_chunks::<BLOCK>();
+        for (into, block) in into.iter().zip(blocks) {
+            for (word, bytes) in into.iter().zip(block) {
+                word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+            }
+        }
+        for (word, bytes) in into_singles.iter().zip(singles) {
             word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
         }
         if !tail.is_empty() {
-            self.merge(offset + words.len() * 8, 0, tail);
+            self.merge_end(offset + words.len() * 8, rest, tail.len());
         }
     }
 
@@ -285,16 +292,45 @@ unsafe impl Memory for Region {
         }
         let offset = offset + lead.len();
         let (words, tail) = rest.as_chunks_mut::<8>();
-        for (word, bytes) in self.raw_words(offset, words.len()).iter().zip(&mut *words) {
+        let from = self.raw_words(offset, words.len());
+        let (blocks, singles) = words.as_chunks_mut::<BLOCK>();
+        let (from, from_singles) = from.as_chunks::<BLOCK>();
+        for (from, block) in from.iter().zip(blocks) {
+            for (word, bytes) in from.iter().zip(block) {
+                bytes.write_copy_of_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+            }
+        }
+        for (word, bytes) in from_singles.iter().zip(singles) {
             bytes.write_copy_of_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
         }
         if !tail.is_empty() {
-            let word = self
-                .word(offset + words.len() * 8)
-                .load(Ordering::Relaxed)
-                .to_ne_bytes();
-            tail.write_copy_of_slice(&word[..tail.len()]);
+            let word = self.word(offset + words.len() * 8).load(Ordering::Relaxed);
+            copy_start(tail, word.to_ne_bytes());
         }
+    }
+
+    #[inline]
+    fn put<const N: usize>(&self, offset: usize, bytes: &[u8; N]) {
+        if !N.is_multiple_of(8) {
+            return self.copy_in(offset, bytes);
+        }
+        for (word, bytes) in self.words(offset, N / 8).iter().zip(bytes.as_chunks().0) {
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn take<const N: usize>(&self, offset: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        if !N.is_multiple_of(8) {
+            self.copy_out(offset, crate::buffer::as_uninit(&mut bytes));
+            return bytes;
+        }
+        let words = self.words(offset, N / 8);
+        for (word, bytes) in words.iter().zip(bytes.as_chunks_mut().0) {
+            *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+        }
+        bytes
     }
 
     #[inline]
@@ -333,6 +369,21 @@ impl Region {
         let mut value = word.load(Ordering::Relaxed).to_ne_bytes();
         value[skip..skip + bytes.len()].copy_from_slice(bytes);
         word.store(u64::from_ne_bytes(value), Ordering::Relaxed);
+    }
+
+    /// Replaces the first `count` (1 to 7) bytes of a word by the last ones of `bytes`, as [`Region::merge`]
+    /// would, without a copy whose length only shows when it runs.
+    #[inline]
+    fn merge_end(&self, offset: usize, bytes: &[u8], count: usize) {
+        let end = match bytes.last_chunk() {
+            Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * count),
+            None => bytes
+                .iter()
+                .rfold(0, |value, &byte| value << 8 | u64::from(byte)),
+        };
+        let word = self.word(offset);
+        let kept = u64::from_le(word.load(Ordering::Relaxed)) & (u64::MAX << (8 * count));
+        word.store((kept | end).to_le(), Ordering::Relaxed);
     }
 }
 
@@ -423,6 +474,22 @@ impl Stamp {
         Stamp([MAGIC, VERSION, u64::from(kind), len as u64])
     }
 }
+
+/// Fills `into`, at most 7 bytes, with the first ones of a word: in steps of 4, 2 and 1.
+#[inline]
+fn copy_start(into: &mut [MaybeUninit<u8>], word: [u8; 8]) {
+    let (mut into, mut word) = (into, &word[..]);
+    for step in [4, 2, 1] {
+        if into.len() >= step {
+            let (first, rest) = into.split_at_mut(step);
+            first.write_copy_of_slice(&word[..step]);
+            (into, word) = (rest, &word[step..]);
+        }
+    }
+}
+
+/// Words that are copied in one step.
+const BLOCK: usize = 4;
 
 /// How many of `len` bytes at `offset` lie in front of the first whole word.
 #[inline]

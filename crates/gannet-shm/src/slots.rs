@@ -25,7 +25,7 @@
 
 use std::hint::spin_loop;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::yield_now;
 
 use crate::memory::{Memory, Word};
@@ -48,6 +48,20 @@ impl Slots {
     /// Bytes that the rows take in the region.
     pub const fn bytes(rows: usize, words: usize) -> usize {
         rows * stride(words)
+    }
+}
+
+impl Slots {
+    /// The words of a row by themselves, as [`Slots::cell`] gives one of them: where they are is checked
+    /// once for all.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row.
+    #[inline]
+    pub fn cells(&self, row: usize) -> &[AtomicU64] {
+        assert!(row < self.rows, "no row {row}");
+        self.memory.words(self.seq(row) + 8, self.words)
     }
 }
 

@@ -43,9 +43,48 @@ impl<M: Memory> Data<M> {
         }
     }
 
+    /// Writes a record's payload behind the header at `at`: `head`, then the others; `len` bytes in all.
+    #[inline]
+    pub(super) fn write_parts<const N: usize>(
+        &self,
+        at: u64,
+        head: &[u8; N],
+        parts: &[&[u8]],
+        len: usize,
+    ) {
+        let (first, second) = self.pieces(at, len);
+        if second.1 == 0 {
+            self.memory.put(first.0, head);
+            let mut to = first.0 + N;
+            for part in parts.iter().filter(|part| !part.is_empty()) {
+                self.memory.copy_in(to, part);
+                to += part.len();
+            }
+        } else {
+            self.write(at, head);
+            let mut to = at + N as u64;
+            for part in parts.iter().filter(|part| !part.is_empty()) {
+                self.write(to, part);
+                to += part.len() as u64;
+            }
+        }
+    }
+
     #[inline]
     pub(super) fn read(&self, at: u64, into: &mut [u8]) {
         self.read_uninit(at, as_uninit(into));
+    }
+
+    /// The `N` bytes at `at`, a multiple of 8.
+    #[inline]
+    pub(super) fn take<const N: usize>(&self, at: u64) -> [u8; N] {
+        let (first, second) = self.pieces(at, N);
+        if second.1 == 0 {
+            return self.memory.take(first.0);
+        }
+        let mut bytes = [0; N];
+        self.read(at, &mut bytes);
+        bytes
     }
 
     #[inline]
@@ -59,7 +98,7 @@ impl<M: Memory> Data<M> {
     pub(super) fn write_header(&self, at: u64, len: usize) {
         // The capacity bounds `len` to 32 bits.
         let header = (u64::from(tag(at)) << 32) | len as u64;
-        self.write(at, &header.to_ne_bytes());
+        self.memory.put(self.place(at), &header.to_ne_bytes());
     }
 
     /// Payload length of the record at `at`, if there is an intact header and the record ends
@@ -70,9 +109,7 @@ impl<M: Memory> Data<M> {
         if room < HEADER as u64 {
             return None;
         }
-        let mut header = [0; HEADER];
-        self.read(at, &mut header);
-        let header = u64::from_ne_bytes(header);
+        let header = u64::from_ne_bytes(self.memory.take(self.place(at)));
         let len = (header & u64::from(u32::MAX)) as usize;
         let fits = len <= RingSpec::max_record(self.spec.capacity)
             && RingSpec::record_bytes(len) as u64 <= room;
@@ -83,6 +120,13 @@ impl<M: Memory> Data<M> {
     fn read_uninit(&self, at: u64, into: &mut [MaybeUninit<u8>]) {
         let (first, second) = self.pieces(at, into.len());
         fill(&*self.memory, into, first, second);
+    }
+
+    /// Offset in memory of the byte at `at`.
+    #[inline]
+    fn place(&self, at: u64) -> usize {
+        let RingSpec { offset, capacity } = self.spec;
+        offset + DATA + (at & (capacity as u64 - 1)) as usize
     }
 
     /// Offsets and lengths in memory of the `len` bytes at `at`, before and behind the end.

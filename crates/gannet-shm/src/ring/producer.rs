@@ -73,9 +73,20 @@ impl<M: Memory> Producer<M> {
     /// [`Producer::max_record`] bytes is always refused: send it through an arena.
     #[inline]
     pub fn push(&mut self, parts: &[&[u8]]) -> Result<Position, Full> {
+        self.push_headed(&[], parts)
+    }
+
+    /// As [`Producer::push`], of a record that begins with `head`: its length is known when the program
+    /// is compiled, so that it takes a store for each word and nothing else.
+    #[inline]
+    pub fn push_headed<const N: usize>(
+        &mut self,
+        head: &[u8; N],
+        parts: &[&[u8]],
+    ) -> Result<Position, Full> {
         let len = parts
             .iter()
-            .fold(0, |sum: usize, part| sum.saturating_add(part.len()));
+            .fold(N, |sum: usize, part| sum.saturating_add(part.len()));
         if len > self.max_record() {
             return Err(Full {
                 len,
@@ -94,11 +105,7 @@ impl<M: Memory> Producer<M> {
         }
         let at = self.tail;
         self.data.write_header(at, len);
-        let mut to = at + HEADER as u64;
-        for part in parts.iter().filter(|part| !part.is_empty()) {
-            self.data.write(to, part);
-            to += part.len() as u64;
-        }
+        self.data.write_parts(at + HEADER as u64, head, parts, len);
         self.tail = at + bytes;
         Ok(Position(at))
     }

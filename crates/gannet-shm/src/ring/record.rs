@@ -48,8 +48,12 @@ impl<'a, M: Memory> Record<'a, M> {
     /// The `N` bytes at `offset`, if there are so many: a number, or a small fixed head.
     #[inline]
     pub fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let at = self.bound(offset, N).ok()?;
+        if at.is_multiple_of(8) {
+            return Some(self.data.take(at));
+        }
         let mut bytes = [0; N];
-        self.read(offset, &mut bytes).ok()?;
+        self.data.read(at, &mut bytes);
         Some(bytes)
     }
 

@@ -407,10 +407,7 @@ impl Link {
         header.stamp = self.stamp.load(Ordering::Relaxed);
         let len: usize = payload.iter().map(|part| part.len()).sum();
         if len <= self.inline_limit() {
-            let bytes = header.encode();
-            let mut parts = [&bytes[..], &[], &[], &[]];
-            parts[1..=payload.len()].copy_from_slice(payload);
-            return Ok((self.write_record(&parts, len)?, None));
+            return Ok((self.write_record(&header, payload, len)?, None));
         }
         let block = self.arena.alloc(len).ok_or(NoRoom)?;
         header.flags |= wire::ARENA;
@@ -419,9 +416,7 @@ impl Link {
             .arena
             .write(&block, payload)
             .map_err(|_| NoRoom)
-            .and_then(|()| {
-                self.write_record(&[&header.encode(), &wire::block_bytes(offset, len)], 16)
-            });
+            .and_then(|()| self.write_record(&header, &[&wire::block_bytes(offset, len)], 16));
         match written {
             Ok(at) => Ok((at, Some(block))),
             Err(full) => {
@@ -431,16 +426,24 @@ impl Link {
         }
     }
 
-    fn write_record(&mut self, parts: &[&[u8]], len: usize) -> Result<Position, NoRoom> {
-        if let Ok(at) = self.events.push(parts) {
+    #[inline]
+    fn write_record(
+        &mut self,
+        header: &EventHeader,
+        parts: &[&[u8]],
+        len: usize,
+    ) -> Result<Position, NoRoom> {
+        if let Ok(at) = self.events.push_headed(&header.encode(), parts) {
             return Ok(at);
         }
         self.park(len + 2 * HEADER);
-        self.events.push(parts).map_err(|_| {
-            // The worker is to read on while the reactor waits for room.
-            self.publish();
-            NoRoom
-        })
+        self.events
+            .push_headed(&header.encode(), parts)
+            .map_err(|_| {
+                // The worker is to read on while the reactor waits for room.
+                self.publish();
+                NoRoom
+            })
     }
 
     /// Makes room by copying events out of the ring that were read and are not done.

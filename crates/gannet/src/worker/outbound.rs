@@ -176,7 +176,7 @@ impl Outbound {
     ) -> Result<(), SendError> {
         let position = if head.len() + payload.len() <= self.inline_limit {
             self.ring
-                .push(&[&header.encode(), head, payload])
+                .push_headed(&header.encode(), &[head, payload])
                 .map_err(|_| SendError::Full)?
         } else {
             self.write_large(*header, head, payload)?
@@ -208,7 +208,7 @@ impl Outbound {
         header.flags |= ARENA;
         let written = self.arena.write(&block, &[head, payload]);
         let reference = block_bytes(reference.offset, reference.len);
-        let pushed = self.ring.push(&[&header.encode(), &reference]);
+        let pushed = self.ring.push_headed(&header.encode(), &[&reference]);
         match (written, pushed) {
             (Ok(()), Ok(position)) => {
                 self.blocks.push_back((position, block));
