@@ -308,15 +308,30 @@ impl ConnTable {
     }
 
     /// Writer: counts in one of the cells of a row.
+    #[inline]
     pub(crate) fn add(&self, row: usize, cell: Cell, by: usize) {
-        let cell = self.cell(row, cell);
-        cell.store(cell.load(Relaxed) + by as u64, Relaxed);
+        add(&self.slots.cells(row)[cell as usize], by);
+    }
+
+    /// Writer: so many bytes have come from the client, at this Unix time (ms).
+    #[inline]
+    pub(crate) fn note_received(&self, row: usize, unix: u64, bytes: usize) {
+        let cells = self.slots.cells(row);
+        cells[Cell::LastSeen as usize].store(unix, Relaxed);
+        add(&cells[Cell::BytesIn as usize], bytes);
     }
 
     /// One of the cells of a row.
+    #[inline]
     pub(crate) fn cell(&self, row: usize, cell: Cell) -> &AtomicU64 {
         self.slots.cell(row, cell as usize)
     }
+}
+
+/// For the one writer of a cell.
+#[inline]
+fn add(cell: &AtomicU64, by: usize) {
+    cell.store(cell.load(Relaxed) + by as u64, Relaxed);
 }
 
 // A row and what it begins with is two cache lines: see `Slots`.

@@ -171,6 +171,11 @@ impl Reactor {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
+        let is_calm = conn.is_open() && conn.stall == Stall::No && !conn.eof && conn.rare.is_none();
+        if is_calm && self.stopping.is_none() {
+            // Nothing has waited for it.
+            return;
+        }
         let half = match &conn.speaks {
             // The pieces of a body have a limit of their own, and their request is always in flight.
             Speaks::Http(_) => BODY_IN_FLIGHT / 2,
@@ -430,6 +435,15 @@ impl Reactor {
             return;
         };
         self.wheel.watch(&mut self.conns, slot as u32, at);
+    }
+
+    /// As [`Reactor::watch`], after a read from a connection that is open: unless a message goes on that
+    /// is not whole, no deadline has come nearer.
+    pub(super) fn watch_read(&mut self, slot: usize, goes_on: bool) {
+        let watched = |conn: &mut Conn| conn.timer_mut().is_set();
+        if goes_on || !self.conns.get_mut(slot).is_some_and(watched) {
+            self.watch(slot);
+        }
     }
 
     /// The wheel says that something may be due.

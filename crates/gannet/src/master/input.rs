@@ -4,8 +4,6 @@
 //! now, stays with the connection and comes first next time. Nothing more is read from a
 //! connection that is stalled: its client's TCP window closes, and so the client waits.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use rustix::{
     event::epoll::{self, EventFlags},
     io::Errno,
@@ -92,11 +90,7 @@ impl Reactor {
         conn.last_seen = self.clock.now;
         conn.pinged = false;
         if let Some(row) = self.table.row_of(conn.id) {
-            self.table
-                .cell(row, Cell::LastSeen)
-                .store(self.clock.unix, Relaxed);
-            let bytes = self.table.cell(row, Cell::BytesIn);
-            bytes.store(bytes.load(Relaxed) + len as u64, Relaxed);
+            self.table.note_received(row, self.clock.unix, len);
         }
         self.add(ReactorCounter::BytesIn, len);
     }
@@ -257,8 +251,9 @@ impl Reactor {
             }
             Speaks::WebSocket(mut websocket) => {
                 let used = self.take_websocket(slot, &mut websocket, &mut buffer[..len]);
+                let goes_on = websocket.progress.is_some();
                 self.put_back(slot, Speaks::WebSocket(websocket));
-                self.watch(slot);
+                self.watch_read(slot, goes_on);
                 used
             }
             // Taken above.
@@ -301,8 +296,7 @@ impl Reactor {
             .get(slot)
             .and_then(|conn| self.table.row_of(conn.id))
         {
-            let cell = self.table.cell(row, Cell::MessagesIn);
-            cell.store(cell.load(Relaxed) + 1, Relaxed);
+            self.table.add(row, Cell::MessagesIn, 1);
         }
     }
 

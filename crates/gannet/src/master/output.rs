@@ -47,6 +47,11 @@ impl Output {
         self.queued
     }
 
+    /// Nothing is queued, and nobody has asked to be told.
+    pub(super) fn is_done(&self) -> bool {
+        self.queued == 0 && self.waiters.is_empty() && self.unread.is_none()
+    }
+
     /// Lets `write` append to the queue.
     pub(super) fn append(&mut self, pool: &mut Pool, write: impl FnOnce(&mut Vec<u8>)) {
         if !matches!(self.segments.back(), Some(Segment::Own(buffer)) if buffer.len() < JOIN) {
@@ -118,7 +123,7 @@ impl Output {
 
     /// Gives the buffers back, and the queue itself.
     pub(super) fn recycle(mut self: Box<Self>, pool: &mut Pool) {
-        for segment in self.segments.drain(..) {
+        while let Some(segment) = self.segments.pop_front() {
             if let Segment::Own(buffer) = segment {
                 pool.give(buffer);
             }

@@ -18,6 +18,7 @@ use crate::{
     conn_table::Cell,
     id::ConnId,
     layout::ReactorCounter,
+    settings::Listener,
     wire::event::{EventHeader, EventKind},
 };
 
@@ -42,13 +43,13 @@ impl Reactor {
             return;
         };
         self.catch_up(slot);
-        if !self.has_output_room(slot, data.len()) {
-            return;
-        }
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
         let listener = &self.settings.listeners[usize::from(conn.listener)];
+        if !listener.has_room(conn.queued(), data.len()) {
+            return self.cut_slow_reader(slot);
+        }
         let (pool, compressors) = (&mut self.pool, &mut self.compressors);
         if conn.is_open() && queue_message(conn, pool, compressors, listener, text, data) {
             mark(conn, &mut self.dirty);
@@ -93,10 +94,8 @@ impl Reactor {
         let Some(conn) = self.conns.get(slot) else {
             return false;
         };
-        let limit = self.settings.listeners[usize::from(conn.listener)].max_queued;
-        let queued = conn.queued();
-        // One message larger than the limit may pass when nothing else waits.
-        if queued == 0 || queued + bytes <= limit {
+        let listener = &self.settings.listeners[usize::from(conn.listener)];
+        if listener.has_room(conn.queued(), bytes) {
             return true;
         }
         self.cut_slow_reader(slot);
@@ -160,6 +159,16 @@ impl Reactor {
             Some(Ok(written)) => written,
             Some(Err(_)) => return self.leave(slot, Closed::of(CloseReason::Reset)),
         };
+        if conn.is_all_out() {
+            let output = conn.output.take();
+            if let Some(output) = output {
+                output.recycle(&mut self.pool);
+            }
+            if let Some(row) = self.table.row_of(id) {
+                self.table.add(row, Cell::BytesOut, written);
+            }
+            return self.add(ReactorCounter::BytesOut, written);
+        }
         let now = self.clock.now;
         let to_watch = conn.note_unread(now, written);
         let (queued, unwritten) = (conn.queued(), conn.unwritten());
@@ -244,6 +253,25 @@ impl Reactor {
                 self.count(ReactorCounter::Dropped);
             }
         }
+    }
+}
+
+impl Listener {
+    /// Whether so many bytes more may be queued for a connection. One message larger than the limit may
+    /// pass when nothing else waits.
+    fn has_room(&self, queued: usize, bytes: usize) -> bool {
+        queued == 0 || queued + bytes <= self.max_queued
+    }
+}
+
+impl Conn {
+    /// All that was queued has left at once, as it nearly always does, and nobody waits for that.
+    fn is_all_out(&self) -> bool {
+        let plain = self.tls.is_none() && self.stream.is_none() && !self.writing;
+        let goes_on = self.is_open() && self.stall != Stall::Own;
+        let carries = matches!(self.speaks, Speaks::Http2(_));
+        let done = self.output.as_ref().is_some_and(|output| output.is_done());
+        plain && goes_on && !carries && done
     }
 }
 

@@ -117,6 +117,12 @@ impl Reactor {
                     return input.len();
                 }
             }
+            if used == input.len() && websocket.decoder.is_idle() {
+                // All is taken: the decoder need not be asked.
+                websocket.decoder.release();
+                websocket.progress = None;
+                return used;
+            }
         }
     }
 

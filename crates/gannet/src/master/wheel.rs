@@ -55,7 +55,8 @@ impl Timer {
         }
     }
 
-    fn is_set(&self) -> bool {
+    /// Whether somebody looks at the connection at some time.
+    pub(super) fn is_set(&self) -> bool {
         self.before != OUT
     }
 
