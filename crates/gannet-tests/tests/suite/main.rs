@@ -44,6 +44,7 @@ mod machine;
 mod master;
 mod metrics;
 mod metrics_http;
+mod news;
 mod notify;
 mod packets;
 mod pipelining;

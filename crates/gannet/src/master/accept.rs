@@ -21,6 +21,7 @@ use super::{
     conn::{Conn, Speaks},
     exchange::Http,
     framed::Framed,
+    interest,
     reactor::{LISTENER, Reactor, register},
 };
 use crate::{
@@ -81,6 +82,11 @@ impl Accepting {
             active: false,
             taken: 0,
         })
+    }
+
+    /// Whether connections come over the network, and not by a Unix socket.
+    pub(super) fn is_network(&self, listener: usize) -> bool {
+        self.listeners[listener].local.is_some()
     }
 
     /// Notes that a connection was taken from a listener.
@@ -220,7 +226,7 @@ impl Reactor {
             &self.epoll,
             socket.as_fd(),
             id.as_u64(),
-            epoll::EventFlags::IN,
+            interest::flags(local.is_some(), true, false),
         ) {
             tracing::error!(%error, "cannot watch a connection");
             self.conns.give_back(id);

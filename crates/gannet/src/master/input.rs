@@ -12,6 +12,7 @@ use rustix::{
 
 use super::{
     conn::{Closed, Conn, Phase, Speaks, Stall},
+    interest::BEHIND,
     reactor::Reactor,
 };
 use crate::{
@@ -39,6 +40,9 @@ impl Reactor {
             let listens = conn.stall == Stall::No && !conn.eof;
             if listens || matches!(conn.phase, Phase::Closing(_) | Phase::Lingering(_)) {
                 self.readable(slot);
+                if flags.intersects(BEHIND) {
+                    self.ask_again(slot);
+                }
             } else if is_over {
                 self.hang_up(slot);
             } else {
@@ -66,15 +70,21 @@ impl Reactor {
             false => self.buffer.len(),
         };
         let room = &mut self.buffer[kept..end];
+        let most = room.len();
         let received =
             rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut *room, RecvFlags::empty()));
         match received {
             Ok((0, _)) => self.end_of_input(slot),
             Ok((len, _)) => {
-                self.buffer[..kept].copy_from_slice(&conn.input);
-                conn.input.clear();
+                if kept > 0 {
+                    self.buffer[..kept].copy_from_slice(&conn.input);
+                    conn.input.clear();
+                }
                 self.count_received(slot, len);
                 self.take_in(slot, kept + len);
+                if len == most {
+                    self.ask_again(slot);
+                }
                 self.read_on_if_hung_up(slot);
             }
             Err(Errno::AGAIN) => {}
@@ -163,30 +173,6 @@ impl Reactor {
             self.interest(slot, true, writing);
         }
         self.settle(slot);
-    }
-
-    /// Changes what the poll set waits for.
-    pub(super) fn interest(&mut self, slot: usize, reading: bool, writing: bool) {
-        let Some(conn) = self.conns.get_mut(slot) else {
-            return;
-        };
-        let Some(socket) = &conn.socket else { return };
-        if conn.hup || (conn.reading, conn.writing) == (reading, writing) {
-            return;
-        }
-        conn.reading = reading;
-        conn.writing = writing;
-        let mut flags = EventFlags::empty();
-        flags.set(EventFlags::IN, reading);
-        flags.set(EventFlags::OUT, writing);
-        if let Err(error) = epoll::modify(
-            &self.epoll,
-            socket,
-            epoll::EventData::new_u64(conn.id.as_u64()),
-            flags,
-        ) {
-            tracing::error!(%error, conn = %conn.id, "cannot change the poll set");
-        }
     }
 
     /// Takes what it can from the first `len` bytes of the buffer; the rest stays with the

@@ -47,6 +47,7 @@ mod hand;
 mod http;
 mod http2;
 mod input;
+mod interest;
 mod ledger;
 mod link;
 mod output;

@@ -190,7 +190,7 @@ impl Reactor {
             // Its client reads: see `is_ending`.
             conn.last_seen = self.clock.now;
         }
-        let reading = conn.reading;
+        let (reading, is_encrypted) = (conn.reading, conn.tls.is_some());
         let limit = self.settings.listeners[usize::from(conn.listener)].max_queued;
         let asks_on = conn.stall == Stall::Own
             && queued <= limit
@@ -209,6 +209,10 @@ impl Reactor {
             self.add(ReactorCounter::BytesOut, written);
         }
         self.interest(slot, reading, unwritten > 0);
+        if unwritten > 0 && is_encrypted {
+            // It may have stopped before the socket was full.
+            self.ask_again(slot);
+        }
         if to_watch {
             self.watch(slot);
         }

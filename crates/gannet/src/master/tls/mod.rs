@@ -234,6 +234,9 @@ impl Reactor {
             Ok((len, _)) => {
                 self.count_received(slot, len);
                 self.take_encrypted(slot, &wire[..len]);
+                if len == wire.len() {
+                    self.ask_again(slot);
+                }
                 self.read_on_if_hung_up(slot);
             }
             Err(Errno::AGAIN) => {}
