@@ -165,7 +165,7 @@ fn a_start_that_fails_says_so_as_in_the_foreground() {
     for (program, settings) in [
         (env!("CARGO_BIN_EXE_fails_in_start"), ""),
         (env!("CARGO_BIN_EXE_panics_in_start"), ""),
-        (env!("CARGO_BIN_EXE_never_ready"), "start_timeout_ms = 300"),
+        (env!("CARGO_BIN_EXE_never_ready"), "start_timeout_ms = 2000"),
         (env!("CARGO_BIN_EXE_behave"), "workers_ = 1"),
         (env!("CARGO_BIN_EXE_behave"), "ring_size = 100000"),
     ] {
