@@ -9,6 +9,7 @@ use super::{
     head::{self, RequestHead, RequestLine, Version},
     headers::{Headers, is_trailer},
     limits::{Limits, MAX_HEADERS},
+    plain,
     scan::Scan,
 };
 
@@ -275,6 +276,11 @@ fn read_head<'a>(
     input: &'a [u8],
     limits: &Limits,
 ) -> Result<Option<(usize, RequestHead<'a>)>, RequestError> {
+    if scan.is_fresh()
+        && let Some(found) = plain::read(input, limits)
+    {
+        return Ok(Some(found));
+    }
     // The line is judged when it has arrived, before anything after it: so the error
     // does not depend on how the input was cut.
     let mut line = None;

@@ -95,6 +95,17 @@ impl<'a> RequestLine<'a> {
         })
     }
 
+    /// What is known to be in order: a method, a path, HTTP/1.1. `None`: the method wants another target.
+    #[inline]
+    pub(super) fn with_path(method: &'a str, target: &'a str) -> Option<Self> {
+        (method != "CONNECT").then_some(Self {
+            method,
+            target,
+            version: Version::Http11,
+            authority: None,
+        })
+    }
+
     /// Adds the headers, which were found by their line ends only.
     pub(super) fn with_headers(
         self,
@@ -103,48 +114,73 @@ impl<'a> RequestLine<'a> {
         limits: &Limits,
     ) -> Result<RequestHead<'a>, RequestError> {
         let headers = Headers::parse(section, count)?;
-        let mut body = BodyFacts::default();
-        let mut hosts = 0;
-        let mut host: &[u8] = b"";
-        let mut close = false;
-        let mut keep_alive = false;
-        let mut connection_upgrade = false;
-        let mut upgrade = false;
-        let mut expect_continue = false;
+        let mut facts = HeadFacts::default();
         for (name, value) in headers.fields() {
-            // The length tells most names apart without a look at their letters.
-            match name.len() {
-                4 if name.eq_ignore_ascii_case(b"host") => {
-                    hosts += 1;
-                    host = value;
-                }
-                6 if name.eq_ignore_ascii_case(b"expect") => {
-                    if !value.eq_ignore_ascii_case(b"100-continue") {
-                        return Err(RequestError::new(417, "Expect knows `100-continue` only"));
-                    }
-                    expect_continue = true;
-                }
-                7 if name.eq_ignore_ascii_case(b"upgrade") => upgrade = true,
-                10 if name.eq_ignore_ascii_case(b"connection") => {
-                    close |= has_token(value, "close");
-                    keep_alive |= has_token(value, "keep-alive");
-                    connection_upgrade |= has_token(value, "upgrade");
-                }
-                14 if name.eq_ignore_ascii_case(b"content-length") => {
-                    body.add_content_length(value)
-                }
-                17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                    body.add_transfer_encoding(value);
-                }
-                _ => {}
-            }
+            facts.add(name, value)?;
         }
+        facts.decide(self, headers, limits)
+    }
+}
 
-        let is_11 = self.version == Version::Http11;
-        match hosts {
+/// What the headers say of the connection and of the body: collected line by line, then judged.
+#[derive(Debug, Default)]
+pub(super) struct HeadFacts<'a> {
+    body: BodyFacts<'a>,
+    hosts: usize,
+    host: &'a [u8],
+    close: bool,
+    keep_alive: bool,
+    connection_upgrade: bool,
+    upgrade: bool,
+    expect_continue: bool,
+}
+
+impl<'a> HeadFacts<'a> {
+    /// Takes a header, its value without white space around it.
+    #[inline]
+    pub(super) fn add(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), RequestError> {
+        // The length tells most names apart without a look at their letters.
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                self.hosts += 1;
+                self.host = value;
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                if !value.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(RequestError::new(417, "Expect knows `100-continue` only"));
+                }
+                self.expect_continue = true;
+            }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.close |= has_token(value, "close");
+                self.keep_alive |= has_token(value, "keep-alive");
+                self.connection_upgrade |= has_token(value, "upgrade");
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                self.body.add_content_length(value)
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                self.body.add_transfer_encoding(value);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The head that they make with their line.
+    #[inline]
+    pub(super) fn decide(
+        self,
+        line: RequestLine<'a>,
+        headers: Headers<'a>,
+        limits: &Limits,
+    ) -> Result<RequestHead<'a>, RequestError> {
+        let is_11 = line.version == Version::Http11;
+        match self.hosts {
             0 if is_11 => return Err(RequestError::bad("Host is missing: HTTP/1.1 needs it")),
             0 => {}
-            1 if !target::is_host(host) => {
+            1 if !target::is_host(self.host) => {
                 return Err(RequestError::bad(
                     "Host is not a host name or address, maybe with port",
                 ));
@@ -152,24 +188,24 @@ impl<'a> RequestLine<'a> {
             1 => {}
             _ => return Err(RequestError::bad("Host is there twice: send it once")),
         }
-        if let Some(authority) = self.authority
-            && hosts == 1
-            && !target::same_authority(host, authority)
+        if let Some(authority) = line.authority
+            && self.hosts == 1
+            && !target::same_authority(self.host, authority)
         {
             return Err(RequestError::bad(
                 "Host and the request target name different hosts",
             ));
         }
-        let body = body.decide(self.version, limits.max_body_size)?;
+        let body = self.body.decide(line.version, limits.max_body_size)?;
         Ok(RequestHead {
-            method: self.method,
-            target: self.target,
-            version: self.version,
+            method: line.method,
+            target: line.target,
+            version: line.version,
             headers,
             body,
-            keep_alive: !close && (is_11 || keep_alive),
-            expect_continue: expect_continue && is_11 && body != BodyLength::None,
-            upgrade: upgrade && connection_upgrade && is_11,
+            keep_alive: !self.close && (is_11 || self.keep_alive),
+            expect_continue: self.expect_continue && is_11 && body != BodyLength::None,
+            upgrade: self.upgrade && self.connection_upgrade && is_11,
         })
     }
 }

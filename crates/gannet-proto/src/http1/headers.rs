@@ -4,7 +4,11 @@ use std::fmt;
 
 use memchr::memchr;
 
-use super::{error::RequestError, limits::MAX_HEADERS};
+use super::{
+    bytes::{TOKEN, run, value_end},
+    error::RequestError,
+    limits::MAX_HEADERS,
+};
 
 /// The lines of a header or trailer section, in the order of the wire.
 ///
@@ -124,12 +128,18 @@ impl<'a> Iterator for HeadersIter<'a> {
 }
 
 /// Splits the next line off.
+#[inline]
 fn next_field<'a>(lines: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let colon = memchr(b':', lines)?;
-    let (name, rest) = lines.split_at(colon);
-    let (value, rest) = rest.split_at(memchr(b'\n', rest)? + 1);
+    let (name, rest) = lines.split_at(run(lines, TOKEN));
+    let rest = rest.strip_prefix(b":")?;
+    let end = match value_end(rest)? {
+        end if rest[end..].starts_with(b"\r\n") => end + 2,
+        // Other parsers, of responses, let a line end with LF alone.
+        _ => memchr(b'\n', rest)? + 1,
+    };
+    let (value, rest) = rest.split_at(end);
     *lines = rest;
-    Some((name, value[1..].trim_ascii()))
+    Some((name, value.trim_ascii()))
 }
 
 /// Whether a comma-separated list, the value of one header line, holds a token. Tokens
@@ -148,11 +158,7 @@ pub fn has_token(list: &[u8], token: &str) -> bool {
 
 /// Whether the bytes are a token (RFC 9110 section 5.6.2): the form of methods and names.
 pub fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
-}
-
-pub(super) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    !bytes.is_empty() && run(bytes, TOKEN) == bytes.len()
 }
 
 /// Whether a name may stand in a trailer section: nothing that frames, routes, modifies or

@@ -24,15 +24,18 @@
 //! |---|---|
 //! | `limits`, `error`, `status` | what is allowed, what went wrong, what a status is called |
 //! | `scan` | finds line ends, wherever the input was cut |
+//! | `bytes` | what a byte may be a part of |
 //! | `headers` | a checked header section, iterated in place |
 //! | `target` | the four forms of a request target, and `Host` |
 //! | `head` | request line and headers to [`RequestHead`] |
+//! | `plain` | the same in one pass, for heads of the usual form |
 //! | `body` | how a body is framed |
 //! | `chunked` | chunk sizes, extensions and data |
 //! | `decode` | the states of a connection |
 //! | `encode`, `date` | responses |
 
 mod body;
+mod bytes;
 mod chunked;
 pub mod date;
 mod decode;
@@ -41,6 +44,7 @@ mod error;
 mod head;
 mod headers;
 mod limits;
+mod plain;
 mod scan;
 mod status;
 mod target;

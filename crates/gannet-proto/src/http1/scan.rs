@@ -43,6 +43,11 @@ impl Scan {
         }
     }
 
+    /// Whether nothing was searched yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.searched == 0
+    }
+
     /// Lines found so far.
     pub(super) fn lines(&self) -> usize {
         self.lines

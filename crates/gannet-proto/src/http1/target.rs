@@ -1,5 +1,7 @@
 //! Request targets (RFC 9112 section 3.2) and the value of `Host`.
 
+use super::bytes::{HOST, PATH, QUERY, is, run};
+
 /// Checks a target against the form that the method wants. Gives the authority that it
 /// names, if it names one.
 ///
@@ -40,7 +42,12 @@ pub(crate) fn target_fault(method: &str, target: &str) -> Option<&'static str> {
 /// Whether the bytes can be the value of `Host`: a host name or address that is not
 /// empty, and maybe a port.
 pub(crate) fn is_host(value: &[u8]) -> bool {
-    std::str::from_utf8(value).is_ok_and(|value| split_port(value).is_some())
+    let name = run(value, HOST);
+    match value[name..].split_first() {
+        None => name > 0,
+        Some((b':', port)) if name > 0 => is_port(port),
+        _ => std::str::from_utf8(value).is_ok_and(|value| split_port(value).is_some()),
+    }
 }
 
 /// Whether two authorities are the same, case and the default ports of http and https aside.
@@ -61,14 +68,9 @@ fn strip_scheme(target: &str) -> Option<&str> {
     })
 }
 
-/// Printable ASCII without what could end or split a URL. RFC 3986 would have some more
-/// characters encoded, such as `|` and `[`: browsers send those as they are.
 fn check_path(path: &str) -> Result<(), &'static str> {
-    let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
-    let is_query = |byte| matches!(byte, b'!'..=b'~') && !b"\"#<>".contains(&byte);
-    // Browsers encode a backtick in a path, but not in a query.
-    let is_path = |byte| is_query(byte) && byte != b'`';
-    match path.bytes().all(is_path) && query.bytes().all(is_query) {
+    let query = &path.as_bytes()[run(path.as_bytes(), PATH)..];
+    match query.is_empty() || query[0] == b'?' && run(query, QUERY) == query.len() {
         true => Ok(()),
         false => Err("holds a character that has to be percent-encoded"),
     }
@@ -94,8 +96,7 @@ fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
         return Some((host, None));
     }
     let port = rest.strip_prefix(':')?;
-    let is_port = port.is_empty() || (is_digits(port) && port.parse::<u16>().is_ok());
-    is_port.then_some((host, Some(port)))
+    is_port(port.as_bytes()).then_some((host, Some(port)))
 }
 
 /// Letters, digits, `-._~` and percent-encodings; not empty.
@@ -107,7 +108,7 @@ fn is_host_name(host: &str) -> bool {
                 let mut is_hex = || bytes.next().is_some_and(|byte| byte.is_ascii_hexdigit());
                 is_hex() && is_hex()
             }
-            _ => byte.is_ascii_alphanumeric() || b"-._~".contains(&byte),
+            _ => is(byte, HOST),
         };
         if !is_allowed {
             return false;
@@ -116,8 +117,18 @@ fn is_host_name(host: &str) -> bool {
     !host.is_empty()
 }
 
-fn is_digits(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit())
+/// Digits that make a number below 65,536, or nothing.
+fn is_port(port: &[u8]) -> bool {
+    let mut number = 0u32;
+    for &byte in port {
+        if !byte.is_ascii_digit() {
+            return false;
+        }
+        number = number
+            .saturating_mul(10)
+            .saturating_add(u32::from(byte - b'0'));
+    }
+    number <= u32::from(u16::MAX)
 }
 
 #[cfg(test)]

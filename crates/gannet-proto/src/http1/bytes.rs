@@ -1,0 +1,130 @@
+//! What a byte may be a part of, and where a run of such bytes ends.
+
+/// A character of methods and header names (RFC 9110 section 5.6.2).
+pub(super) const TOKEN: u8 = 1;
+/// A character of the path of a target.
+pub(super) const PATH: u8 = 2;
+/// A character of the query of a target, or the `?` in front of it.
+pub(super) const QUERY: u8 = 4;
+/// A character of a host name, but for percent-encodings.
+pub(super) const HOST: u8 = 8;
+
+/// Whether a byte is of this class.
+#[inline]
+pub(super) fn is(byte: u8, class: u8) -> bool {
+    CLASSES[usize::from(byte)] & class != 0
+}
+
+/// How many bytes at the front are of this class.
+#[inline]
+pub(super) fn run(bytes: &[u8], class: u8) -> usize {
+    let end = bytes.iter().position(|&byte| !is(byte, class));
+    end.unwrap_or(bytes.len())
+}
+
+/// Where the first byte stands that no header value may hold, such as the CR behind it. `None`: there
+/// is none.
+///
+/// Looks at eight bytes at once: values are long, and all others were looked at before.
+#[inline]
+pub(super) fn value_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let Some(eight) = bytes[at..].first_chunk::<8>() else {
+            let rest = bytes[at..].iter().position(|&byte| is_control(byte));
+            return rest.map(|rest| at + rest);
+        };
+        let found = controls(u64::from_le_bytes(*eight));
+        if found == 0 {
+            at += 8;
+            continue;
+        }
+        at += found.trailing_zeros() as usize / 8;
+        if bytes[at] != b'\t' {
+            return Some(at);
+        }
+        at += 1;
+    }
+}
+
+/// Control characters but for the tab.
+fn is_control(byte: u8) -> bool {
+    byte < b' ' && byte != b'\t' || byte == 0x7f
+}
+
+/// The highest bit of the first control character in these bytes, and maybe of others behind it.
+#[inline]
+fn controls(bytes: u64) -> u64 {
+    let below = |bytes: u64, limit: u8| bytes.wrapping_sub(u64::from(limit) * ONES) & !bytes;
+    (below(bytes, b' ') | below(bytes ^ (0x7f * ONES), 1)) & (0x80 * ONES)
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        classes[byte] = class(byte as u8);
+        byte += 1;
+    }
+    classes
+};
+
+const fn class(byte: u8) -> u8 {
+    let mut class = 0;
+    if byte.is_ascii_alphanumeric() {
+        class |= TOKEN | HOST;
+    }
+    if matches!(
+        byte,
+        b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+    ) {
+        class |= TOKEN;
+    }
+    if matches!(byte, b'-' | b'.' | b'_' | b'~') {
+        class |= HOST;
+    }
+    // Printable ASCII without what could end or split a URL. RFC 3986 would have some more characters
+    // encoded, such as `|` and `[`: browsers send those as they are. They encode a backtick in a path,
+    // but not in a query.
+    if byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'<' | b'>') {
+        class |= QUERY;
+        if !matches!(byte, b'`' | b'?') {
+            class |= PATH;
+        }
+    }
+    class
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_those_of_the_standards() {
+        for byte in 0..=u8::MAX {
+            let word = byte.is_ascii_alphanumeric();
+            assert_eq!(is(byte, TOKEN), word || b"!#$%&'*+-.^_`|~".contains(&byte));
+            assert_eq!(is(byte, HOST), word || b"-._~".contains(&byte));
+            let query = matches!(byte, b'!'..=b'~') && !b"\"#<>".contains(&byte);
+            assert_eq!(is(byte, QUERY), query);
+            assert_eq!(is(byte, PATH), query && !b"`?".contains(&byte));
+        }
+    }
+
+    #[test]
+    fn a_value_ends_at_its_first_control_character_wherever_that_stands() {
+        for len in 0..20 {
+            for byte in 0..=u8::MAX {
+                for filler in [b'a', b'\t', b' ', b'~', 0x80, 0xff] {
+                    let mut bytes = vec![filler; len];
+                    assert_eq!(value_end(&bytes), None);
+                    bytes.extend([byte, b'\r', b'\n', 0x7f, 0, 0, 0, 0, 0]);
+                    let expected = bytes.iter().position(|&byte| is_control(byte));
+                    assert_eq!(value_end(&bytes), expected, "{len} {filler} {byte}");
+                }
+            }
+        }
+    }
+}
