@@ -18,14 +18,12 @@ use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use tower_service::Service;
 
-use crate::{Error, worker::UploadReader};
+use crate::{Conn, Error, Peer, ViaProxy, worker::UploadReader};
 
 /// A request as [`Handler::request`](crate::Handler::request) gets it.
 ///
-/// Its extensions carry the [`Conn`](crate::Conn), the [`Peer`](crate::Peer), and, on a network, the
-/// peer's `std::net::SocketAddr`. Behind a trusted proxy that names the client, the peer is the client
-/// of this request (port 0 if the proxy tells none), and the proxy is there as
-/// [`ViaProxy`](crate::ViaProxy).
+/// [`Peer::of`] tells whom it is from. A service finds that among the request's extensions, if it is
+/// called by [`serve_service`], or behind [`extend_request`].
 pub type Request = http::Request<Body>;
 
 /// A response. The engine writes `content-length`, `transfer-encoding`, `connection` and `date`
@@ -39,6 +37,8 @@ pub type Response = http::Response<Body>;
 #[derive(Default)]
 pub struct Body {
     inner: Inner,
+    /// Of a request: the connection that it came on.
+    conn: Option<Conn>,
 }
 
 #[derive(Default)]
@@ -74,11 +74,8 @@ impl Body {
         let Some(body) = body else {
             return Body::empty();
         };
-        Body {
-            inner: Inner::Other(Box::pin(
-                body.map_err(|error| BodyError::from_box(error.into())),
-            )),
-        }
+        let body = body.map_err(|error| BodyError::from_box(error.into()));
+        Inner::Other(Box::pin(body)).into()
     }
 
     /// A body that is written piece by piece by whoever has the sender, from any thread.
@@ -91,12 +88,7 @@ impl Body {
             sender,
             broken: broken.clone(),
         };
-        (
-            sender,
-            Body {
-                inner: Inner::Channel { receiver, broken },
-            },
-        )
+        (sender, Inner::Channel { receiver, broken }.into())
     }
 
     /// The next bytes, or `None` at the end. Trailers are skipped; for them, use
@@ -139,12 +131,32 @@ impl Body {
     }
 
     pub(crate) fn upload(reader: UploadReader) -> Self {
+        Inner::Upload(reader).into()
+    }
+
+    /// As the body of a request that came on this connection.
+    pub(crate) fn on(self, conn: Conn) -> Self {
         Body {
-            inner: Inner::Upload(reader),
+            conn: Some(conn),
+            ..self
         }
     }
 
+    /// The connection that it came on, as the body of a request.
+    pub(crate) fn conn(&self) -> Option<&Conn> {
+        self.conn.as_ref()
+    }
+
     /// The bytes, if they are all here already.
+    pub(crate) fn as_whole(&self) -> Option<&[u8]> {
+        match &self.inner {
+            Inner::Empty => Some(&[]),
+            Inner::Full(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The same, taken out.
     pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
         match &mut self.inner {
             Inner::Empty => Some(Bytes::new()),
@@ -213,6 +225,12 @@ impl fmt::Debug for Body {
     }
 }
 
+impl From<Inner> for Body {
+    fn from(inner: Inner) -> Self {
+        Body { inner, conn: None }
+    }
+}
+
 impl From<()> for Body {
     fn from((): ()) -> Self {
         Body::empty()
@@ -221,9 +239,7 @@ impl From<()> for Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Body {
-            inner: Inner::Full(bytes),
-        }
+        Inner::Full(bytes).into()
     }
 }
 
@@ -332,20 +348,41 @@ impl BodyError {
 /// # }
 /// ```
 ///
-/// An error of the service becomes the error of the handler, that is 500.
-pub async fn serve_service<S, B>(service: &mut S, request: Request) -> crate::Result<Response>
+/// The service finds in the request's extensions what [`extend_request`] puts there. An error of the service
+/// becomes the error of the handler, that is 500.
+pub async fn serve_service<S, B>(service: &mut S, mut request: Request) -> crate::Result<Response>
 where
     S: Service<Request, Response = http::Response<B>>,
     S::Error: Into<Box<dyn StdError + Send + Sync>>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
+    extend_request(&mut request);
     let failed = |error: S::Error| Error::from(BodyError::Other(error.into()));
     std::future::poll_fn(|cx| service.poll_ready(cx))
         .await
         .map_err(failed)?;
     let response = service.call(request).await.map_err(failed)?;
     Ok(response.map(Body::wrap))
+}
+
+/// Puts into the extensions of a request whom it is from: the [`Conn`], the [`Peer`], and, on a network, the
+/// peer's `std::net::SocketAddr`; behind a trusted proxy that names the client also [`ViaProxy`]. See [`Peer::of`].
+///
+/// For services that are called in another way than by [`serve_service`]. It takes some memory and a third of a
+/// microsecond, which a handler that has the [`Conn`] anyway need not spend.
+pub fn extend_request(request: &mut Request) {
+    let Some(conn) = request.body().conn().cloned() else {
+        return;
+    };
+    let (peer, proxy) = (Peer::of(request), ViaProxy::of(request));
+    let extensions = request.extensions_mut();
+    extensions.insert(conn);
+    if let Some(peer) = peer {
+        extensions.insert(peer);
+        peer.addr().map(|addr| extensions.insert(addr));
+    }
+    proxy.map(|proxy| extensions.insert(proxy));
 }
 
 #[cfg(test)]

@@ -223,7 +223,7 @@ pub struct ConnInfo {
     pub id: ConnId,
     /// The client. Behind a proxy: whom its PROXY header names, or, for a WebSocket, the forwarding
     /// header of the handshake. A plain HTTP connection keeps the proxy here, since each of its
-    /// requests may be another client's: the [`Peer`] among the request's extensions is that.
+    /// requests may be another client's: [`Peer::of`] a request is that.
     pub peer: Peer,
     /// The trusted proxy that has named the client: the other end of the socket.
     pub proxy: Option<Peer>,

@@ -89,7 +89,7 @@ pub use gannet_shm::{Counter, Lock, LockGuard};
 pub use http;
 
 pub use crate::{
-    body::{Body, BodyError, BodySender, Request, Response, serve_service},
+    body::{Body, BodyError, BodySender, Request, Response, extend_request, serve_service},
     close::CloseReason,
     conn::{Conn, ConnInfo},
     error::{Error, Result},

@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use crate::{Request, conn_table::Row};
+
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -29,12 +31,27 @@ pub struct Credentials {
     pub gid: u32,
 }
 
-/// The proxy that a request came through: stands among the extensions of a request whose client a
-/// trusted proxy has named.
+/// The proxy that a request came through, if it is one that is trusted and has named the client. See
+/// [`ViaProxy::of`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ViaProxy(pub Peer);
 
 impl Peer {
+    /// Whom a request is from: the client that a trusted proxy has named, with port 0 if it told none, or
+    /// else the other end of the connection. `None`: that is gone.
+    ///
+    /// ```
+    /// # use gannet::{Body, Conn, Peer, Request, Response, Result};
+    /// async fn request(_conn: Conn, request: Request) -> Result<Response> {
+    ///     let peer = Peer::of(&request).map_or("nobody".to_owned(), |peer| peer.to_string());
+    ///     Ok(Response::new(peer.into()))
+    /// }
+    /// ```
+    pub fn of(request: &Request) -> Option<Self> {
+        let named = request.extensions().get().copied();
+        named.or_else(|| Some(row_of(request)?.peer))
+    }
+
     /// Its address on a network.
     pub fn addr(&self) -> Option<SocketAddr> {
         match self {
@@ -67,6 +84,14 @@ impl Peer {
     }
 }
 
+impl ViaProxy {
+    /// The proxy that this request came through, if a trusted one has named the client.
+    pub fn of(request: &Request) -> Option<Self> {
+        let named = request.extensions().get().copied();
+        named.or_else(|| row_of(request)?.proxy.map(ViaProxy))
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -80,6 +105,12 @@ impl From<SocketAddr> for Peer {
     fn from(addr: SocketAddr) -> Self {
         Peer::on_network(addr)
     }
+}
+
+/// What the table has of the connection that a request came on.
+fn row_of(request: &Request) -> Option<Row> {
+    let conn = request.body().conn()?;
+    conn.worker().shared().table().get(conn.id())
 }
 
 /// An IPv4 address in its own form.

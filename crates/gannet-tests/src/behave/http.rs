@@ -4,7 +4,7 @@ use std::{collections::HashMap, process, thread, time::Duration};
 
 use bytes::Bytes;
 use gannet::{
-    Body, Conn, Error, Peer, Request, Response, Result, ViaProxy,
+    Body, Conn, Error, Peer, Request, Response, Result, ViaProxy, extend_request,
     http::{StatusCode, header},
 };
 
@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use super::{Behave, commands::number};
 
 impl Behave {
-    pub(super) async fn route(&self, conn: Conn, request: Request) -> Result<Response> {
+    pub(super) async fn route(&self, conn: Conn, mut request: Request) -> Result<Response> {
         if self.reports {
             let seen = format!("{} {}\n", request.method(), request.uri());
             let body = request.into_body().collect(64 << 20).await?;
@@ -50,13 +50,18 @@ impl Behave {
             }),
             // Who the client of this request is, and through whom it came.
             "/client" => {
-                let peer = request.extensions().get::<Peer>();
-                let proxy = request.extensions().get::<ViaProxy>();
-                text(format!(
-                    "{} via {}",
-                    peer.map_or("nobody".to_owned(), Peer::to_string),
-                    proxy.map_or("nobody".to_owned(), |proxy| proxy.0.to_string()),
-                ))
+                let (peer, proxy) = (Peer::of(&request), ViaProxy::of(&request));
+                extend_request(&mut request);
+                let extensions = request.extensions();
+                let told = extensions.get() == peer.as_ref() && extensions.get() == proxy.as_ref();
+                text(match told {
+                    true => format!(
+                        "{} via {}",
+                        peer.map_or("nobody".to_owned(), |peer| peer.to_string()),
+                        proxy.map_or("nobody".to_owned(), |proxy| proxy.0.to_string()),
+                    ),
+                    false => format!("{peer:?} and {proxy:?} are not in {extensions:?}"),
+                })
             }
             "/echo" => text(request.into_body().collect(64 << 20).await?),
             // Sends body and trailers back, the trailers as trailers.

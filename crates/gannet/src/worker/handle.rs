@@ -10,13 +10,13 @@ use super::{
     case::Case,
     local::{Local, Progress},
     request,
-    respond::{respond, write_lines},
+    respond::{Asked, respond, respond_now, write_lines},
     shared::Command,
     upload::Upload,
 };
 use crate::{
-    Body, CloseReason, Conn, ConnId, Error, Handler, Handshake, Message, PacketSource, Response,
-    Result, Task, TaskError, TaskId, Text, WorkerId,
+    Body, CloseReason, Conn, Error, Handler, Handshake, Message, PacketSource, Request, Response,
+    Result, Task, TaskError, TaskId, Text, WorkerId, extend_request,
     layout::WorkerCounter,
     message::Answer,
     traces,
@@ -122,27 +122,29 @@ async fn task<H: Handler>(core: &Rc<Core<H>>, case: &Case) -> Result {
 }
 
 async fn request<H: Handler>(core: &Rc<Core<H>>, conn: Conn, case: &Case) -> Result {
-    let id = conn.id();
-    let request = match request::build(&conn, &case.payload()) {
-        Ok(request) => request,
-        Err(error) => return refuse(core, id, error).await,
-    };
-    let request = request.map(|rest| match case.upload() {
-        Some(upload) => Body::upload(upload.reader()),
-        None => Body::from(rest),
-    });
-    let head_only = request.method() == Method::HEAD;
-    let response = core.handler.request(conn, request).await?;
-    respond(&core.local, id, response, head_only).await
+    let mut asked = Asked::by(case);
+    let mut request = Request::new(Body::empty());
+    if let Err(error) = request::build(&mut request, &conn, case, &core.local) {
+        return refuse(core, asked, error).await;
+    }
+    asked.head_only = request.method() == Method::HEAD;
+    let mut response = core.handler.request(conn, request).await?;
+    if respond_now(&core.local, asked, &mut response)? {
+        return Ok(());
+    }
+    // Most responses are whole, and find room: the others shall not make the future of all larger.
+    Box::pin(respond(&core.local, asked, response)).await
 }
 
 async fn open<H: Handler>(core: &Rc<Core<H>>, conn: Conn, case: &Case) -> Result {
-    let id = conn.id();
-    let request = match request::build(&conn, &case.payload()) {
-        Ok(request) => request.map(|_| ()),
-        Err(error) => return refuse(core, id, error).await,
-    };
-    let accept = core.handler.open(conn, Handshake::new(request)).await?;
+    let (asked, id) = (Asked::by(case), conn.id());
+    let mut request = Request::new(Body::empty());
+    if let Err(error) = request::build(&mut request, &conn, case, &core.local) {
+        return refuse(core, asked, error).await;
+    }
+    extend_request(&mut request);
+    let handshake = Handshake::new(request.map(drop));
+    let accept = core.handler.open(conn, handshake).await?;
     match accept.answer {
         Answer::Accept(headers) => {
             let mut lines = Vec::new();
@@ -152,16 +154,16 @@ async fn open<H: Handler>(core: &Rc<Core<H>>, conn: Conn, case: &Case) -> Result
             let command = Command::new(header, lines.into());
             Ok(core.local.shared.push(id.reactor(), command).await?)
         }
-        Answer::Refuse(response) => respond(&core.local, id, *response, false).await,
+        Answer::Refuse(response) => Box::pin(respond(&core.local, asked, *response)).await,
         Answer::Invalid(what) => Err(Error::new(what)),
     }
 }
 
-async fn refuse<H>(core: &Rc<Core<H>>, conn: ConnId, error: request::BadRequest) -> Result {
-    tracing::debug!(%conn, %error, "request refused");
+async fn refuse<H>(core: &Rc<Core<H>>, asked: Asked, error: request::BadRequest) -> Result {
+    tracing::debug!(conn = %asked.conn, %error, "request refused");
     let mut response = Response::new(Body::from("bad request\n"));
     *response.status_mut() = StatusCode::BAD_REQUEST;
-    respond(&core.local, conn, response, false).await
+    Box::pin(respond(&core.local, asked, response)).await
 }
 
 /// The result of a task, and the end of its event, in one command.

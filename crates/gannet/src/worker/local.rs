@@ -15,6 +15,7 @@ use std::{
 };
 
 use gannet_shm::{Doorbell, Region};
+use http::HeaderMap;
 use tokio::sync::Notify;
 
 use super::{
@@ -50,6 +51,10 @@ pub(crate) struct Local {
     progress: Cell<Progress>,
     /// Responses that are being streamed.
     streams: RefCell<HashMap<ConnId, Rc<Notify>>>,
+    /// For the fronts of payloads; its memory is used again.
+    front: RefCell<Vec<u8>>,
+    /// For the headers of the next request.
+    header_map: Cell<HeaderMap>,
     /// Events that are finished, once what other threads sent for them has found room.
     owed: RefCell<VecDeque<Owed>>,
 }
@@ -108,6 +113,8 @@ impl Local {
             task_began: Cell::new(0),
             progress: Cell::default(),
             streams: RefCell::default(),
+            front: RefCell::default(),
+            header_map: Cell::default(),
             owed: RefCell::default(),
         })
     }
@@ -153,6 +160,43 @@ impl Local {
         let result = out.send(header, head, payload);
         self.written(reactor, link, &mut out, header.kind);
         result
+    }
+
+    /// Writes a command if there is room, and nobody waits for it: `write` makes the front of its payload.
+    pub(crate) fn offer_with(
+        &self,
+        reactor: usize,
+        header: &CommandHeader,
+        payload: &[u8],
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
+        let Some(lane) = self.shared.lanes.get(reactor) else {
+            return true;
+        };
+        if !lane.room.may_go(None) {
+            return false;
+        }
+        let mut front = self.front.take();
+        front.clear();
+        write(&mut front);
+        let sent = self.send(reactor, header, &front, payload);
+        if front.capacity() <= FRONT {
+            self.front.replace(front);
+        }
+        sent.is_ok()
+    }
+
+    /// An empty map for headers, if possible one that has its memory.
+    pub(crate) fn header_map(&self) -> HeaderMap {
+        self.header_map.take()
+    }
+
+    /// Takes a map that nobody needs any more.
+    pub(crate) fn keep_header_map(&self, mut map: HeaderMap) {
+        if (1..=HEADERS).contains(&map.capacity()) {
+            map.clear();
+            self.header_map.set(map);
+        }
     }
 
     /// Writes a command of the engine, now or as soon as there is room.
@@ -444,6 +488,10 @@ fn bit(reactor: usize) -> u64 {
 }
 
 const _: () = assert!(ConnId::MAX_REACTORS <= u64::BITS as usize);
+/// Larger memory for fronts is not kept.
+const FRONT: usize = 16 << 10;
+/// Nor are maps with room for more headers.
+const HEADERS: usize = 48;
 
 /// See [`Local::install`].
 pub(crate) struct Installed;

@@ -11,6 +11,7 @@ use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 
 use super::{
+    case::Case,
     local::{Local, Progress},
     shared::Command,
 };
@@ -19,26 +20,82 @@ use crate::{
     wire::command::{COMPLETE, CommandHeader, CommandKind},
 };
 
-/// Sends a response. `head_only`: to a HEAD request.
-pub(crate) async fn respond(
-    local: &Rc<Local>,
-    conn: ConnId,
-    response: Response,
-    head_only: bool,
-) -> Result {
+/// What is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) conn: ConnId,
+    /// It is a HEAD request.
+    pub(crate) head_only: bool,
+    /// The event, and where it came from.
+    reactor: usize,
+    epoch: u32,
+    seq: u64,
+}
+
+impl Asked {
+    /// What this event asks.
+    pub(crate) fn by(case: &Case) -> Self {
+        let header = case.header();
+        Asked {
+            conn: header.conn,
+            head_only: false,
+            reactor: case.reactor(),
+            epoch: case.epoch(),
+            seq: header.seq,
+        }
+    }
+}
+
+/// Sends a response that is all here, and says with it that its event has ended. `false`: it is not, or
+/// there is no room, and nothing was sent: [`respond`] will.
+///
+/// The memory of its headers becomes that of the next request's.
+pub(crate) fn respond_now(local: &Local, asked: Asked, response: &mut Response) -> Result<bool> {
+    let status = response.status();
+    check(status)?;
+    let body = match response.body().as_whole() {
+        _ if has_no_body(status) => &[],
+        Some(body) if !asked.head_only && body.len() <= WINDOW => body,
+        _ => return Ok(false),
+    };
+    let mut header = CommandHeader::new(CommandKind::Response, asked.conn);
+    (header.flags, header.code) = (COMPLETE, status.as_u16());
+    // As for the results of tasks: behind everything that others have sent for this event.
+    let is_last =
+        local.shared.lanes[asked.reactor].epoch() == asked.epoch && local.may_finish(asked.reactor);
+    if is_last {
+        header.done = asked.seq;
+    }
+    let sent = local.offer_with(asked.conn.reactor(), &header, body, |front| {
+        front.extend_from_slice(&[0; 4]);
+        write_lines(response.headers(), front);
+        let len = (front.len() - 4) as u32;
+        front[..4].copy_from_slice(&len.to_le_bytes());
+    });
+    if sent {
+        traces::answered(status);
+        if is_last {
+            local.set_progress(Progress::Answered);
+        }
+        local.keep_header_map(std::mem::take(response.headers_mut()));
+    }
+    Ok(sent)
+}
+
+/// Sends a response as it is made, and as there is room for it.
+pub(crate) async fn respond(local: &Rc<Local>, asked: Asked, response: Response) -> Result {
+    let Asked {
+        conn, head_only, ..
+    } = asked;
     let (parts, mut body) = response.into_parts();
     let status = parts.status;
-    if status.is_informational() {
-        return Err(Error::new(format!(
-            "{status} is no response that a handler can give"
-        )));
-    }
+    check(status)?;
     traces::answered(status);
     let sender = Sender { local, conn };
     let declared = declared_length(&parts.headers);
     let lines = head_lines(&parts.headers);
 
-    if status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+    if has_no_body(status) {
         return sender.whole(status, lines, Bytes::new()).await;
     }
     let len = body.size_hint().exact();
@@ -56,13 +113,23 @@ pub(crate) async fn respond(
         },
     };
     let len = len.or(declared);
-    // Most responses are whole: those that are not shall not make the future of all others larger.
-    Box::pin(async {
-        sender.head(status, lines, len).await?;
-        let stream = Stream { local, conn };
-        stream.run(&sender, body, ready, len).await
-    })
-    .await
+    sender.head(status, lines, len).await?;
+    let stream = Stream { local, conn };
+    stream.run(&sender, body, ready, len).await
+}
+
+/// Whether a handler may give it.
+fn check(status: StatusCode) -> Result {
+    match status.is_informational() {
+        true => Err(Error::new(format!(
+            "{status} is no response that a handler can give"
+        ))),
+        false => Ok(()),
+    }
+}
+
+fn has_no_body(status: StatusCode) -> bool {
+    status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }
 
 /// What of a body is there when it is first looked at.

@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 
 use crate::{
-    Accept, Body, Conn, ConnId, Error, Handler, Handshake, Message, Request, Response, Result,
-    Worker,
+    Accept, Body, Conn, ConnId, Error, Handler, Handshake, Message, Peer, Request, Response,
+    Result, Worker, extend_request,
     layout::WorkerCounter,
     serve_service,
     wire::{
@@ -41,7 +41,7 @@ impl Handler for Site {
         Ok(Site { router })
     }
 
-    async fn request(&self, conn: Conn, request: Request) -> Result<Response> {
+    async fn request(&self, conn: Conn, mut request: Request) -> Result<Response> {
         let path = request.uri().path().to_owned();
         let mut response = Response::new(match path.as_str() {
             "/hello" => Body::from("hello"),
@@ -49,6 +49,9 @@ impl Handler for Site {
             "/relay" => request.into_body(),
             "/unread" => Body::from("no thanks"),
             "/peer" => {
+                let of = Peer::of(&request).unwrap();
+                extend_request(&mut request);
+                assert_eq!(request.extensions().get(), Some(&of));
                 let peer = request.extensions().get::<std::net::SocketAddr>();
                 let own = request.extensions().get::<Conn>() == Some(&conn);
                 format!("{peer:?} {own} {:?} {}", request.version(), request.uri()).into()
