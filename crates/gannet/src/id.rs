@@ -95,7 +95,8 @@ impl fmt::Debug for WorkerId {
     }
 }
 
-/// Number of a task; tasks of one server count up from 1.
+/// Number of a task, drawn when it is submitted: tasks of one server count up from 1. No two have the same, also
+/// if the master dies; a number may be left out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TaskId(pub u64);

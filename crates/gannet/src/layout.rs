@@ -1,8 +1,9 @@
 //! Where what stands in the two kinds of shared regions.
 //!
 //! **Control region**, one a server, made by the manager, known to every process:
-//! the reactors' doorbell words, the reactors' counters, the connection table. The reactors
-//! write it; it survives a death of the master.
+//! the reactors' doorbell words, the reactors' counters, two words about tasks (see `admission`), the
+//! connection table. The reactors write it, but for the number of the last task; it survives a death of
+//! the master.
 //!
 //! **Worker region**, one for each incarnation of a worker or task worker, made by the manager,
 //! known to that worker and the master: the worker's doorbell word, its counters, its histograms
@@ -169,9 +170,19 @@ impl Dimensions {
         self.reactor_counters(reactor) + (REACTOR_COUNTERS - 1) * 8
     }
 
+    /// The number of the last task.
+    pub(crate) fn last_task(&self) -> usize {
+        self.reactor_counters(self.reactors).next_multiple_of(LINE)
+    }
+
+    /// Whether the desk is to be asked before a task is submitted.
+    pub(crate) fn tasks_crowded(&self) -> usize {
+        self.last_task() + LINE
+    }
+
     /// The connection table: row `reactor * slots + slot`.
     pub(crate) fn table(&self) -> usize {
-        self.reactor_counters(self.reactors).next_multiple_of(LINE)
+        self.tasks_crowded() + LINE
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -279,7 +290,7 @@ mod tests {
         let lengths = (dimensions.control_len(), dimensions.worker_len());
         // Who changes these has a new number for `ABI`: a worker of another build would read rows where
         // there are none.
-        assert_eq!((ABI, ROW_WORDS, ASIDE_WORDS), (8, 15, 12));
-        assert_eq!(lengths, (6_912, 4_476_928));
+        assert_eq!((ABI, ROW_WORDS, ASIDE_WORDS), (9, 15, 12));
+        assert_eq!(lengths, (7_168, 4_476_928));
     }
 }

@@ -116,6 +116,7 @@ pub use crate::{
 };
 
 mod account;
+mod admission;
 mod affinity;
 mod backoff;
 mod body;

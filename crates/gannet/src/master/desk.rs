@@ -1,221 +1,31 @@
 //! Tasks: from the workers that submit them to the task workers that run them, and back.
 //!
 //! The desk is at reactor 0. A task waits in the shared queue, or in that of the task worker it is
-//! meant for, until that worker is free; a task worker runs one task at a time.
-//!
-//! | state | where | goes on to |
-//! |---|---|---|
-//! | **queued** | in a queue | running: a task worker has nothing else; ahead: all are at work |
-//! | **ahead** | in the ring of a task worker, behind the one that it runs | running: it was begun; queued: it was taken back |
-//! | **running** | at a task worker | queued: that died |
-//!
-//! From all of them it ends, when its time is up or (awaited tasks) its submitter is gone. Queues are in
-//! the order of the numbers: what goes back takes its old place.
+//! meant for, until that worker is free; a task worker runs one task at a time. Their states stand in `tasks`.
 //!
 //! Tasks are handed ahead so that short ones cost no switch between processes each. None of them is
 //! kept for long from somebody who could begin it: a task worker gets as many as take it 2 ms, and if
 //! it stays at one for 5 ms, all behind it are taken back (see `claim`), and no more come while it does. What is ahead counts
 //! as waiting.
 //!
-//! Limits: `task_queue` tasks and `task_queue_bytes` bytes wait; beyond that a task is refused.
+//! Limits: `task_queue` tasks and `task_queue_bytes` bytes wait; beyond that a task is refused. Detached ones
+//! need not be asked for while there is room for sure (see `admission`).
 
-use std::collections::{HashMap, VecDeque};
-
-use super::{hand::AHEAD, reactor::Reactor};
+use super::{
+    hand::AHEAD,
+    reactor::Reactor,
+    tasks::{Desk, Ended, NewTask, State},
+};
 use crate::{
     control::Role as Kind,
     id::{ConnId, WorkerId},
     layout::ReactorCounter,
-    settings::Settings,
     wire::{
         self, HEADER,
-        command::{CommandHeader, DETACHED as SUBMIT_DETACHED, FAILED as TASK_FAILED},
+        command::{ADMITTED, CommandHeader, DETACHED as SUBMIT_DETACHED, FAILED as TASK_FAILED},
         event::{DETACHED, EventHeader, EventKind, FAILED, TaskFailure},
     },
 };
-
-/// The tasks of the server.
-pub(super) struct Desk {
-    last_id: u64,
-    tasks: HashMap<u64, Task>,
-    /// Awaited tasks by the token of who awaits them.
-    tokens: HashMap<u64, u64>,
-    /// The shared queue, then one for each task worker.
-    queues: Vec<VecDeque<u64>>,
-    /// Tasks in queues.
-    queued: usize,
-    /// Tasks ahead.
-    ahead: usize,
-    /// Bytes of both.
-    waiting_bytes: usize,
-    /// There may be tasks for task workers.
-    due: bool,
-    max_waiting: usize,
-    max_bytes: usize,
-    first_place: usize,
-}
-
-struct Task {
-    from: WorkerId,
-    incarnation: u64,
-    token: u64,
-    detached: bool,
-    queue: usize,
-    state: State,
-    len: usize,
-    attempts: u8,
-    /// ms; 0: none.
-    deadline: u64,
-}
-
-enum State {
-    Queued(Vec<u8>),
-    /// In the hand of the task worker of this incarnation.
-    Ahead(u64),
-    Running,
-}
-
-/// A task that is over.
-struct Ended {
-    task: Task,
-    /// Who may still begin it.
-    ahead_at: Option<u64>,
-}
-
-impl State {
-    fn is_queued(&self) -> bool {
-        matches!(self, State::Queued(_))
-    }
-
-    fn is_ahead(&self) -> bool {
-        matches!(self, State::Ahead(_))
-    }
-
-    fn is_waiting(&self) -> bool {
-        !matches!(self, State::Running)
-    }
-}
-
-impl Desk {
-    /// A task worker may still be at a task of an earlier master: no number is given twice.
-    pub(super) fn new(settings: &Settings, generation: u64) -> Self {
-        Desk {
-            last_id: generation << GENERATION_SHIFT,
-            tasks: HashMap::new(),
-            tokens: HashMap::new(),
-            queues: vec![VecDeque::new(); 1 + settings.task_workers],
-            queued: 0,
-            ahead: 0,
-            waiting_bytes: 0,
-            due: false,
-            max_waiting: settings.task_queue,
-            max_bytes: settings.task_queue_bytes,
-            first_place: settings.workers,
-        }
-    }
-
-    /// No task waits or runs.
-    pub(super) fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
-    }
-
-    fn refusal(&self, target: u16, len: usize) -> Option<(TaskFailure, Vec<u8>)> {
-        let task_workers = self.queues.len() - 1;
-        if task_workers == 0 {
-            Some((TaskFailure::NoTaskWorkers, Vec::new()))
-        } else if target != u16::MAX && usize::from(target) >= task_workers {
-            Some((TaskFailure::NoSuchWorker, target.to_le_bytes().to_vec()))
-        } else if self.waiting() >= self.max_waiting || self.waiting_bytes + len > self.max_bytes {
-            Some((
-                TaskFailure::QueueFull,
-                (self.max_waiting as u64).to_le_bytes().to_vec(),
-            ))
-        } else {
-            None
-        }
-    }
-
-    /// Task workers are at work, and have more to do: they are looked at soon.
-    pub(super) fn is_ahead(&self) -> bool {
-        self.ahead > 0
-    }
-
-    fn waiting(&self) -> usize {
-        self.queued + self.ahead
-    }
-
-    /// Moves a task on, and counts it where it is then.
-    fn set_state(&mut self, id: u64, state: State) -> Option<State> {
-        let task = self.tasks.get_mut(&id)?;
-        let len = task.len;
-        let before = std::mem::replace(&mut task.state, state);
-        let after = &task.state;
-        self.queued += usize::from(after.is_queued());
-        self.queued -= usize::from(before.is_queued());
-        self.ahead += usize::from(after.is_ahead());
-        self.ahead -= usize::from(before.is_ahead());
-        self.waiting_bytes += if after.is_waiting() { len } else { 0 };
-        self.waiting_bytes -= if before.is_waiting() { len } else { 0 };
-        Some(before)
-    }
-
-    /// Puts a task where it belongs in its queue.
-    fn enqueue(&mut self, id: u64, data: Vec<u8>) {
-        let Some(task) = self.tasks.get(&id) else {
-            return;
-        };
-        let queue = &mut self.queues[task.queue];
-        match queue.back() {
-            Some(&last) if last > id => {
-                let place = queue.partition_point(|&other| other < id);
-                queue.insert(place, id);
-            }
-            _ => queue.push_back(id),
-        }
-        self.set_state(id, State::Queued(data));
-        self.due = true;
-    }
-
-    /// Takes the next task for a task worker out of its queue, if it is no longer than `most`.
-    fn dequeue(&mut self, task_worker: usize, most: usize) -> Option<(u64, Vec<u8>)> {
-        loop {
-            let own = self.queues[1 + task_worker].front();
-            let shared = self.queues[0].front();
-            let own = own.copied().unwrap_or(u64::MAX);
-            let shared = shared.copied().unwrap_or(u64::MAX);
-            let queue = if own < shared { 1 + task_worker } else { 0 };
-            let id = *self.queues[queue].front()?;
-            let task = self.tasks.get(&id);
-            if task.is_some_and(|task| task.len > most) {
-                return None;
-            }
-            self.queues[queue].pop_front();
-            // What was cancelled while it waited is no longer among the tasks.
-            if let Some(State::Queued(data)) = self.set_state(id, State::Running) {
-                return Some((id, data));
-            }
-        }
-    }
-
-    /// Forgets a task. One that is ahead has to be recalled.
-    fn end(&mut self, id: u64) -> Option<Ended> {
-        let before = self.set_state(id, State::Running)?;
-        let task = self.tasks.remove(&id)?;
-        self.tokens.remove(&task.token);
-        if before.is_queued() {
-            // Its number stays in the queue; with a busy task worker that could be for long.
-            let queue = &mut self.queues[task.queue];
-            if queue.len() > 2 * self.queued + SPARE_NUMBERS {
-                queue.retain(|id| self.tasks.contains_key(id));
-            }
-        }
-        let ahead_at = match before {
-            State::Ahead(incarnation) => Some(incarnation),
-            _ => None,
-        };
-        Some(Ended { task, ahead_at })
-    }
-}
 
 impl Reactor {
     pub(super) fn desk_submit(&mut self, index: usize, command: &CommandHeader, payload: &[u8]) {
@@ -231,10 +41,20 @@ impl Reactor {
             return;
         };
         let timeout = u64::from(wire::u32_at(timeout, 0));
-        let detached = command.has(SUBMIT_DETACHED);
-        if let Some((failure, detail)) = desk.refusal(command.code, data.len()) {
+        let (detached, admitted) = (command.has(SUBMIT_DETACHED), command.has(ADMITTED));
+        let refusal = desk.objection(command.code).or_else(|| {
+            // There is room for what was not asked for.
+            if admitted {
+                return None;
+            }
+            desk.shortage(data.len())
+        });
+        if let Some((failure, detail)) = refusal {
             self.count(ReactorCounter::TasksRejected);
             let payload = [&[failure as u8], &detail[..]].concat();
+            if admitted {
+                return self.desk_finish(from, command.aux, FAILED, &payload);
+            }
             return self.post_to(
                 incarnation,
                 EventKind::TaskResult,
@@ -243,30 +63,23 @@ impl Reactor {
                 &payload,
             );
         }
-        desk.last_id += 1;
-        let id = desk.last_id;
-        let queue = match command.code {
-            u16::MAX => 0,
-            target => 1 + usize::from(target),
+        let id = if admitted {
+            command.aux
+        } else {
+            desk.next_id()
         };
-        let task = Task {
+        let task = NewTask {
             from,
             incarnation,
-            token: command.aux,
-            detached,
-            queue,
-            state: State::Running,
-            len: data.len(),
-            attempts: 0,
+            token: (!detached).then_some(command.aux),
             deadline: if timeout == 0 { 0 } else { now + timeout },
         };
-        desk.tasks.insert(id, task);
-        if !detached {
-            desk.tokens.insert(command.aux, id);
+        if !desk.submit(id, command.code, task, data.to_vec()) {
+            tracing::error!(worker = %from, task = id, "a task with the number of another was dropped");
+            return self.count(ReactorCounter::Dropped);
         }
-        desk.enqueue(id, data.to_vec());
         self.count(ReactorCounter::TasksSubmitted);
-        if detached {
+        if detached && !admitted {
             self.post_to(
                 incarnation,
                 EventKind::TaskAccepted,
@@ -300,12 +113,8 @@ impl Reactor {
 
     /// The submitter does not await the task any more.
     pub(super) fn desk_cancel(&mut self, _index: usize, token: u64) {
-        if let Some(desk) = self.desk.as_mut()
-            && let Some(id) = desk.tokens.remove(&token)
-        {
-            let ended = desk.end(id);
-            self.desk_recall_from(ended.and_then(|ended| ended.ahead_at));
-        }
+        let ended = self.desk.as_mut().and_then(|desk| desk.cancel(token));
+        self.desk_recall_from(ended.and_then(|ended| ended.ahead_at));
     }
 
     /// A process that had submitted tasks is gone: nobody awaits their results.
@@ -313,12 +122,7 @@ impl Reactor {
         let Some(desk) = self.desk.as_mut() else {
             return;
         };
-        let gone: Vec<u64> = desk
-            .tasks
-            .iter()
-            .filter(|(_, task)| !task.detached && task.incarnation == incarnation)
-            .map(|(&id, _)| id)
-            .collect();
+        let gone = desk.all(|task| !task.is_detached() && task.incarnation == incarnation);
         let ended: Vec<Ended> = gone.into_iter().filter_map(|id| desk.end(id)).collect();
         for ended in ended {
             self.desk_recall_from(ended.ahead_at);
@@ -328,11 +132,8 @@ impl Reactor {
     /// A task whose task worker died goes back to the front.
     pub(super) fn desk_take_back(&mut self, header: EventHeader, data: Vec<u8>) {
         self.count(ReactorCounter::Redelivered);
-        if let Some(desk) = self.desk.as_mut()
-            && let Some(task) = desk.tasks.get_mut(&header.aux)
-        {
-            task.attempts = header.attempts;
-            desk.enqueue(header.aux, data);
+        if let Some(desk) = self.desk.as_mut() {
+            desk.put_back(header.aux, Some(header.attempts), data);
         }
     }
 
@@ -360,12 +161,7 @@ impl Reactor {
         let Some(desk) = self.desk.as_ref() else {
             return;
         };
-        let late: Vec<u64> = desk
-            .tasks
-            .iter()
-            .filter(|(_, task)| task.deadline != 0 && now >= task.deadline)
-            .map(|(&id, _)| id)
-            .collect();
+        let late = desk.all(|task| task.deadline != 0 && now >= task.deadline);
         for id in late {
             self.desk_end(id, true, &[TaskFailure::TimedOut as u8]);
         }
@@ -379,10 +175,9 @@ impl Reactor {
             return;
         };
         desk.due = false;
-        let places = desk.first_place..desk.first_place + desk.queues.len() - 1;
-        let (places, links) = (&self.places[places], &mut self.links);
+        let (places, links) = (&self.places[desk.places()], &mut self.links);
         for round in 0..AHEAD {
-            if desk.queued == 0 {
+            if desk.queued() == 0 {
                 break;
             }
             let mut goes_on = false;
@@ -404,11 +199,11 @@ impl Reactor {
                 let Some((id, data)) = desk.dequeue(task_worker, most) else {
                     continue;
                 };
-                let Some(task) = desk.tasks.get(&id) else {
+                let Some(task) = desk.task(id) else {
                     continue;
                 };
                 let header = EventHeader {
-                    flags: if task.detached { DETACHED } else { 0 },
+                    flags: if task.is_detached() { DETACHED } else { 0 },
                     origin: task.from.0,
                     attempts: task.attempts,
                     aux: id,
@@ -423,7 +218,7 @@ impl Reactor {
                         goes_on = true;
                     }
                     // There is room when it has read something.
-                    Err(_) => desk.enqueue(id, data),
+                    Err(_) => desk.put_back(id, None, data),
                 }
             }
             if !goes_on {
@@ -447,7 +242,7 @@ impl Reactor {
         }
         for (header, data) in link.recall() {
             // One that has ended meanwhile is forgotten.
-            desk.enqueue(header.aux, data);
+            desk.put_back(header.aux, None, data);
         }
         desk.due = true;
     }
@@ -500,21 +295,26 @@ impl Reactor {
             ReactorCounter::TasksFinished
         });
         let flags = if failed { FAILED } else { 0 };
-        if !task.detached {
+        if let Some(token) = task.token {
             return self.post_to(
                 task.incarnation,
                 EventKind::TaskResult,
                 flags,
-                task.token,
+                token,
                 result,
             );
         }
+        self.desk_finish(task.from, id, flags, result);
+    }
+
+    /// Tells a worker, or its successor, what a detached task has come to.
+    fn desk_finish(&mut self, from: WorkerId, id: u64, flags: u8, result: &[u8]) {
         let header = EventHeader {
             flags,
             aux: id,
             ..EventHeader::new(EventKind::Finish, ConnId::from_u64(0))
         };
-        self.post_to_place(usize::from(task.from.0), header, result);
+        self.post_to_place(usize::from(from.0), header, result);
     }
 
     /// Sends to one process, if it is still there.
@@ -562,8 +362,3 @@ impl Reactor {
         }
     }
 }
-
-/// Tasks that one master may number, as a power of two: ids stay below 2^53 for 8,192 masters.
-const GENERATION_SHIFT: u32 = 40;
-/// Numbers of tasks that have ended which a queue may hold, beside as many as wait.
-const SPARE_NUMBERS: usize = 1_024;

@@ -24,7 +24,8 @@
 //! | `link`, `ledger`        | the rings to a worker; what it owes                         |
 //! | `commands`              | what workers ask for                                        |
 //! | `audience`              | what the control socket wants of connections                |
-//! | `topics`, `desk`        | publishing; tasks and messages between workers              |
+//! | `topics`                | publishing                                                  |
+//! | `desk`, `tasks`         | tasks and messages between workers; where tasks wait        |
 //! | `spread`                | thread mode: which reactor has a new connection             |
 //! | `counts`                | what is counted by crates/gannet-counts                     |
 //! | `wheel`                 | when to look at which connection                            |
@@ -61,6 +62,7 @@ mod reactor;
 mod sending;
 mod slow_reader;
 mod spread;
+mod tasks;
 mod tls;
 mod topics;
 mod websocket;

@@ -143,9 +143,14 @@ pub struct Settings {
 
     /// Tasks waiting for a task worker. Default 10,000. At the limit a task is refused
     /// ([`TaskError::QueueFull`](crate::TaskError)).
+    ///
+    /// While less than half of them wait, workers submit detached tasks without asking the master. Such a task
+    /// is never refused, so what workers send in the very moment in which the queue becomes full may go over
+    /// it, by a quarter at most. Below 8 for each worker and task worker, all are asked for.
     pub task_queue: usize,
 
-    /// Bytes of the tasks waiting. Default 256 MiB. At the limit a task is refused.
+    /// Bytes of the tasks waiting. Default 256 MiB. At the limit a task is refused; it may be gone over as
+    /// `task_queue`.
     pub task_queue_bytes: usize,
 
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as

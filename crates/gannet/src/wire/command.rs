@@ -31,6 +31,9 @@ pub(crate) const ABORT: u8 = 0x02;
 pub(crate) const DROPPABLE: u8 = 0x02;
 /// `TaskSubmit`: nobody awaits the result.
 pub(crate) const DETACHED: u8 = 0x02;
+/// `TaskSubmit`, with [`DETACHED`]: it was numbered by its submitter, and is not refused (see
+/// `admission`).
+pub(crate) const ADMITTED: u8 = 0x04;
 /// Unit of what a task has taken, as `TaskDone` tells it in `code`: nanoseconds.
 pub(crate) const TASK_TIME: u64 = 4_096;
 /// `TaskDone`: the task failed; the payload is the reason as text.
@@ -73,8 +76,8 @@ pub(crate) enum CommandKind {
     /// A question; code is a [`Query`], aux the token of the reply.
     Query = 13,
     /// Payload: u32 time-out in ms (0: none), then the task's data. code is the task worker
-    /// wanted by its number among the task workers, or `u16::MAX` for any. aux is the token.
-    /// Reactor 0 only.
+    /// wanted by its number among the task workers, or `u16::MAX` for any. aux is the token,
+    /// or with [`ADMITTED`] the task id. Reactor 0 only.
     TaskSubmit = 14,
     /// aux is the task id, code what it has taken ([`TASK_TIME`]); the payload is the result. Reactor 0
     /// only.

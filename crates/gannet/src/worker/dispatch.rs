@@ -221,12 +221,12 @@ where
         if let Some(current) = current {
             current.store(case.header().seq, Relaxed);
         }
-        self.local.set_progress(ticket.progress);
+        self.local.begin_handling(ticket.progress);
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let _entered = ticket.span.enter();
             future.as_mut().poll(cx).is_pending()
         }));
-        ticket.progress = self.local.progress();
+        ticket.progress = self.local.end_handling();
         if let Some(current) = current {
             current.store(0, Relaxed);
         }

@@ -23,7 +23,7 @@ use super::{
     shared::{Command, Shared},
 };
 use crate::{
-    ConnId, SendError,
+    ConnId, SendError, TaskId,
     control::Role as Kind,
     layout::WorkerCounter,
     wire::{
@@ -47,7 +47,8 @@ pub(crate) struct Local {
     more_tasks: Cell<bool>,
     /// When its task began, in nanoseconds.
     task_began: Cell<u64>,
-    /// Of the handler that is being polled.
+    /// Whether a handler is being polled, and how far it has come.
+    handling: Cell<bool>,
     progress: Cell<Progress>,
     /// Responses that are being streamed.
     streams: RefCell<HashMap<ConnId, Rc<Notify>>>,
@@ -111,6 +112,7 @@ impl Local {
             asleep: Cell::new(false),
             more_tasks: Cell::new(false),
             task_began: Cell::new(0),
+            handling: Cell::new(false),
             progress: Cell::default(),
             streams: RefCell::default(),
             front: RefCell::default(),
@@ -208,6 +210,19 @@ impl Local {
         let mut out = link.out.borrow_mut();
         out.post(command);
         self.written(reactor, link, &mut out, kind);
+    }
+
+    /// See [`Shared::submit`].
+    pub(crate) fn submit(&self, header: CommandHeader, head: &[u8], data: &[u8]) -> Option<TaskId> {
+        let link = self.links.first()?;
+        let mut out = link.out.borrow_mut();
+        let id = out.submit(&self.shared.admission, header, head, data)?;
+        if !self.handling.get() {
+            // No event is owed that would come again without it.
+            out.publish();
+        }
+        self.written(0, link, &mut out, header.kind);
+        Some(TaskId(id))
     }
 
     /// Finishes an event. What its handler has written, to whatever reactor and from whatever
@@ -383,7 +398,15 @@ impl Local {
         self.asleep.set(asleep);
     }
 
-    pub(crate) fn progress(&self) -> Progress {
+    /// A handler is polled, that has come so far.
+    pub(crate) fn begin_handling(&self, progress: Progress) {
+        self.handling.set(true);
+        self.progress.set(progress);
+    }
+
+    /// It was; how far it has come.
+    pub(crate) fn end_handling(&self) -> Progress {
+        self.handling.set(false);
         self.progress.get()
     }
 

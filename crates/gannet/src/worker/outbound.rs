@@ -7,9 +7,10 @@ use gannet_shm::{Arena, Block, Position, Producer, RingSpec};
 use super::shared::{Command, Shared};
 use crate::{
     ConnId, SendError,
+    admission::{Admission, UnderWay},
     wire::{
         ARENA, HEADER, block_bytes,
-        command::{CommandHeader, CommandKind, DONE_OFFSET, HANDLER_FAILED},
+        command::{ADMITTED, CommandHeader, CommandKind, DONE_OFFSET, HANDLER_FAILED},
     },
 };
 
@@ -26,6 +27,8 @@ pub(crate) struct Outbound {
     bell_due: bool,
     /// Where the reactor was when there was last no room.
     full_at: Option<Position>,
+    /// Tasks that were submitted without a question.
+    under_way: UnderWay,
     inline_limit: usize,
     largest: usize,
 }
@@ -41,6 +44,7 @@ impl Outbound {
             last: None,
             bell_due: false,
             full_at: None,
+            under_way: UnderWay::default(),
             inline_limit: shared.inline_limit(),
             largest: shared.largest(),
         }
@@ -88,6 +92,28 @@ impl Outbound {
             self.mark_full();
         }
         written
+    }
+
+    /// Writes the submission of a task that is not asked for, if that may be: see `admission`. It is numbered
+    /// by that.
+    pub(crate) fn submit(
+        &mut self,
+        admission: &Admission,
+        mut header: CommandHeader,
+        head: &[u8],
+        data: &[u8],
+    ) -> Option<u64> {
+        // In this order: what has been taken may have crowded the queue.
+        let under_way = self.under_way.tasks(self.ring.consumer_position());
+        let small = data.len() <= admission.largest();
+        if under_way >= admission.ahead() || !small || admission.is_crowded() {
+            return None;
+        }
+        header.flags |= ADMITTED;
+        header.aux = admission.next_task();
+        self.send(&header, head, data).ok()?;
+        self.under_way.add(self.ring.head());
+        Some(header.aux)
     }
 
     /// Writes a command of the engine, now or as soon as there is room.

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     ConnId, Handler, Result, Settings, WorkerId,
+    admission::Admission,
     channel::{Channel, FromWorker, ToWorker},
     conn_table::{ConnTable, Row},
     control::Role as Kind,
@@ -34,6 +35,8 @@ use crate::{
 pub(crate) struct Pair {
     dimensions: Dimensions,
     region: Arc<Region>,
+    control: Arc<Region>,
+    settings: Settings,
     pub(crate) table: ConnTable,
     reactors: Vec<Reactor>,
     /// Wakes the worker.
@@ -98,7 +101,7 @@ impl Pair {
     }
 
     pub(crate) fn launch<H: Handler>(options: Options) -> Self {
-        let reactors = options.reactors;
+        let (reactors, settings) = (options.reactors, options.settings.clone());
         let dimensions = Dimensions {
             tls_words: 0,
             reactors,
@@ -159,8 +162,10 @@ impl Pair {
             reactors: ends.collect(),
             bell: Doorbell::attach(region.clone(), dimensions.worker_bell(), bell),
             dimensions,
-            table: ConnTable::attach(control, dimensions),
+            table: ConnTable::attach(control.clone(), dimensions),
             region,
+            control,
+            settings,
             channel: Some(channel),
             thread: Some(thread),
         }
@@ -313,6 +318,11 @@ impl Pair {
 
     pub(crate) fn counter(&self, counter: WorkerCounter) -> u64 {
         self.counter_word(counter).load(Relaxed)
+    }
+
+    /// What the desk says about tasks, with the worker's settings.
+    pub(crate) fn admission(&self) -> Admission {
+        Admission::attach(self.control.clone(), self.dimensions, &self.settings)
     }
 
     pub(crate) fn current(&self, reactor: usize) -> u64 {

@@ -15,7 +15,8 @@ use gannet_shm::{Region, RingSpec, Words};
 
 use super::{awaited::Awaited, lane::Lane, local::Local, timer::Timers, wake::Wake};
 use crate::{
-    ConnId, SendError, Settings, WorkerId,
+    ConnId, SendError, Settings, TaskId, WorkerId,
+    admission::Admission,
     conn_table::ConnTable,
     control::Role as Kind,
     histogram::Recorder,
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     /// See [`Shared::current`].
     current: Vec<Words<1>>,
     pub(super) histograms: Recorder,
+    pub(crate) admission: Admission,
     table: ConnTable,
     /// By reactor.
     pub(crate) lanes: Vec<Lane>,
@@ -121,6 +123,7 @@ impl Shared {
             framings: framings
                 .map(|listener| listener.framing.rule().ok().flatten())
                 .collect(),
+            admission: Admission::attach(control.clone(), dimensions, &settings),
             settings,
             objects,
             dimensions,
@@ -244,6 +247,14 @@ impl Shared {
         }
         self.deliver(lane, &mut inbox, command);
         Ok(())
+    }
+
+    /// Submits a detached task that the desk is sure to take, and numbers it; `header` is that of its submission
+    /// without number. `None`: it is to be asked for.
+    pub(crate) fn submit(&self, header: CommandHeader, head: &[u8], data: &[u8]) -> Option<TaskId> {
+        // When a user process writes its last words, there may be nobody who reads them.
+        let may = self.kind != Kind::Process && self.lanes.first()?.room.may_go(None);
+        may.then(|| Local::with(self, |local| local.submit(header, head, data)))??
     }
 
     /// Puts a command of the engine's own into the ring, or into line for it. They are few: at

@@ -54,8 +54,12 @@ impl Worker {
     }
 
     /// Has a task worker run [`Handler::task`](crate::Handler::task); this worker's
-    /// [`Handler::finish`](crate::Handler::finish) gets the result. Returns when the task is in
-    /// the queue.
+    /// [`Handler::finish`](crate::Handler::finish) gets the result.
+    ///
+    /// Returns when the task is on its way, as [`Conn::send`](crate::Conn::send) does; while there is little
+    /// room in the queue, and on threads other than the worker's, when it is in the queue. In both cases
+    /// it will be run. Should the worker be killed before the master can see a task of a handler, then
+    /// the handler's event is not done either: it is handled again, or its client is told.
     pub async fn detach_task(
         &self,
         data: impl Into<Bytes>,
@@ -71,8 +75,12 @@ impl Worker {
     ) -> std::result::Result<TaskId, TaskError> {
         let (wanted, timeout) = self.checked(&options)?;
         let shared = self.shared();
+        let mut command = submission(0, DETACHED, wanted, timeout, data.into());
+        if let Some(task) = shared.submit(command.header, &command.head, &command.payload) {
+            return Ok(task);
+        }
         let expected = shared.awaited.acceptance();
-        let command = submission(expected.token(), DETACHED, wanted, timeout, data.into());
+        command.header.aux = expected.token();
         shared.push(0, command).await?;
         match expected.answer().await {
             Answer::Accepted(task) => Ok(task),
@@ -140,7 +148,10 @@ fn submission(token: u64, flags: u8, wanted: u16, timeout: u32, data: Bytes) -> 
         aux: token,
         ..CommandHeader::new(CommandKind::TaskSubmit, none)
     };
-    let head = Bytes::copy_from_slice(&timeout.to_le_bytes());
+    let head = match timeout {
+        0 => Bytes::from_static(&NO_TIMEOUT),
+        timeout => Bytes::copy_from_slice(&timeout.to_le_bytes()),
+    };
     Command {
         header,
         head,
@@ -170,3 +181,4 @@ impl Drop for Submitted<'_> {
 
 /// Any task worker.
 const ANY: u16 = u16::MAX;
+static NO_TIMEOUT: [u8; 4] = [0; 4];

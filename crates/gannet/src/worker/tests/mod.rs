@@ -7,7 +7,12 @@ mod lifecycle;
 mod tasks;
 mod timers;
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -17,6 +22,15 @@ use crate::{CloseReason, Conn, ConnId, Error, Handler, Result, TaskId, Worker, W
 /// A handler that does what the bytes it receives say.
 struct Script {
     gates: RefCell<HashMap<String, Rc<Notify>>>,
+}
+
+/// Whether those who hold their thread may let go of it.
+static LET_GO: AtomicBool = AtomicBool::new(false);
+
+fn hold() {
+    while !LET_GO.load(Relaxed) {
+        std::thread::yield_now();
+    }
 }
 
 impl Script {
@@ -116,6 +130,36 @@ impl Handler for Script {
             },
             "detach" => {
                 let task = conn.worker().detach_task(rest.to_owned()).await?;
+                conn.send(format!("accepted {task}")).await
+            }
+            "detach-only" => {
+                conn.worker().detach_task(rest.to_owned()).await?;
+                Ok(())
+            }
+            "hold" => {
+                hold();
+                Ok(())
+            }
+            "detach-many" => {
+                for _ in 0..rest.parse::<usize>()? {
+                    conn.worker().detach_task("x").await?;
+                }
+                conn.send(format!("{rest} accepted")).await
+            }
+            "detach-aside" => {
+                let (to, data) = (conn.clone(), rest.to_owned());
+                conn.worker().spawn_local(async move {
+                    to.worker().detach_task(data).await.unwrap();
+                    hold();
+                    to.send("released").await.unwrap();
+                });
+                Ok(())
+            }
+            "detach-thread" => {
+                let (to, data) = (conn.worker().clone(), rest.to_owned());
+                let runtime = tokio::runtime::Handle::current();
+                let submit = move || runtime.block_on(to.detach_task(data));
+                let task = tokio::task::spawn_blocking(submit).await??;
                 conn.send(format!("accepted {task}")).await
             }
             "impatient" => {

@@ -1,17 +1,17 @@
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::Bytes;
 
-use super::Script;
+use super::{LET_GO, Script};
 use crate::{
-    ConnId, Error, Handler, Result, Task, Worker, WorkerId,
+    ConnId, Error, Handler, Result, Settings, Task, Worker, WorkerId,
     control::Role as Kind,
     wire::{
-        HEADER,
-        command::{self, CommandKind},
+        ARENA, HEADER,
+        command::{self, ADMITTED, CommandKind, DETACHED},
         event::{self, EventHeader, EventKind, EventKind::Receive},
     },
-    worker::pair::{INCARNATION, Options, Pair},
+    worker::pair::{Got, INCARNATION, Options, Pair},
 };
 
 struct Doubles;
@@ -154,26 +154,140 @@ fn the_result_of_a_task_comes_back_to_who_awaits_it() {
 }
 
 #[test]
-fn a_detached_task_is_accepted_and_then_finished() {
+fn a_detached_task_is_numbered_by_its_submitter_and_then_finished() {
     let mut pair = Pair::new::<Script>();
     let conn = pair.connect(0, 1);
-    pair.event(Receive, conn, b"detach x");
+    for (number, text) in [(1, "accepted 1"), (2, "accepted 2")] {
+        let seq = pair.event(Receive, conn, b"detach x");
+        let got = pair.expect();
+        assert_eq!(
+            (got.kind(), got.header.flags, got.header.aux),
+            (CommandKind::TaskSubmit, DETACHED | ADMITTED, number)
+        );
+        let got = pair.expect();
+        assert_eq!((got.text(), got.header.done), (text, seq));
+    }
+    finished(&mut pair, conn, 2);
+}
+
+#[test]
+fn a_detached_task_is_asked_for_where_it_might_be_refused() {
+    let mut pair = Pair::new::<Script>();
+    let conn = pair.connect(0, 1);
+    let admission = pair.admission();
+    let large = format!("detach {}", "x".repeat(admission.largest() + 1));
+    admission.set_crowded(true);
+    asked(&mut pair, conn, "detach x", 7);
+    admission.set_crowded(false);
+    asked(&mut pair, conn, &large, 8);
+    finished(&mut pair, conn, 8);
+}
+
+#[test]
+fn so_many_tasks_may_be_under_way_and_for_more_the_master_is_asked() {
+    let settings = Settings {
+        workers: 2,
+        task_workers: 2,
+        task_queue: 64,
+        ..Settings::default()
+    };
+    let mut pair = Pair::with::<Script>(Options {
+        settings,
+        ..Options::default()
+    });
+    let conn = pair.connect(0, 1);
+    assert_eq!(pair.admission().ahead(), 2);
+    let seq = pair.event(Receive, conn, b"detach-many 5");
+    let mut flags = || {
+        let got = pair.expect();
+        assert_eq!(got.kind(), CommandKind::TaskSubmit);
+        (got.header.flags, got.header.aux)
+    };
+    assert_eq!(flags(), (DETACHED | ADMITTED, 1));
+    assert_eq!(flags(), (DETACHED | ADMITTED, 2));
+    let (asked, token) = flags();
+    assert_eq!(asked, DETACHED);
+    pair.tell(0, EventKind::TaskAccepted, token, &3u64.to_le_bytes());
+    // What was under way is taken by now. Numbers that the master gives are drawn by it.
+    let all = pair.until_done(0, seq);
+    let flags: Vec<u8> = all.iter().map(|got| got.header.flags).collect();
+    assert_eq!(flags[..2], [DETACHED | ADMITTED; 2]);
+    assert_eq!(all.last().map(Got::text), Some("5 accepted"));
+}
+
+#[test]
+fn a_task_that_belongs_to_no_event_is_visible_at_once() {
+    let mut pair = Pair::new::<Script>();
+    let conn = pair.connect(0, 1);
+    // A future beside the handlers submits one, and then holds the thread.
+    pair.event(Receive, conn, b"detach-aside x");
+    loop {
+        let got = pair.expect();
+        if got.kind() == CommandKind::TaskSubmit {
+            assert!(got.header.has(ADMITTED));
+            break;
+        }
+    }
+    assert!(pair.try_next(0).is_none(), "it holds the thread still");
+    LET_GO.store(true, Relaxed);
+    assert_eq!(pair.expect().text(), "released");
+}
+
+#[test]
+fn no_event_is_seen_to_be_done_before_its_tasks_are_seen() {
+    let mut pair = Pair::with::<Script>(Options {
+        reactors: 2,
+        ..Options::default()
+    });
+    // The connection belongs to reactor 1, the desk to reactor 0.
+    let conn = pair.connect(1, 1);
+    // What the second sends is so much that it is published at once, and what is done with it. The
+    // third holds the thread, so that nothing else is.
+    let events: [(EventKind, &[u8]); 3] = [
+        (Receive, b"detach-only x"),
+        (Receive, b"many 50"),
+        (Receive, b"hold"),
+    ];
+    let numbers = pair.batch(conn, &events);
+    pair.until_done(1, numbers[0]);
+    // As a master would that finds the worker dead now.
+    let task = pair.try_next(0).expect("the task is visible");
+    assert_eq!((task.kind(), task.header.aux), (CommandKind::TaskSubmit, 1));
+    LET_GO.store(true, Relaxed);
+    pair.until_done(1, numbers[2]);
+}
+
+#[test]
+fn other_threads_ask_for_their_tasks() {
+    let mut pair = Pair::new::<Script>();
+    let conn = pair.connect(0, 1);
+    asked(&mut pair, conn, "detach-thread x", 7);
+}
+
+/// Has a task submitted that is asked for, and accepts it.
+fn asked(pair: &mut Pair, conn: ConnId, what: &str, id: u64) {
+    pair.event(Receive, conn, what.as_bytes());
     let got = pair.expect();
     assert_eq!(
-        (got.kind(), got.header.flags),
-        (CommandKind::TaskSubmit, command::DETACHED)
+        (got.kind(), got.header.flags & !ARENA),
+        (CommandKind::TaskSubmit, DETACHED)
     );
+    assert_eq!(got.header.aux >> 32, INCARNATION);
     pair.tell(
         0,
         EventKind::TaskAccepted,
         got.header.aux,
-        &7u64.to_le_bytes(),
+        &id.to_le_bytes(),
     );
-    assert_eq!(pair.expect().text(), "accepted 7");
+    assert_eq!(pair.expect().text(), format!("accepted {id}"));
+}
 
-    let waiting = pair.event(Receive, conn, b"wait finished 7 Ok(b\"y\")");
+/// Ends a detached task, and sees it told to the handler.
+fn finished(pair: &mut Pair, conn: ConnId, id: u64) {
+    let waits = format!("wait finished {id} Ok(b\"y\")");
+    let waiting = pair.event(Receive, conn, waits.as_bytes());
     let header = EventHeader {
-        aux: 7,
+        aux: id,
         ..EventHeader::new(EventKind::Finish, none())
     };
     let finish = pair.event_with(header, b"y");
