@@ -314,8 +314,8 @@ fn start(example: &str, listen: impl FnOnce(Spec) -> Spec) -> Result<Server> {
             "build",
             "--quiet",
             "--release",
-            "-p",
-            "gannet-examples",
+            // With single packages, cargo would choose other features for what they share.
+            "--workspace",
             "--example",
             example,
         ])

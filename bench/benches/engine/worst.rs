@@ -26,6 +26,7 @@ use rustix::{
     event::epoll::{self, CreateFlags, EventData, EventFlags},
     time::Timespec,
 };
+use serde::Serialize;
 
 use crate::slow_start::START_MS;
 
@@ -55,10 +56,14 @@ pub(crate) struct Options {
     /// Its first process. Its workers are those below it that have "worker" in their title
     #[arg(long)]
     pid: Option<u32>,
+    /// Print a line of JSON for each protocol, and nothing else
+    #[arg(long)]
+    json: bool,
 }
 
 /// What happens to the workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Happens {
     /// SIGUSR1 to the first process.
     Reload,
@@ -66,7 +71,8 @@ pub(crate) enum Happens {
     Kill,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Protocol {
     /// TCP echo
     Tcp,
@@ -102,7 +108,10 @@ pub(crate) fn measure(happens: Happens, options: &Options) -> Result<()> {
             }
         };
         let outcome = observe(happens, options, protocol, address, first)?;
-        println!("{protocol:?}: {outcome}");
+        match options.json {
+            true => println!("{}", outcome.json(protocol, options)?),
+            false => println!("{protocol:?}: {outcome}"),
+        }
         ensure!(outcome.is_clean(), "not every message had one answer");
     }
     Ok(())
@@ -164,7 +173,7 @@ struct Outcome {
     seen: Seen,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Seen {
     answered: u64,
     lost: u64,
@@ -174,7 +183,65 @@ struct Seen {
     refused: u64,
 }
 
+/// The same for programs; times are in milliseconds.
+#[derive(Debug, Serialize)]
+struct Json<'a> {
+    what: Happens,
+    protocol: Protocol,
+    connections: usize,
+    /// Bytes of a message; HTTP requests have none.
+    size: usize,
+    window_ms: u64,
+    /// How long the handler took to start, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_ms: Option<u64>,
+    /// The worst answer of each window in which it happened.
+    disturbed_ms: Summary,
+    /// The same of the windows in which nothing happened.
+    undisturbed_ms: Summary,
+    #[serde(flatten)]
+    seen: &'a Seen,
+}
+
+/// Milliseconds.
+#[derive(Debug, PartialEq, Serialize)]
+struct Summary {
+    median: f64,
+    worst: f64,
+    each: Vec<f64>,
+}
+
+impl Summary {
+    fn of(times: &[Duration]) -> Self {
+        let mut sorted = times.to_vec();
+        sorted.sort_unstable();
+        let millis = |time: &Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+        Summary {
+            median: sorted.get(sorted.len() / 2).map_or(0.0, millis),
+            worst: sorted.last().map_or(0.0, millis),
+            each: times.iter().map(millis).collect(),
+        }
+    }
+}
+
 impl Outcome {
+    fn json(&self, protocol: Protocol, options: &Options) -> Result<String> {
+        Ok(serde_json::to_string(&Json {
+            what: self.happens,
+            protocol,
+            connections: self.connections,
+            size: match protocol {
+                Protocol::Http => 0,
+                Protocol::Tcp | Protocol::Ws => options.size,
+            },
+            window_ms: options.window,
+            start_ms: options.start_ms,
+            disturbed_ms: Summary::of(&self.worst),
+            undisturbed_ms: Summary::of(&self.quiet),
+            seen: &self.seen,
+        })?)
+    }
+
     fn is_clean(&self) -> bool {
         let Seen {
             lost,
@@ -195,20 +262,17 @@ impl fmt::Display for Outcome {
             Happens::Reload => "reloads",
             Happens::Kill => "kills",
         };
-        let millis = |time: &Duration| time.as_secs_f64() * 1e3;
-        let line = |f: &mut fmt::Formatter<'_>, name: &str, times: &[Duration]| {
-            let mut sorted = times.to_vec();
-            sorted.sort_unstable();
-            let median = sorted.get(sorted.len() / 2).map_or(0.0, millis);
-            let worst = sorted.last().map_or(0.0, millis);
+        let line = |f: &mut fmt::Formatter<'_>, name: &str, times: &Summary| {
+            let Summary { median, worst, .. } = times;
             writeln!(f, "  {name}: median {median:.1} ms, worst {worst:.1} ms")
         };
         let (count, connections) = (self.worst.len(), self.connections);
         writeln!(f, "{count} {what} under {connections} connections")?;
-        line(f, "worst answer of each", &self.worst)?;
-        line(f, "where nothing happened", &self.quiet)?;
-        let each = self.worst.iter();
-        let each: Vec<_> = each.map(|time| format!("{:.1}", millis(time))).collect();
+        let worst = Summary::of(&self.worst);
+        line(f, "worst answer of each", &worst)?;
+        line(f, "where nothing happened", &Summary::of(&self.quiet))?;
+        let each = worst.each.iter();
+        let each: Vec<_> = each.map(|time| format!("{time:.1}")).collect();
         writeln!(f, "  each, in ms: {}", each.join(" "))?;
         let Seen {
             answered,
