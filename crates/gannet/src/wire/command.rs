@@ -152,6 +152,7 @@ impl Query {
 
 impl CommandHeader {
     /// A header that finishes no event.
+    #[inline]
     pub(crate) fn new(kind: CommandKind, conn: ConnId) -> Self {
         CommandHeader {
             kind,
@@ -163,6 +164,7 @@ impl CommandHeader {
         }
     }
 
+    #[inline]
     pub(crate) fn encode(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[0] = self.kind as u8;

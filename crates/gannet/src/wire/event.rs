@@ -148,6 +148,7 @@ impl EventHeader {
     }
 
     /// `None` for a kind that this build does not know.
+    #[inline]
     pub(crate) fn decode(bytes: &[u8; HEADER]) -> Option<Self> {
         Some(EventHeader {
             kind: EventKind::from_u8(bytes[0])?,
@@ -161,6 +162,17 @@ impl EventHeader {
         })
     }
 
+    /// Whether a worker only has to hand the event to the handler: of those that it has many of.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        match self.kind {
+            EventKind::Receive | EventKind::Message => true,
+            EventKind::Request => self.flags & (BODY_COMPLETE | BODY_TRAILERS) == BODY_COMPLETE,
+            _ => false,
+        }
+    }
+
+    #[inline]
     pub(crate) fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }

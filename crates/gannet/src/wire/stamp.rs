@@ -10,6 +10,7 @@
 use rustix::time::{ClockId, clock_gettime};
 
 /// The monotonic clock.
+#[inline]
 pub(crate) fn monotonic_nanos() -> u64 {
     nanos(ClockId::Monotonic)
 }
@@ -25,6 +26,7 @@ pub(crate) fn at(nanos: u64) -> u32 {
 }
 
 /// Nanoseconds from a stamp until now, if the stamp is known.
+#[inline]
 pub(crate) fn since(stamp: u32, now: u64) -> Option<u64> {
     let passed = at(now).wrapping_sub(stamp) & MASK;
     let passed = if passed > MASK - AHEAD { 0 } else { passed };

@@ -16,7 +16,13 @@
 //! What stands in the event stays readable until the next is given, for whoever finishes it; its payload
 //! belongs to the handler.
 
-use std::{cell::Cell, future::poll_fn, rc::Rc, sync::Arc, task::Poll};
+use std::{
+    cell::Cell,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 
@@ -63,15 +69,8 @@ impl Case {
     }
 
     /// Waits for an event. Only the slot's future does: who gives one polls it.
-    pub(crate) async fn next(&self) {
-        poll_fn(|_| {
-            if self.is_given.replace(false) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
+    pub(crate) fn next(&self) -> Next<'_> {
+        Next(self)
     }
 
     /// The handler has ended.
@@ -119,5 +118,21 @@ impl Case {
     #[inline]
     pub(crate) fn take_upload(&self) -> Option<Arc<Upload>> {
         self.upload.take()
+    }
+}
+
+/// See [`Case::next`].
+pub(crate) struct Next<'a>(&'a Case);
+
+impl Future for Next<'_> {
+    type Output = ();
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if self.0.is_given.replace(false) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }

@@ -115,26 +115,9 @@ where
     pub(crate) fn dispatch(self: &Rc<Self>, job: Job) {
         let before = self.in_flight.get();
         self.set_in_flight(before + 1);
-        if before == 0 {
-            self.handle(job);
-        } else if let Some(job) = self.queue_up(job) {
-            self.handle(job);
+        if before != 0 && self.is_busy(job.header.conn) {
+            return self.queue_up(job);
         }
-    }
-
-    /// Puts the event behind the one of its connection that is being handled, if there is one.
-    fn queue_up(&self, job: Job) -> Option<Job> {
-        match self.busy.borrow_mut().get_mut(&job.header.conn) {
-            Some(queue) => {
-                queue.push_back(job);
-                None
-            }
-            None => Some(job),
-        }
-    }
-
-    #[inline]
-    fn handle(self: &Rc<Self>, job: Job) {
         let next = self.next.take();
         let mut slot = next.unwrap_or_else(|| self.another_slot());
         let mut ticket = self.begin(&slot.case, job);
@@ -147,6 +130,17 @@ where
             }
             Poll::Pending => self.set_aside(slot, ticket),
         }
+    }
+
+    /// Whether an event of this connection is being handled.
+    fn is_busy(&self, conn: ConnId) -> bool {
+        self.busy.borrow().contains_key(&conn)
+    }
+
+    /// Puts an event behind those of its connection.
+    fn queue_up(&self, job: Job) {
+        let mut busy = self.busy.borrow_mut();
+        busy.entry(job.header.conn).or_default().push_back(job);
     }
 
     /// The handler waits: from now on it is a task.

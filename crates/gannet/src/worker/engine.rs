@@ -231,7 +231,11 @@ where
                 let Some(event) = self.inbound[reactor].next(&mut self.chunk) else {
                     break;
                 };
-                self.take(reactor, event);
+                if event.header.is_plain() {
+                    self.dispatch(reactor, event, None);
+                } else {
+                    self.take(reactor, event);
+                }
                 // Handlers that compute for long do not hold back what others have written.
                 let is_late = self.dispatcher.tick() != flushed;
                 if count % PUBLISH == 0 || is_late {
@@ -266,7 +270,7 @@ where
             && let Some((reactor, event)) = self.hand.begin()
         {
             self.local.begin_task(began, !self.hand.is_empty());
-            self.dispatch(reactor, event.header, event.payload, None);
+            self.dispatch_rare(reactor, event, None);
             began = stamp::monotonic_nanos();
             if began - rung > UNHEARD {
                 self.local.flush();
@@ -276,6 +280,8 @@ where
         self.local.no_more_tasks();
     }
 
+    /// An event that not every message is.
+    #[inline(never)]
     fn take(&mut self, reactor: usize, Event { header, payload }: Event) {
         let is_answer = matches!(
             header.kind,
@@ -322,7 +328,7 @@ where
                     let epoch = self.shared.lanes[reactor].epoch();
                     self.shared.finish(reactor, header.conn, header.seq, epoch);
                 } else {
-                    self.dispatch(reactor, header, payload, None);
+                    self.dispatch_rare(reactor, Event { header, payload }, None);
                 }
             }
             EventKind::Request if !header.has(BODY_COMPLETE) => {
@@ -334,7 +340,7 @@ where
                     upload.feed(payload.slice_ref(begun), 0);
                 }
                 self.keep_upload(header.conn, upload.clone());
-                self.dispatch(reactor, header, payload, Some(upload));
+                self.dispatch_rare(reactor, Event { header, payload }, Some(upload));
             }
             EventKind::Request if header.has(BODY_TRAILERS) => {
                 let (shared, len) = (self.shared.clone(), Some(header.aux));
@@ -347,17 +353,23 @@ where
                     upload.feed(payload.slice_ref(body), 0);
                     upload.end(trailers, 0);
                 }
-                self.dispatch(reactor, header, payload, Some(upload));
+                self.dispatch_rare(reactor, Event { header, payload }, Some(upload));
             }
-            _ => self.dispatch(reactor, header, payload, None),
+            _ => self.dispatch_rare(reactor, Event { header, payload }, None),
         }
     }
 
+    /// As [`Engine::dispatch`], for those who do not do so with every message.
+    #[inline(never)]
+    fn dispatch_rare(&mut self, reactor: usize, event: Event, upload: Option<Arc<Upload>>) {
+        self.dispatch(reactor, event, upload);
+    }
+
+    #[inline]
     fn dispatch(
         &mut self,
         reactor: usize,
-        header: EventHeader,
-        payload: Bytes,
+        Event { header, payload }: Event,
         upload: Option<Arc<Upload>>,
     ) {
         self.taken += 1;

@@ -1,7 +1,7 @@
 //! The events from one reactor.
 
 use bytes::{Bytes, BytesMut};
-use gannet_shm::{ArenaReader, BlockRef, Consumer};
+use gannet_shm::{ArenaReader, BlockRef, Consumer, Record};
 
 use super::shared::Shared;
 use crate::wire::{ARENA, HEADER, block_from, event::EventHeader};
@@ -43,47 +43,48 @@ impl Inbound {
                 self.ring.commit();
                 return None;
             };
-            let Some(header) = record
+            let header = record
                 .array(0)
-                .and_then(|bytes| EventHeader::decode(&bytes))
-            else {
-                tracing::error!(
-                    reactor = self.reactor,
-                    "an event of an unknown kind was skipped"
-                );
-                continue;
-            };
-            let payload = if !header.has(ARENA) {
-                let len = record.len() - HEADER;
-                if chunk.capacity() < len {
-                    chunk.reserve(len.max(CHUNK));
+                .and_then(|bytes| EventHeader::decode(&bytes));
+            let payload = match &header {
+                Some(header) if !header.has(ARENA) => {
+                    let len = record.len() - HEADER;
+                    if chunk.capacity() < len {
+                        chunk.reserve(len.max(CHUNK));
+                    }
+                    let copied = record.append_to(HEADER.., chunk);
+                    copied.ok().map(|()| chunk.split().freeze())
                 }
-                record
-                    .append_to(HEADER.., chunk)
-                    .map(|()| chunk.split().freeze())
-                    .ok()
-            } else {
-                record.array(HEADER).and_then(|reference| {
-                    let (offset, len) = block_from(reference);
-                    let mut payload = BytesMut::new();
-                    self.arena
-                        .append_to(BlockRef { offset, len }, &mut payload)
-                        .ok()?;
-                    Some(payload.freeze())
-                })
+                Some(_) => large(&self.arena, &record),
+                None => None,
             };
             self.ring.commit();
-            let Some(payload) = payload else {
-                tracing::error!(
-                    reactor = self.reactor,
-                    ?header,
-                    "an event without its payload"
-                );
-                continue;
-            };
-            return Some(Event { header, payload });
+            match (header, payload) {
+                (Some(header), Some(payload)) => return Some(Event { header, payload }),
+                (header, _) => self.skip(header),
+            }
         }
     }
+
+    #[cold]
+    fn skip(&self, header: Option<EventHeader>) {
+        let reactor = self.reactor;
+        match header {
+            None => tracing::error!(reactor, "an event of an unknown kind was skipped"),
+            Some(header) => tracing::error!(reactor, ?header, "an event without its payload"),
+        }
+    }
+}
+
+/// The payload that lies in the arena.
+#[cold]
+fn large(arena: &ArenaReader, record: &Record<'_>) -> Option<Bytes> {
+    let (offset, len) = block_from(record.array(HEADER)?);
+    let mut payload = BytesMut::new();
+    arena
+        .append_to(BlockRef { offset, len }, &mut payload)
+        .ok()?;
+    Some(payload.freeze())
 }
 
 /// Bytes that the payloads of many small events share. Whoever keeps one of them keeps all.

@@ -41,6 +41,7 @@ impl Lane {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline]
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch.load(Relaxed)
     }
@@ -65,6 +66,7 @@ impl Line {
         !self.waiting.load(Relaxed) || self.lock().may_go(place)
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         !self.waiting.load(Relaxed)
     }

@@ -36,6 +36,7 @@ impl Latency {
     }
 
     /// A handler begins; returns when.
+    #[inline]
     pub(crate) fn begin(&self, header: &EventHeader) -> u64 {
         if !self.is_on {
             return 0;
@@ -52,6 +53,7 @@ impl Latency {
 
     /// A clock that moves every few milliseconds. Where handlers are timed it is the one that was read
     /// when the last of them ended.
+    #[inline]
     pub(crate) fn tick(&self) -> u64 {
         let nanos = match (self.is_on, self.now.get()) {
             (false, _) => stamp::coarse_nanos(),
@@ -62,6 +64,7 @@ impl Latency {
     }
 
     /// The handler that began then has ended.
+    #[inline]
     pub(crate) fn end(&self, header: &EventHeader, began: u64) {
         if self.is_on
             && let Some(timed) = timed(header.kind)
@@ -71,6 +74,7 @@ impl Latency {
         }
     }
 
+    #[inline]
     fn read(&self) -> u64 {
         let now = stamp::monotonic_nanos();
         self.now.set(now);
