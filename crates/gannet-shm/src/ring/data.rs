@@ -93,12 +93,18 @@ impl<M: Memory> Data<M> {
         out.append_from(&*self.memory, first, second);
     }
 
+    /// Writes a word at `at`, a multiple of 8.
+    #[inline]
+    pub(super) fn write_word(&self, at: u64, word: [u8; 8]) {
+        self.memory.put(self.place(at), &word);
+    }
+
     /// Header word of the record at `at`, never torn because it is aligned.
     #[inline]
     pub(super) fn write_header(&self, at: u64, len: usize) {
         // The capacity bounds `len` to 32 bits.
         let header = (u64::from(tag(at)) << 32) | len as u64;
-        self.memory.put(self.place(at), &header.to_ne_bytes());
+        self.write_word(at, header.to_ne_bytes());
     }
 
     /// Payload length of the record at `at`, if there is an intact header and the record ends

@@ -115,18 +115,32 @@ impl<M: Memory> Producer<M> {
     ///
     /// Says `false` and changes nothing if there is no such record or it is too short.
     pub fn amend(&mut self, at: Position, offset: usize, bytes: &[u8]) -> bool {
-        let Position(at) = at;
-        if at < self.published || !at.is_multiple_of(8) {
-            return false;
+        let may = self.may_amend(at, offset, bytes.len());
+        if may {
+            self.data.write(at.0 + (HEADER + offset) as u64, bytes);
         }
-        let Some(len) = self.data.record_len(at, self.tail) else {
-            return false;
-        };
-        if offset > len || bytes.len() > len - offset {
-            return false;
+        may
+    }
+
+    /// The same with a whole word at a multiple of 8: one store. At another offset it says `false`.
+    #[inline]
+    pub fn amend_word(&mut self, at: Position, offset: usize, word: [u8; 8]) -> bool {
+        let may = offset.is_multiple_of(8) && self.may_amend(at, offset, word.len());
+        if may {
+            self.data.write_word(at.0 + (HEADER + offset) as u64, word);
         }
-        self.data.write(at + (HEADER + offset) as u64, bytes);
-        true
+        may
+    }
+
+    /// Whether there is such a record, not published, with `len` bytes at `offset`.
+    #[inline]
+    fn may_amend(&self, Position(at): Position, offset: usize, len: usize) -> bool {
+        at >= self.published
+            && at.is_multiple_of(8)
+            && self
+                .data
+                .record_len(at, self.tail)
+                .is_some_and(|all| offset <= all && len <= all - offset)
     }
 
     /// Shows the consumer everything pushed so far: one store. Says whether there was anything

@@ -130,7 +130,9 @@ impl Outbound {
         if let Some((position, last)) = self.last
             && (last, failed) == (conn, false)
             && self.overflow.is_empty()
-            && self.ring.amend(position, DONE_OFFSET, &seq.to_le_bytes())
+            && self
+                .ring
+                .amend_word(position, DONE_OFFSET, seq.to_le_bytes())
         {
             self.last = None;
             return;
