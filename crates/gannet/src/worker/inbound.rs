@@ -43,26 +43,31 @@ impl Inbound {
                 self.ring.commit();
                 return None;
             };
-            let header = record
+            let Some(header) = record
                 .array(0)
-                .and_then(|bytes| EventHeader::decode(&bytes));
-            let payload = match &header {
-                Some(header) if !header.has(ARENA) => {
-                    let len = record.len() - HEADER;
-                    if chunk.capacity() < len {
-                        chunk.reserve(len.max(CHUNK));
-                    }
-                    let copied = record.append_to(HEADER.., chunk);
-                    copied.ok().map(|()| chunk.split().freeze())
+                .and_then(|bytes| EventHeader::decode(&bytes))
+            else {
+                self.skip(None);
+                continue;
+            };
+            let payload = if !header.has(ARENA) {
+                let len = record.len() - HEADER;
+                if chunk.capacity() < len {
+                    chunk.reserve(len.max(CHUNK));
                 }
-                Some(_) => large(&self.arena, &record),
-                None => None,
+                if record.append_to(HEADER.., chunk).is_err() {
+                    self.skip(Some(header));
+                    continue;
+                }
+                chunk.split().freeze()
+            } else if let Some(payload) = large(&self.arena, &record) {
+                payload
+            } else {
+                self.skip(Some(header));
+                continue;
             };
             self.ring.commit();
-            match (header, payload) {
-                (Some(header), Some(payload)) => return Some(Event { header, payload }),
-                (header, _) => self.skip(header),
-            }
+            return Some(Event { header, payload });
         }
     }
 
