@@ -311,6 +311,11 @@ unsafe impl Memory for Region {
 
     #[inline]
     fn put<const N: usize>(&self, offset: usize, bytes: &[u8; N]) {
+        if N == 8 {
+            // Headers and sequence numbers: no loop, in whatever crate this is compiled.
+            let word = bytes.first_chunk().copied().map_or(0, u64::from_ne_bytes);
+            return self.word(offset).store(word, Ordering::Relaxed);
+        }
         if !N.is_multiple_of(8) {
             return self.copy_in(offset, bytes);
         }
@@ -322,6 +327,11 @@ unsafe impl Memory for Region {
     #[inline]
     fn take<const N: usize>(&self, offset: usize) -> [u8; N] {
         let mut bytes = [0; N];
+        if N == 8 {
+            let word = self.word(offset).load(Ordering::Relaxed);
+            bytes.copy_from_slice(&word.to_ne_bytes());
+            return bytes;
+        }
         if !N.is_multiple_of(8) {
             self.copy_out(offset, crate::buffer::as_uninit(&mut bytes));
             return bytes;

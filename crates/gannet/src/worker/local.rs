@@ -227,7 +227,6 @@ impl Local {
 
     /// Finishes an event. What its handler has written, to whatever reactor and from whatever
     /// thread, is visible before.
-    #[inline]
     pub(crate) fn finish(&self, finished: Finished) {
         if self.take_mail() {
             self.finish_now(finished);

@@ -125,7 +125,6 @@ impl Outbound {
 
     /// Finishes an event: with the last command, if that was for the same connection and is not
     /// visible yet, or else with a command of its own.
-    #[inline]
     pub(crate) fn done(&mut self, conn: ConnId, seq: u64, failed: bool) {
         if let Some((position, last)) = self.last
             && (last, failed) == (conn, false)
