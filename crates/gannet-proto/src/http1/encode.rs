@@ -74,15 +74,11 @@ pub fn encode_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     debug_assert!(head.framing != Framing::Chunked || head.version == Version::Http11);
 
     out.reserve(ENGINE_HEADERS_SIZE + head.headers.len());
-    out.extend_from_slice(b"HTTP/1.1 ");
-    push_decimal(out, u64::from(head.status));
-    out.push(b' ');
-    out.extend_from_slice(reason_phrase(head.status).as_bytes());
-    out.extend_from_slice(b"\r\n");
+    push_status_line(out, head.status);
     if let Some(date) = head.date {
-        out.extend_from_slice(b"Date: ");
-        out.extend_from_slice(date);
-        out.extend_from_slice(b"\r\n");
+        let mut line = *b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+        line[6..35].copy_from_slice(date);
+        out.extend_from_slice(&line);
     }
     let is_interim = matches!(head.status, 100..=199);
     let keep_alive = head.keep_alive && head.framing != Framing::Close;
@@ -93,11 +89,7 @@ pub fn encode_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
         (false, _) => b"Connection: close\r\n",
     });
     match head.framing {
-        Framing::Length(length) => {
-            out.extend_from_slice(b"Content-Length: ");
-            push_decimal(out, length);
-            out.extend_from_slice(b"\r\n");
-        }
+        Framing::Length(length) => push_length(out, length),
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Framing::None | Framing::Close => {}
     }
@@ -163,26 +155,50 @@ pub fn is_engine_header(name: &str) -> bool {
     .any(|engine| name.eq_ignore_ascii_case(engine))
 }
 
-fn push_decimal(out: &mut Vec<u8>, number: u64) {
-    push_digits::<10>(out, number);
+#[inline]
+fn push_status_line(out: &mut Vec<u8>, status: u16) {
+    if status == 200 {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    let mut digits = [0; 20];
+    let start = write_digits::<10>(&mut digits, u64::from(status));
+    out.extend_from_slice(&digits[start..]);
+    out.push(b' ');
+    out.extend_from_slice(reason_phrase(status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the line in one piece: its digits have their place at the end of it, its name in front of them.
+#[inline]
+fn push_length(out: &mut Vec<u8>, length: u64) {
+    const NAME: &[u8; 16] = b"Content-Length: ";
+    const END: usize = NAME.len() + 20;
+    let mut line = [0; END + 2];
+    line[END..].copy_from_slice(b"\r\n");
+    let start = write_digits::<10>(&mut line[..END], length) - NAME.len();
+    line[start..start + NAME.len()].copy_from_slice(NAME);
+    out.extend_from_slice(&line[start..]);
 }
 
 fn push_hexadecimal(out: &mut Vec<u8>, number: u64) {
-    push_digits::<16>(out, number);
+    let mut digits = [0; 20];
+    let start = write_digits::<16>(&mut digits, number);
+    out.extend_from_slice(&digits[start..]);
 }
 
-fn push_digits<const BASE: u64>(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
+/// Writes a number to the end of `to`, which has room for it; says where it begins.
+#[inline]
+fn write_digits<const BASE: u64>(to: &mut [u8], mut number: u64) -> usize {
+    let mut start = to.len();
     loop {
         start -= 1;
-        digits[start] = b"0123456789abcdef"[(number % BASE) as usize];
+        to[start] = b"0123456789abcdef"[(number % BASE) as usize];
         number /= BASE;
         if number == 0 {
-            break;
+            return start;
         }
     }
-    out.extend_from_slice(&digits[start..]);
 }
 
 /// Room for everything in a head that does not come from the caller.

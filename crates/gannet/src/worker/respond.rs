@@ -333,7 +333,21 @@ pub(crate) fn write_lines(headers: &HeaderMap, out: &mut Vec<u8>) {
 }
 
 fn sent_lines(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-    headers.iter().filter(|(name, _)| !OWN.contains(name))
+    headers.iter().filter(|(name, _)| !is_own(name))
+}
+
+/// Whether the engine writes this header. Most names are told apart by their length.
+#[inline]
+fn is_own(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match name.len() {
+        4 => name == "date",
+        7 => name == "upgrade",
+        10 => matches!(name, "connection" | "keep-alive"),
+        14 => name == "content-length",
+        17 => name == "transfer-encoding",
+        _ => false,
+    }
 }
 
 fn line_len(name: &HeaderName, value: &HeaderValue) -> usize {
@@ -351,13 +365,3 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
 
 /// Most bytes of a streamed body that wait for the client.
 const WINDOW: usize = 256 << 10;
-
-/// Headers that the engine writes.
-const OWN: [header::HeaderName; 6] = [
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::CONNECTION,
-    header::UPGRADE,
-    header::DATE,
-    header::HeaderName::from_static("keep-alive"),
-];

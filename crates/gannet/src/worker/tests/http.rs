@@ -173,7 +173,13 @@ fn head_of(method: &str, target: &str) -> Vec<u8> {
 }
 
 /// A request whose body is all there.
-fn request(pair: &mut Pair, conn: ConnId, method: &str, target: &str, body: &[u8]) -> u64 {
+pub(super) fn request(
+    pair: &mut Pair,
+    conn: ConnId,
+    method: &str,
+    target: &str,
+    body: &[u8],
+) -> u64 {
     let mut payload = head_of(method, target);
     payload.extend_from_slice(body);
     let header = EventHeader {
@@ -201,7 +207,7 @@ fn piece(pair: &mut Pair, conn: ConnId, flags: u8, data: &[u8]) -> u64 {
 }
 
 /// Header lines and body of a `Response`.
-fn parts(got: &Got) -> (&str, &[u8]) {
+pub(super) fn parts(got: &Got) -> (&str, &[u8]) {
     assert_eq!(got.kind(), CommandKind::Response);
     let len = u32::from_le_bytes(*got.payload.first_chunk().unwrap()) as usize;
     let (lines, body) = got.payload[4..].split_at(len);
