@@ -263,8 +263,8 @@ unsafe impl Memory for Region {
         let (blocks, singles) = words.as_chunks::<BLOCK>();
         let (into, into_singles) = self.raw_words(offset, words.len()).as_chunks::<BLOCK>();
         for (into, block) in into.iter().zip(blocks) {
-            for (word, bytes) in into.iter().zip(block) {
-                word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+            for at in 0..BLOCK {
+                into[at].store(u64::from_ne_bytes(block[at]), Ordering::Relaxed);
             }
         }
         for (word, bytes) in into_singles.iter().zip(singles) {
@@ -296,8 +296,8 @@ unsafe impl Memory for Region {
         let (blocks, singles) = words.as_chunks_mut::<BLOCK>();
         let (from, from_singles) = from.as_chunks::<BLOCK>();
         for (from, block) in from.iter().zip(blocks) {
-            for (word, bytes) in from.iter().zip(block) {
-                bytes.write_copy_of_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+            for at in 0..BLOCK {
+                block[at].write_copy_of_slice(&from[at].load(Ordering::Relaxed).to_ne_bytes());
             }
         }
         for (word, bytes) in from_singles.iter().zip(singles) {
@@ -319,8 +319,9 @@ unsafe impl Memory for Region {
         if !N.is_multiple_of(8) {
             return self.copy_in(offset, bytes);
         }
-        for (word, bytes) in self.words(offset, N / 8).iter().zip(bytes.as_chunks().0) {
-            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        let (words, bytes) = (self.words(offset, N / 8), bytes.as_chunks().0);
+        for at in 0..N / 8 {
+            words[at].store(u64::from_ne_bytes(bytes[at]), Ordering::Relaxed);
         }
     }
 
@@ -336,9 +337,9 @@ unsafe impl Memory for Region {
             self.copy_out(offset, crate::buffer::as_uninit(&mut bytes));
             return bytes;
         }
-        let words = self.words(offset, N / 8);
-        for (word, bytes) in words.iter().zip(bytes.as_chunks_mut().0) {
-            *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+        let (words, into) = (self.words(offset, N / 8), bytes.as_chunks_mut().0);
+        for at in 0..N / 8 {
+            into[at] = words[at].load(Ordering::Relaxed).to_ne_bytes();
         }
         bytes
     }

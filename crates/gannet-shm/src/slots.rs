@@ -39,6 +39,8 @@ pub struct Slots<M: Memory = Region> {
     offset: usize,
     rows: usize,
     words: usize,
+    /// Bytes from row to row.
+    stride: usize,
 }
 
 impl Slots {
@@ -82,6 +84,7 @@ impl<M: Memory> Slots<M> {
             offset,
             rows,
             words,
+            stride: stride(words),
         };
         if let Some(last) = rows.checked_sub(1) {
             slots.memory.word(slots.seq(last) + words * 8);
@@ -196,7 +199,7 @@ impl<M: Memory> Slots<M> {
 
     #[inline]
     fn seq(&self, row: usize) -> usize {
-        self.offset + row * stride(self.words)
+        self.offset + row * self.stride
     }
 
     #[inline]
