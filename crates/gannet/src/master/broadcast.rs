@@ -89,7 +89,7 @@ impl Broadcast {
         if bytes.len() <= COPY {
             output.append(pool, |out| out.extend_from_slice(&bytes));
         } else {
-            output.share(bytes);
+            output.share(pool, bytes);
         }
         true
     }

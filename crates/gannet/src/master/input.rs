@@ -185,6 +185,9 @@ impl Reactor {
             // Nothing is taken from a connection that is being closed.
             return;
         }
+        if matches!(conn.speaks, Speaks::Tcp) && !conn.awaits_header() {
+            return self.take_tcp(slot, len);
+        }
         let Some(len) = self.take_header(slot, len) else {
             return;
         };
@@ -222,7 +225,8 @@ impl Reactor {
         let used = match std::mem::replace(&mut conn.speaks, Speaks::Taken) {
             Speaks::Tcp => {
                 conn.speaks = Speaks::Tcp;
-                self.take_tcp(slot, &buffer[..len])
+                self.buffer = buffer;
+                return self.take_tcp(slot, len);
             }
             Speaks::Framed(mut framed) => {
                 let used = self.take_framed(slot, &mut framed, &mut buffer[..len]);
@@ -245,15 +249,19 @@ impl Reactor {
             // Taken above.
             Speaks::Http2(_) | Speaks::Taken => 0,
         };
-        if let Some(conn) = self.conns.get_mut(slot)
-            && conn.is_open()
-            && used < len
-        {
-            conn.input.extend_from_slice(&buffer[used..len]);
-        } else if let Some(conn) = self.conns.get_mut(slot) {
-            conn.input.release();
-        }
+        self.keep_rest(slot, &buffer[used..len]);
         self.buffer = buffer;
+    }
+
+    /// What was not taken comes first next time.
+    fn keep_rest(&mut self, slot: usize, rest: &[u8]) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        match conn.is_open() && !rest.is_empty() {
+            true => conn.input.extend_from_slice(rest),
+            false => conn.input.release(),
+        }
     }
 
     pub(super) fn put_back(&mut self, slot: usize, speaks: Speaks) {
@@ -264,16 +272,20 @@ impl Reactor {
         }
     }
 
-    fn take_tcp(&mut self, slot: usize, input: &[u8]) -> usize {
-        let mut used = 0;
-        for piece in input.chunks(self.piece) {
+    /// As [`Reactor::take_in`], without a protocol.
+    fn take_tcp(&mut self, slot: usize, len: usize) {
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut rest = &buffer[..len];
+        while !rest.is_empty() {
+            let (piece, others) = rest.split_at(rest.len().min(self.piece));
             if !self.offer(slot, EventKind::Receive, 0, 0, &[piece]) {
                 break;
             }
             self.message_in(slot);
-            used += piece.len();
+            rest = others;
         }
-        used
+        self.keep_rest(slot, rest);
+        self.buffer = buffer;
     }
 
     pub(super) fn message_in(&mut self, slot: usize) {

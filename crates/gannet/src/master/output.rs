@@ -18,6 +18,7 @@ use super::pace::Unread;
 /// The queue.
 #[derive(Default)]
 pub(super) struct Output {
+    /// Where nothing is queued, at most one that is empty, and the queue's own.
     segments: VecDeque<Segment>,
     /// Bytes of the first segment that have left.
     sent: usize,
@@ -65,13 +66,15 @@ impl Output {
     }
 
     /// Queues a buffer of the pool as it is.
-    pub(super) fn push(&mut self, bytes: Vec<u8>) {
+    pub(super) fn push(&mut self, pool: &mut Pool, bytes: Vec<u8>) {
+        self.give_empty(pool);
         self.queued += bytes.len();
         self.segments.push_back(Segment::Own(bytes));
     }
 
     /// Queues bytes that others have queued too.
-    pub(super) fn share(&mut self, bytes: Rc<[u8]>) {
+    pub(super) fn share(&mut self, pool: &mut Pool, bytes: Rc<[u8]>) {
+        self.give_empty(pool);
         self.queued += bytes.len();
         self.segments.push_back(Segment::Shared(bytes));
     }
@@ -123,9 +126,11 @@ impl Output {
 
     /// Gives the buffers back, and the queue itself.
     pub(super) fn recycle(mut self: Box<Self>, pool: &mut Pool) {
-        while let Some(segment) = self.segments.pop_front() {
-            if let Segment::Own(buffer) = segment {
-                pool.give(buffer);
+        if self.queued > 0 || self.segments.len() > 1 {
+            while let Some(segment) = self.segments.pop_front() {
+                if let Segment::Own(buffer) = segment {
+                    pool.give(buffer);
+                }
             }
         }
         // One that was long keeps too much memory, and so does a list of waiters.
@@ -138,6 +143,15 @@ impl Output {
         }
     }
 
+    /// Gives its empty buffer back: what comes next does not go into it.
+    fn give_empty(&mut self, pool: &mut Pool) {
+        if self.queued == 0
+            && let Some(Segment::Own(buffer)) = self.segments.pop_front()
+        {
+            pool.give(buffer);
+        }
+    }
+
     fn first(&self) -> &[u8] {
         self.segments
             .front()
@@ -146,6 +160,16 @@ impl Output {
 
     fn advance(&mut self, mut written: usize, pool: &mut Pool) {
         self.queued -= written;
+        if self.queued == 0
+            && self.segments.len() == 1
+            && let [Segment::Own(buffer)] = self.segments.as_mut_slices().0
+            && buffer.capacity() <= JOIN * 2
+        {
+            // The queue keeps its buffer: it goes to the pool with it.
+            buffer.clear();
+            self.sent = 0;
+            return;
+        }
         while let Some(segment) = self.segments.front() {
             let left = segment.bytes().len() - self.sent;
             if written < left {
@@ -191,7 +215,7 @@ impl Pool {
 
 /// A buffer is appended to until it is this long.
 const JOIN: usize = 16 << 10;
-/// Buffers kept for reuse: at most 8 MiB. And queues: 128 KiB.
+/// Buffers kept for reuse: at most 8 MiB. And queues, each of which may have one more: 8 MiB.
 const POOLED: usize = 256;
 /// Segments that a queue which is kept has room for.
 const SEGMENTS: usize = 8;
@@ -210,7 +234,7 @@ mod tests {
         let mut output = Output::default();
         output.append(&mut pool, |out| out.extend_from_slice(b"one "));
         output.append(&mut pool, |out| out.extend_from_slice(b"two "));
-        output.share(Rc::from(&b"three "[..]));
+        output.share(&mut pool, Rc::from(&b"three "[..]));
         output.append(&mut pool, |out| out.extend_from_slice(b"four"));
         assert_eq!((output.segments.len(), output.queued()), (3, 18));
 
@@ -224,18 +248,42 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_is_used_again_has_its_buffer_still() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut pool = Pool::default();
+        let mut of = None;
+        for text in ["one ", "two "] {
+            let output = pool.queue(&mut of);
+            output.append(&mut pool, |out| out.extend_from_slice(text.as_bytes()));
+            assert_eq!(output.write_to(&ours, &mut pool).unwrap(), 4);
+            of.take().unwrap().recycle(&mut pool);
+            assert_eq!((pool.queues.len(), pool.buffers.len()), (1, 0));
+        }
+        // What does not go into it, goes without it.
+        let output = pool.queue(&mut of);
+        output.share(&mut pool, Rc::from(&b"three"[..]));
+        assert_eq!((output.segments.len(), pool.buffers.len()), (1, 1));
+        assert_eq!(output.write_to(&ours, &mut pool).unwrap(), 5);
+        drop(ours);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one two three");
+    }
+
+    #[test]
     fn what_is_taken_is_gone_from_the_front() {
         let mut pool = Pool::default();
         let mut output = Output::default();
         output.append(&mut pool, |out| out.extend_from_slice(b"one "));
-        output.share(Rc::from(&b"two "[..]));
+        output.share(&mut pool, Rc::from(&b"two "[..]));
         output.append(&mut pool, |out| out.extend_from_slice(b"three"));
         let mut taken = Vec::new();
         for most in [0, 6, 4, 100] {
             output.take(most, &mut pool, |piece| taken.push(piece.to_vec()));
         }
         assert_eq!(taken, [&b"one "[..], b"tw", b"o ", b"th", b"ree"]);
-        assert_eq!((output.queued(), output.segments.len()), (0, 0));
+        // It keeps the last buffer.
+        assert_eq!((output.queued(), output.segments.len()), (0, 1));
     }
 
     #[test]
@@ -245,7 +293,7 @@ mod tests {
         let mut pool = Pool::default();
         let mut output = Output::default();
         let big: Rc<[u8]> = (0..1_000_000u32).map(|n| n as u8).collect();
-        output.share(big.clone());
+        output.share(&mut pool, big.clone());
         output.append(&mut pool, |out| out.extend_from_slice(b"end"));
         let mut received = Vec::new();
         while output.queued() > 0 {

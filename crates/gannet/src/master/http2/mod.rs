@@ -289,7 +289,8 @@ impl Reactor {
         if output.is_empty() {
             self.pool.give(output);
         } else {
-            self.pool.queue(&mut conn.output).push(output);
+            let queue = self.pool.queue(&mut conn.output);
+            queue.push(&mut self.pool, output);
         }
         if used < len {
             conn.input.extend_from_slice(&self.buffer[used..len]);
