@@ -1,6 +1,6 @@
 //! Commands: what a worker asks of a reactor.
 
-use super::{HEADER, u16_at, u64_at};
+use super::{ARENA, HEADER, TEXT, u16_at, u64_at};
 use crate::id::ConnId;
 
 /// Header of a command record.
@@ -33,14 +33,19 @@ pub(crate) const DROPPABLE: u8 = 0x02;
 pub(crate) const DETACHED: u8 = 0x02;
 /// `TaskSubmit`, with [`DETACHED`]: it was numbered by its submitter, and is not refused (see
 /// `admission`).
-pub(crate) const ADMITTED: u8 = 0x04;
+pub(crate) const ADMITTED: u8 = 0x08;
 /// Unit of what a task has taken, as `TaskDone` tells it in `code`: nanoseconds.
-pub(crate) const TASK_TIME: u64 = 4_096;
+pub(crate) const TASK_TIME: u64 = 256;
 /// `TaskDone`: the task failed; the payload is the reason as text.
 pub(crate) const FAILED: u8 = 0x02;
 /// `Done`: the handler returned an error or panicked. The reactor tells the client: TCP
 /// connections and WebSockets are closed (1011); an HTTP request without response gets 500.
 pub(crate) const HANDLER_FAILED: u8 = 0x04;
+// Any command may finish an event, also one of another connection.
+const _: () = assert!(
+    HANDLER_FAILED & (TEXT | ARENA | COMPLETE | ABORT | DROPPABLE | DETACHED | ADMITTED | FAILED)
+        == 0
+);
 
 /// Kinds of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

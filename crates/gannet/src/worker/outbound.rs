@@ -22,7 +22,7 @@ pub(crate) struct Outbound {
     /// Commands of the engine that found no room. They go first, and all others wait.
     overflow: VecDeque<Command>,
     /// The last command, if it is not published and finishes no event yet.
-    last: Option<(Position, ConnId)>,
+    last: Option<Position>,
     /// Published since the reactor's bell was rung.
     bell_due: bool,
     /// Where the reactor was when there was last no room.
@@ -123,11 +123,12 @@ impl Outbound {
         }
     }
 
-    /// Finishes an event: with the last command, if that was for the same connection and is not
-    /// visible yet, or else with a command of its own.
+    /// Finishes an event: with the last command, if that finishes none and is not visible yet, or else with
+    /// a command of its own. Whose command that is does not matter: it comes behind all that the handler
+    /// has sent.
     pub(crate) fn done(&mut self, conn: ConnId, seq: u64, failed: bool) {
-        if let Some((position, last)) = self.last
-            && (last, failed) == (conn, false)
+        if let Some(position) = self.last
+            && !failed
             && self.overflow.is_empty()
             && self
                 .ring
@@ -209,7 +210,7 @@ impl Outbound {
             self.write_large(*header, head, payload)?
         };
         let open = header.done == 0 && header.kind != CommandKind::Done;
-        self.last = open.then_some((position, header.conn));
+        self.last = open.then_some(position);
         self.full_at = None;
         Ok(())
     }
