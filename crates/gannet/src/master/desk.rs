@@ -3,7 +3,8 @@
 //! The desk is at reactor 0. A task waits in the shared queue, or in that of the task worker it is
 //! meant for, until that worker is free; a task worker runs one task at a time. Their states stand in `tasks`.
 //!
-//! Tasks are handed ahead so that short ones cost no switch between processes each. None of them is
+//! Tasks are handed ahead so that short ones cost no switch between processes each, and no task worker is
+//! woken for what another, which is about to begin, has done in 0.1 ms. None of them is
 //! kept for long from somebody who could begin it: a task worker gets as many as take it 2 ms, and if
 //! it stays at one for 5 ms, all behind it are taken back (see `claim`), and no more come while it does. What is ahead counts
 //! as waiting.
@@ -13,6 +14,7 @@
 
 use super::{
     hand::AHEAD,
+    link::Link,
     reactor::Reactor,
     tasks::{Desk, Ended, NewTask, State},
 };
@@ -26,6 +28,45 @@ use crate::{
         event::{DETACHED, EventHeader, EventKind, FAILED, TaskFailure},
     },
 };
+
+impl Desk {
+    /// Hands the next task to a task worker. `false`: there is none for it, or no room.
+    fn hand(&mut self, task_worker: usize, link: &mut Link, now: u64) -> bool {
+        let is_first = link.hand.is_empty();
+        // What lies in the arena would have to stay there until it was read.
+        let most = match is_first {
+            true => usize::MAX,
+            false => link.inline_limit(),
+        };
+        let Some((id, data)) = self.dequeue(task_worker, most) else {
+            return false;
+        };
+        let Some(task) = self.task(id) else {
+            return false;
+        };
+        let header = EventHeader {
+            flags: if task.is_detached() { DETACHED } else { 0 },
+            origin: task.from.0,
+            attempts: task.attempts,
+            aux: id,
+            ..EventHeader::new(EventKind::Task, ConnId::from_u64(0))
+        };
+        match link.push(header, &[&data]) {
+            Ok(seq) => {
+                link.hand.push(seq, id, now);
+                if !is_first {
+                    self.set_state(id, State::Ahead(link.incarnation));
+                }
+                true
+            }
+            Err(_) => {
+                // There is room when it has read something.
+                self.put_back(id, None, data);
+                false
+            }
+        }
+    }
+}
 
 impl Reactor {
     pub(super) fn desk_submit(&mut self, index: usize, command: &CommandHeader, payload: &[u8]) {
@@ -167,7 +208,7 @@ impl Reactor {
         }
     }
 
-    /// At the end of a turn: gives waiting tasks to task workers, first to those that have none.
+    /// At the end of a turn: gives waiting tasks to task workers.
     pub(super) fn desk_assign(&mut self) {
         self.desk_look_after();
         let now = self.clock.now;
@@ -176,7 +217,21 @@ impl Reactor {
         };
         desk.due = false;
         let (places, links) = (&self.places[desk.places()], &mut self.links);
-        for round in 0..AHEAD {
+        // Those that are about to begin some, then those that have none, which are woken.
+        for woken in [false, true] {
+            for (task_worker, place) in places.iter().enumerate() {
+                let Some(link) = place.current.and_then(|index| links[index].as_mut()) else {
+                    continue;
+                };
+                if link.hand.is_empty() == woken {
+                    let mut takes = woken;
+                    while (takes || link.hand.takes_along()) && desk.hand(task_worker, link, now) {
+                        takes = false;
+                    }
+                }
+            }
+        }
+        for count in 1..AHEAD {
             if desk.queued() == 0 {
                 break;
             }
@@ -185,40 +240,9 @@ impl Reactor {
                 let Some(link) = place.current.and_then(|index| links[index].as_mut()) else {
                     continue;
                 };
-                let count = link.hand.len();
-                goes_on |= count > round;
-                if count != round || round > 0 && !link.hand.takes_more() {
-                    continue;
-                }
-                // What lies in the arena would have to stay there until it was read.
-                let most = if round == 0 {
-                    usize::MAX
-                } else {
-                    link.inline_limit()
-                };
-                let Some((id, data)) = desk.dequeue(task_worker, most) else {
-                    continue;
-                };
-                let Some(task) = desk.task(id) else {
-                    continue;
-                };
-                let header = EventHeader {
-                    flags: if task.is_detached() { DETACHED } else { 0 },
-                    origin: task.from.0,
-                    attempts: task.attempts,
-                    aux: id,
-                    ..EventHeader::new(EventKind::Task, ConnId::from_u64(0))
-                };
-                match link.push(header, &[&data]) {
-                    Ok(seq) => {
-                        link.hand.push(seq, id, now);
-                        if round > 0 {
-                            desk.set_state(id, State::Ahead(link.incarnation));
-                        }
-                        goes_on = true;
-                    }
-                    // There is room when it has read something.
-                    Err(_) => desk.put_back(id, None, data),
+                goes_on |= link.hand.len() > count;
+                if link.hand.len() == count && link.hand.takes_more() {
+                    goes_on |= desk.hand(task_worker, link, now);
                 }
             }
             if !goes_on {

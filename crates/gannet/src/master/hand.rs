@@ -56,6 +56,18 @@ impl Hand {
         together < TOGETHER && self.tasks.len() < AHEAD && self.claim.begun().is_some()
     }
 
+    /// It may be handed one more along with those that it is about to begin, so that no other task worker
+    /// need be woken: it has begun none of them, so none is known to take long, and they are short.
+    pub(super) fn takes_along(&self) -> bool {
+        let Some(&(first, _)) = self.tasks.front() else {
+            return false;
+        };
+        let together = self.mean * self.tasks.len() as f32;
+        together < ALONG
+            && self.tasks.len() < AHEAD
+            && self.claim.begun().is_some_and(|begun| begun < first)
+    }
+
     /// Whether tasks wait behind one that takes its time.
     pub(super) fn is_held_up(&mut self, now: u64) -> bool {
         if self.tasks.len() < 2 {
@@ -86,8 +98,11 @@ impl Hand {
 }
 
 /// Tasks that a task worker is handed at most: it runs one of them.
-pub(super) const AHEAD: usize = 32;
+pub(super) const AHEAD: usize = 128;
 /// And not more than what takes so long together, by what the last ones took: 2 ms.
 const TOGETHER: f32 = 2e6 / TASK_TIME as f32;
+/// What so long together is done by one task worker, by what the last ones took, though another has
+/// nothing to do: 0.1 ms, a few times what it costs to wake that.
+const ALONG: f32 = 1e5 / TASK_TIME as f32;
 /// After so many ms at one task, a task worker has the others taken back.
 const PATIENCE: u64 = 5;

@@ -46,6 +46,7 @@ use super::{
 };
 use crate::{
     conn_table::ConnTable,
+    control::Role as Kind,
     id::{ConnId, WorkerId},
     layout::{CLOSE_REASONS, Dimensions, ReactorCounter},
     server::DispatchFn,
@@ -362,6 +363,8 @@ impl Reactor {
             }
         }
         self.serve_woken();
+        // Who awaits them hears of it in this turn: in thread mode handlers run right after this.
+        self.desk_take_results();
         self.publish();
     }
 
@@ -498,6 +501,19 @@ impl Reactor {
     pub(super) fn take_all_commands(&mut self, compressed: usize) {
         for index in 0..self.links.len() {
             self.take_commands(index, COMMANDS, compressed);
+        }
+    }
+
+    /// Takes what task workers have sent.
+    fn desk_take_results(&mut self) {
+        if self.desk.as_ref().is_none_or(Desk::is_empty) {
+            return;
+        }
+        for index in 0..self.links.len() {
+            let link = self.links[index].as_ref();
+            if link.is_some_and(|link| link.kind == Kind::TaskWorker && !link.commands.is_empty()) {
+                self.take_commands(index, COMMANDS, COMPRESSED);
+            }
         }
     }
 
