@@ -16,17 +16,23 @@ use gannet_tests::{
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use socket2::SockRef;
 
-use crate::behave;
+use crate::{
+    behave,
+    proxy::{LINE, required},
+};
 
 #[test]
 fn what_is_more_than_a_read_takes_is_read_to_its_end() {
-    let server = raw("127.0.0.1:0");
-    for len in [READ - 1, READ, READ + 1, 2 * READ] {
+    // Behind a PROXY header little is read at first, less than the socket holds.
+    let server = required(behave().env("BEHAVE_TCP", "raw").tcp()).start();
+    for len in [READ - LINE.len(), READ, 2 * READ] {
         let sent: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
-        let mut client = server.tcp();
-        client.send("x");
-        assert_eq!(client.bytes(1), b"x");
-        while_it_stands_still(&server, || client.send(&sent));
+        let mut client = while_it_stands_still(&server, || {
+            let mut client = server.tcp();
+            client.send(LINE);
+            client.send(&sent);
+            client
+        });
         assert!(client.bytes(len) == sent, "{len} bytes");
     }
     server.stop();
@@ -103,12 +109,13 @@ fn raw(address: &str) -> Server {
 }
 
 /// Has the reactors look only when all of this has been done.
-fn while_it_stands_still(server: &Server, act: impl FnOnce()) {
+fn while_it_stands_still<T>(server: &Server, act: impl FnOnce() -> T) -> T {
     let master = server.master();
     assert!(process::signal(master, Signal::STOP));
-    act();
+    let outcome = act();
     assert!(process::signal(master, Signal::CONT));
+    outcome
 }
 
-/// What is read at a time.
-const READ: usize = 64 << 10;
+/// What is read at a time before it is known who the client is.
+const READ: usize = 16 << 10;
