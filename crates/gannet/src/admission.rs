@@ -23,10 +23,14 @@
 //!    in the same ring, in this order, or the other rings are published first (`Local::publish_others`).
 //!    So a worker that is killed leaves both, or the task alone, or neither; and in the last two cases the
 //!    event comes again.
-//! 3. No handler, no event: such a task (of a timer, of a future beside the handlers) is published at once.
+//! 3. No handler, no event: such a task (of a timer, of a future beside the handlers, of a handler whose event was
+//!    a former master's) is published at once.
 //!    Other threads and user processes ask: what they write is not in the ring when they go on, or there
 //!    may be nobody who reads it any more.
 //! 4. Numbers outlive the master, so none is given twice.
+//! 5. Who submits without end asks now and then, whatever the desk has taken: after `ahead` tasks in one turn of
+//!    the worker's loop. So the loop comes to read the outcomes, which would fill the ring else. And before the
+//!    loop has begun, in `start`, all is asked for: only a worker that is ready has a master.
 
 use std::{
     fmt,

@@ -215,7 +215,8 @@ where
         if let Some(current) = current {
             current.store(case.header().seq, Relaxed);
         }
-        self.local.begin_handling(ticket.progress);
+        self.local
+            .begin_handling(ticket.progress, self.is_owed(case));
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let _entered = ticket.span.enter();
             future.as_mut().poll(cx).is_pending()
@@ -240,6 +241,12 @@ where
         }
     }
 
+    /// Whether the master awaits the outcome of an event: not if another has come since.
+    #[inline]
+    fn is_owed(&self, case: &Case) -> bool {
+        self.local.shared.lanes[case.reactor()].epoch() == case.epoch()
+    }
+
     /// Tells the reactor, and counts.
     #[inline]
     fn end(&self, case: &Case, ticket: Ticket, outcome: Outcome) {
@@ -256,10 +263,11 @@ where
         if let Some(upload) = case.take_upload() {
             upload.abandon();
         }
+        // One that nobody took would be kept until the next event.
+        drop(case.payload());
         let unanswered = progress == Progress::default();
         span.end(&outcome, unanswered);
-        let is_due =
-            shared.lanes[reactor].epoch() == case.epoch() && progress != Progress::Answered;
+        let is_due = self.is_owed(case) && progress != Progress::Answered;
         let finished = Finished {
             reactor,
             conn: header.conn,
@@ -311,6 +319,7 @@ where
         if header.kind == EventKind::Task {
             // The result of a task says itself that the task failed.
             let mut result = task_done(&header, Err(reason));
+            result.header.code = self.local.task_took();
             if self.local.may_finish(reactor) {
                 finished.seq = 0;
             } else {

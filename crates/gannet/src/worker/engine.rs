@@ -181,6 +181,7 @@ where
         over: impl Fn(&Self) -> bool,
         deadline: Option<Instant>,
     ) -> Ended {
+        self.local.serve();
         if let Some(mut inline) = self.inline.take() {
             let ended = inline.run(self, over, deadline).await;
             self.inline = Some(inline);

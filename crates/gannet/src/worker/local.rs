@@ -47,7 +47,11 @@ pub(crate) struct Local {
     more_tasks: Cell<bool>,
     /// When its task began, in nanoseconds.
     task_began: Cell<u64>,
-    /// Whether a handler is being polled, and how far it has come.
+    /// The engine reads events.
+    serving: Cell<bool>,
+    /// Tasks submitted in this turn of the loop without asking.
+    unasked: Cell<u64>,
+    /// Whether a handler is being polled whose event is owed an outcome, and how far it has come.
     handling: Cell<bool>,
     progress: Cell<Progress>,
     /// Responses that are being streamed.
@@ -112,6 +116,8 @@ impl Local {
             asleep: Cell::new(false),
             more_tasks: Cell::new(false),
             task_began: Cell::new(0),
+            serving: Cell::new(false),
+            unasked: Cell::new(0),
             handling: Cell::new(false),
             progress: Cell::default(),
             streams: RefCell::default(),
@@ -214,6 +220,11 @@ impl Local {
 
     /// See [`Shared::submit`].
     pub(crate) fn submit(&self, header: CommandHeader, head: &[u8], data: &[u8]) -> Option<TaskId> {
+        // Before the loop runs, no master knows of this worker. And a handler that submits without end has
+        // to wait at times, or the events that tell of the outcomes would never be read.
+        if !self.serving.get() || self.unasked.get() >= self.shared.admission.ahead() {
+            return None;
+        }
         let link = self.links.first()?;
         let mut out = link.out.borrow_mut();
         let id = out.submit(&self.shared.admission, header, head, data)?;
@@ -222,6 +233,7 @@ impl Local {
             out.publish();
         }
         self.written(0, link, &mut out, header.kind);
+        self.unasked.set(self.unasked.get() + 1);
         Some(TaskId(id))
     }
 
@@ -332,6 +344,7 @@ impl Local {
         self.take_mail();
         self.pay();
         self.unpublished.set(0);
+        self.unasked.set(0);
         for (link, lane) in self.links.iter().zip(&self.shared.lanes) {
             let mut out = link.out.borrow_mut();
             out.settle();
@@ -397,9 +410,14 @@ impl Local {
         self.asleep.set(asleep);
     }
 
-    /// A handler is polled, that has come so far.
-    pub(crate) fn begin_handling(&self, progress: Progress) {
-        self.handling.set(true);
+    /// The engine reads events from now on.
+    pub(crate) fn serve(&self) {
+        self.serving.set(true);
+    }
+
+    /// A handler is polled, that has come so far; `owed`: the master awaits the outcome of its event.
+    pub(crate) fn begin_handling(&self, progress: Progress, owed: bool) {
+        self.handling.set(owed);
         self.progress.set(progress);
     }
 

@@ -26,6 +26,15 @@ impl Handler for Doubles {
             b"fail" => Err(Error::new("as told")),
             b"panic" => panic!("as told"),
             b"big" => Ok(vec![0; 2 << 20].into()),
+            b"submit" => {
+                // The master takes the first two before the third is submitted, all in one turn.
+                let worker = WORKER.with_borrow(|worker| worker.clone()).unwrap();
+                worker.detach_task("x").await?;
+                worker.detach_task("x").await?;
+                super::hold();
+                worker.detach_task("x").await?;
+                Ok(Bytes::new())
+            }
             b"block" => {
                 // Whatever it sends leaves before it ends, though it holds the thread.
                 let worker = WORKER.with_borrow(|worker| worker.clone()).unwrap();
@@ -213,6 +222,39 @@ fn so_many_tasks_may_be_under_way_and_for_more_the_master_is_asked() {
     let flags: Vec<u8> = all.iter().map(|got| got.header.flags).collect();
     assert_eq!(flags[..2], [DETACHED | ADMITTED; 2]);
     assert_eq!(all.last().map(Got::text), Some("5 accepted"));
+}
+
+#[test]
+fn who_submits_without_end_asks_in_each_turn_so_that_the_outcomes_are_read() {
+    let settings = Settings {
+        workers: 2,
+        task_workers: 2,
+        task_queue: 64,
+        ..Settings::default()
+    };
+    let mut pair = Pair::with::<Keeps>(Options {
+        settings,
+        kind: Kind::TaskWorker,
+        ..Options::default()
+    });
+    assert_eq!(pair.admission().ahead(), 2);
+    let seq = task(&mut pair, 9, b"submit");
+    for _ in 0..2 {
+        assert_eq!(pair.expect().header.flags, DETACHED | ADMITTED);
+    }
+    LET_GO.store(true, Relaxed);
+    let third = pair.expect();
+    assert_eq!(
+        third.header.flags, DETACHED,
+        "nothing is under way, and still"
+    );
+    pair.tell(
+        0,
+        EventKind::TaskAccepted,
+        third.header.aux,
+        &3u64.to_le_bytes(),
+    );
+    pair.until_done(0, seq);
 }
 
 #[test]
