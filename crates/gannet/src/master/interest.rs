@@ -56,8 +56,8 @@ impl Reactor {
         if let Some(conn) = self.conns.get(slot)
             && self.is_edge(conn)
             && !conn.hup
-            && (conn.reading || conn.writing)
         {
+            // Of an end in both directions, or an error, it tells whatever it is to wait for.
             self.declare(slot);
         }
     }
