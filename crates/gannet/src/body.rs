@@ -370,24 +370,40 @@ where
 /// peer's `std::net::SocketAddr`; behind a trusted proxy that names the client also [`ViaProxy`]. See [`Peer::of`].
 ///
 /// For services that are called in another way than by [`serve_service`]. It takes some memory and a third of a
-/// microsecond, which a handler that has the [`Conn`] anyway need not spend.
+/// microsecond, which a handler that has the [`Conn`] anyway need not spend. What the handler has put there
+/// itself, it leaves. The request's own body knows the connection: call it before that is replaced.
 pub fn extend_request(request: &mut Request) {
-    let Some(conn) = request.body().conn().cloned() else {
-        return;
-    };
+    let conn = request.body().conn().cloned();
     let (peer, proxy) = (Peer::of(request), ViaProxy::of(request));
     let extensions = request.extensions_mut();
-    extensions.insert(conn);
-    if let Some(peer) = peer {
-        extensions.insert(peer);
-        peer.addr().map(|addr| extensions.insert(addr));
-    }
+    conn.map(|conn| extensions.insert(conn));
     proxy.map(|proxy| extensions.insert(proxy));
+    let Some(peer) = peer else { return };
+    extensions.insert(peer);
+    if let Some(addr) = peer.addr()
+        && extensions.get::<std::net::SocketAddr>().is_none()
+    {
+        extensions.insert(addr);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_extended_by_what_is_known_and_what_is_there_stays() {
+        let client: std::net::SocketAddr = "192.0.2.7:0".parse().unwrap();
+        let own: std::net::SocketAddr = "192.0.2.8:9".parse().unwrap();
+        // The client that a proxy has named; the body is not the one that the request came with.
+        let mut request = Request::new(Body::empty());
+        request.extensions_mut().insert(Peer::Ip(client));
+        extend_request(&mut request);
+        assert_eq!(request.extensions().get(), Some(&client));
+        request.extensions_mut().insert(own);
+        extend_request(&mut request);
+        assert_eq!(request.extensions().get(), Some(&own));
+    }
 
     #[tokio::test(flavor = "current_thread")]
     async fn collect_has_a_limit() {
