@@ -22,8 +22,9 @@ impl Handler for Http {
 
     async fn request(&self, _conn: Conn, request: Request) -> Result<Response> {
         Ok(match (request.method(), request.uri().path()) {
-            (&Method::GET, "/") => text("Hello from Gannet\n"),
-            (&Method::GET, "/pid") => text(format!("{}\n", process::id())),
+            // To HEAD, the engine sends the head only.
+            (&Method::GET | &Method::HEAD, "/") => text("Hello from Gannet\n"),
+            (&Method::GET | &Method::HEAD, "/pid") => text(format!("{}\n", process::id())),
             (&Method::GET, "/stream") => text(ticks()),
             (&Method::POST, "/echo") => Response::new(request.into_body()),
             _ => {

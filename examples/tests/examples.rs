@@ -193,6 +193,12 @@ fn serves_the_routes_of_http(name: &str) {
         hello.header("content-type"),
         Some("text/plain; charset=utf-8")
     );
+    client.send("HEAD / HTTP/1.1\r\nHost: test\r\n\r\n");
+    let head = client.head();
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (200, Some("18"))
+    );
     assert_eq!(client.post("/echo", "body").text(), "body");
     assert_eq!(client.get("/none").status, 404);
     let pid: u32 = client.get("/pid").text().trim().parse().unwrap();
