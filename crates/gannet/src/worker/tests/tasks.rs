@@ -194,16 +194,7 @@ fn a_detached_task_is_asked_for_where_it_might_be_refused() {
 
 #[test]
 fn so_many_tasks_may_be_under_way_and_for_more_the_master_is_asked() {
-    let settings = Settings {
-        workers: 2,
-        task_workers: 2,
-        task_queue: 64,
-        ..Settings::default()
-    };
-    let mut pair = Pair::with::<Script>(Options {
-        settings,
-        ..Options::default()
-    });
+    let mut pair = Pair::with::<Script>(two_ahead(Kind::Worker));
     let conn = pair.connect(0, 1);
     assert_eq!(pair.admission().ahead(), 2);
     let seq = pair.event(Receive, conn, b"detach-many 5");
@@ -226,17 +217,7 @@ fn so_many_tasks_may_be_under_way_and_for_more_the_master_is_asked() {
 
 #[test]
 fn who_submits_without_end_asks_in_each_turn_so_that_the_outcomes_are_read() {
-    let settings = Settings {
-        workers: 2,
-        task_workers: 2,
-        task_queue: 64,
-        ..Settings::default()
-    };
-    let mut pair = Pair::with::<Keeps>(Options {
-        settings,
-        kind: Kind::TaskWorker,
-        ..Options::default()
-    });
+    let mut pair = Pair::with::<Keeps>(two_ahead(Kind::TaskWorker));
     assert_eq!(pair.admission().ahead(), 2);
     let seq = task(&mut pair, 9, b"submit");
     for _ in 0..2 {
@@ -304,6 +285,21 @@ fn other_threads_ask_for_their_tasks() {
     let mut pair = Pair::new::<Script>();
     let conn = pair.connect(0, 1);
     asked(&mut pair, conn, "detach-thread x", 7);
+}
+
+/// A worker that may have two tasks under way.
+fn two_ahead(kind: Kind) -> Options {
+    let settings = Settings {
+        workers: 2,
+        task_workers: 2,
+        task_queue: 64,
+        ..Settings::default()
+    };
+    Options {
+        settings,
+        kind,
+        ..Options::default()
+    }
 }
 
 /// Has a task submitted that is asked for, and accepts it.
