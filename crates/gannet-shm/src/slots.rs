@@ -51,9 +51,7 @@ impl Slots {
     pub const fn bytes(rows: usize, words: usize) -> usize {
         rows * stride(words)
     }
-}
 
-impl Slots {
     /// The words of a row by themselves, as [`Slots::cell`] gives one of them: where they are is checked
     /// once for all.
     ///

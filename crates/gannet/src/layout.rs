@@ -271,6 +271,18 @@ impl Dimensions {
     }
 }
 
+#[cfg(test)]
+impl Dimensions {
+    /// One reactor, one connection.
+    pub(crate) const SMALLEST: Dimensions = Dimensions {
+        tls_words: 0,
+        reactors: 1,
+        slots: 1,
+        ring: 64 << 10,
+        arena: 1 << 20,
+    };
+}
+
 const PAGE: usize = 4096;
 
 #[cfg(test)]

@@ -484,14 +484,6 @@ mod tests {
     use super::*;
     use crate::layout::WORKER_KIND;
 
-    const DIMENSIONS: Dimensions = Dimensions {
-        tls_words: 0,
-        reactors: 1,
-        slots: 1,
-        ring: 64 << 10,
-        arena: 1 << 20,
-    };
-
     fn link(region: &Arc<Region>) -> Link {
         let bell = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         let attachment = Attachment {
@@ -501,7 +493,7 @@ mod tests {
             region: region.clone(),
             bell,
         };
-        Link::attach(0, DIMENSIONS, attachment, 1 << 20, Arc::default())
+        Link::attach(0, Dimensions::SMALLEST, attachment, 1 << 20, Arc::default())
     }
 
     fn message() -> EventHeader {
@@ -510,7 +502,8 @@ mod tests {
 
     #[test]
     fn a_new_master_sends_nothing_before_its_reset_is_read() {
-        let region = Region::create("worker", WORKER_KIND, DIMENSIONS.worker_len()).unwrap();
+        let region =
+            Region::create("worker", WORKER_KIND, Dimensions::SMALLEST.worker_len()).unwrap();
         let mut dead = link(&region);
         while dead.push(message(), &[&[0; 1000]]).is_ok() {}
         dead.publish();
@@ -520,7 +513,7 @@ mod tests {
         let mut new = link(&region);
         assert!(new.push(message(), &[b"new"]).is_err());
         assert!(new.post(message(), b"answer", false));
-        let mut worker = Consumer::attach(region, DIMENSIONS.event_ring(0));
+        let mut worker = Consumer::attach(region, Dimensions::SMALLEST.event_ring(0));
         assert!(worker.next().is_some());
         worker.commit();
         new.flush_outbox();

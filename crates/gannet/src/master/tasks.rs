@@ -345,14 +345,6 @@ mod tests {
     use super::*;
     use crate::layout::CONTROL_KIND;
 
-    const DIMENSIONS: Dimensions = Dimensions {
-        tls_words: 0,
-        reactors: 1,
-        slots: 1,
-        ring: 64 << 10,
-        arena: 1 << 20,
-    };
-
     fn desk(task_queue: usize, task_queue_bytes: usize) -> (Desk, Admission) {
         let settings = Settings {
             task_workers: 2,
@@ -360,9 +352,13 @@ mod tests {
             task_queue_bytes,
             ..Settings::default()
         };
-        let region = Region::create("control", CONTROL_KIND, DIMENSIONS.control_len()).unwrap();
-        let desk = Desk::new(region.clone(), DIMENSIONS, &settings);
-        (desk, Admission::attach(region, DIMENSIONS, &settings))
+        let region =
+            Region::create("control", CONTROL_KIND, Dimensions::SMALLEST.control_len()).unwrap();
+        let desk = Desk::new(region.clone(), Dimensions::SMALLEST, &settings);
+        (
+            desk,
+            Admission::attach(region, Dimensions::SMALLEST, &settings),
+        )
     }
 
     fn submit(desk: &mut Desk, target: u16, len: usize) -> u64 {
