@@ -1,22 +1,15 @@
 //! Tasks: from the workers that submit them to the task workers that run them, and back.
 //!
 //! The desk is at reactor 0. A task waits in the shared queue, or in that of the task worker it is
-//! meant for, until that worker is free; a task worker runs one task at a time. Their states stand in `tasks`.
-//!
-//! Tasks are handed ahead so that short ones cost no switch between processes each, and no task worker is
-//! woken for what another, which is about to begin, has done in 0.1 ms. None of them is
-//! kept for long from somebody who could begin it: a task worker gets as many as take it 2 ms, and if
-//! it stays at one for 5 ms, all behind it are taken back (see `claim`), and no more come while it does. What is ahead counts
-//! as waiting.
+//! meant for, until that worker is free; a task worker runs one task at a time. Their states stand in `tasks`,
+//! who is given which in `handing`.
 //!
 //! Limits: `task_queue` tasks and `task_queue_bytes` bytes wait; beyond that a task is refused. Detached ones
 //! need not be asked for while there is room for sure (see `admission`).
 
 use super::{
-    hand::AHEAD,
-    link::Link,
     reactor::Reactor,
-    tasks::{Desk, Ended, NewTask, State},
+    tasks::{Ended, NewTask},
 };
 use crate::{
     control::Role as Kind,
@@ -25,48 +18,9 @@ use crate::{
     wire::{
         self, HEADER,
         command::{ADMITTED, CommandHeader, DETACHED as SUBMIT_DETACHED, FAILED as TASK_FAILED},
-        event::{DETACHED, EventHeader, EventKind, FAILED, TaskFailure},
+        event::{EventHeader, EventKind, FAILED, TaskFailure},
     },
 };
-
-impl Desk {
-    /// Hands the next task to a task worker. `false`: there is none for it, or no room.
-    fn hand(&mut self, task_worker: usize, link: &mut Link, now: u64) -> bool {
-        let is_first = link.hand.is_empty();
-        // What lies in the arena would have to stay there until it was read.
-        let most = match is_first {
-            true => usize::MAX,
-            false => link.inline_limit(),
-        };
-        let Some((id, data)) = self.dequeue(task_worker, most) else {
-            return false;
-        };
-        let Some(task) = self.task(id) else {
-            return false;
-        };
-        let header = EventHeader {
-            flags: if task.is_detached() { DETACHED } else { 0 },
-            origin: task.from.0,
-            attempts: task.attempts,
-            aux: id,
-            ..EventHeader::new(EventKind::Task, ConnId::from_u64(0))
-        };
-        match link.push(header, &[&data]) {
-            Ok(seq) => {
-                link.hand.push(seq, id, now);
-                if !is_first {
-                    self.set_state(id, State::Ahead(link.incarnation));
-                }
-                true
-            }
-            Err(_) => {
-                // There is room when it has read something.
-                self.put_back(id, None, data);
-                false
-            }
-        }
-    }
-}
 
 impl Reactor {
     pub(super) fn desk_submit(&mut self, index: usize, command: &CommandHeader, payload: &[u8]) {
@@ -134,14 +88,8 @@ impl Reactor {
     /// A task worker has finished a task.
     pub(super) fn desk_done(&mut self, index: usize, command: &CommandHeader, payload: &[u8]) {
         let (id, took, failed) = (command.aux, command.code, command.has(TASK_FAILED));
-        if let Some(link) = self.links[index].as_mut() {
-            let next = link.hand.done(id, took);
-            if let Some(desk) = self.desk.as_mut() {
-                desk.due = true;
-                if let Some(next) = next {
-                    desk.set_state(next, State::Running);
-                }
-            }
+        if let (Some(link), Some(desk)) = (self.links[index].as_mut(), self.desk.as_mut()) {
+            desk.handed_back(link, id, took);
         }
         match failed {
             true => {
@@ -210,84 +158,28 @@ impl Reactor {
 
     /// At the end of a turn: gives waiting tasks to task workers.
     pub(super) fn desk_assign(&mut self) {
-        self.desk_look_after();
         let now = self.clock.now;
-        let Some(desk) = self.desk.as_mut().filter(|desk| desk.due) else {
+        let Some(desk) = self.desk.as_mut() else {
             return;
         };
-        desk.due = false;
-        let (places, links) = (&self.places[desk.places()], &mut self.links);
-        // Those that are about to begin some, then those that have none, which are woken.
-        for woken in [false, true] {
-            for (task_worker, place) in places.iter().enumerate() {
-                let Some(link) = place.current.and_then(|index| links[index].as_mut()) else {
-                    continue;
-                };
-                if link.hand.is_empty() == woken {
-                    let mut takes = woken;
-                    while (takes || link.hand.takes_along()) && desk.hand(task_worker, link, now) {
-                        takes = false;
-                    }
-                }
-            }
+        let places = &self.places[desk.places()];
+        desk.look_after(places, &mut self.links, now);
+        if desk.assign(places, &mut self.links, now) {
+            let waiting = desk.waiting();
+            self.set(ReactorCounter::TasksQueued, waiting);
         }
-        for count in 1..AHEAD {
-            if desk.queued() == 0 {
-                break;
-            }
-            let mut goes_on = false;
-            for (task_worker, place) in places.iter().enumerate() {
-                let Some(link) = place.current.and_then(|index| links[index].as_mut()) else {
-                    continue;
-                };
-                goes_on |= link.hand.len() > count;
-                if link.hand.len() == count && link.hand.takes_more() {
-                    goes_on |= desk.hand(task_worker, link, now);
-                }
-            }
-            if !goes_on {
-                break;
-            }
-        }
-        let waiting = desk.waiting();
-        self.set(ReactorCounter::TasksQueued, waiting);
     }
 
     /// Takes back what a task worker has ahead, and is not about to begin.
     pub(super) fn desk_recall(&mut self, index: usize) {
-        let Some(desk) = self.desk.as_mut() else {
-            return;
-        };
-        let Some(link) = self.links[index].as_mut() else {
-            return;
-        };
-        if link.kind != Kind::TaskWorker {
-            return;
+        if let (Some(link), Some(desk)) = (self.links[index].as_mut(), self.desk.as_mut()) {
+            desk.recall(link);
         }
-        for (header, data) in link.recall() {
-            // One that has ended meanwhile is forgotten.
-            desk.put_back(header.aux, None, data);
-        }
-        desk.due = true;
     }
 
     fn desk_recall_from(&mut self, incarnation: Option<u64>) {
         if let Some(index) = incarnation.and_then(|incarnation| self.link_of(incarnation)) {
             self.desk_recall(index);
-        }
-    }
-
-    /// Takes back what waits behind a task that takes its time.
-    fn desk_look_after(&mut self) {
-        let now = self.clock.now;
-        if !self.desk.as_ref().is_some_and(Desk::is_ahead) {
-            return;
-        }
-        for index in 0..self.links.len() {
-            let link = self.links[index].as_mut();
-            if link.is_some_and(|link| link.hand.is_held_up(now)) {
-                self.desk_recall(index);
-            }
         }
     }
 

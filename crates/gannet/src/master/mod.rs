@@ -26,6 +26,7 @@
 //! | `audience`              | what the control socket wants of connections                |
 //! | `topics`                | publishing                                                  |
 //! | `desk`, `tasks`         | tasks and messages between workers; where tasks wait        |
+//! | `handing`, `hand`       | which task worker is given which task; what one has         |
 //! | `spread`                | thread mode: which reactor has a new connection             |
 //! | `counts`                | what is counted by crates/gannet-counts                     |
 //! | `wheel`                 | when to look at which connection                            |
@@ -45,6 +46,7 @@ mod exchange;
 mod fanout;
 mod framed;
 mod hand;
+mod handing;
 mod http;
 mod http2;
 mod input;

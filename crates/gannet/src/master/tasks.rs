@@ -1,4 +1,5 @@
-//! The tasks of the server, and the queues in which they wait. What comes of them stands in `desk`.
+//! The tasks of the server, and the queues in which they wait. What comes of them stands in `desk`, who is
+//! given which in `handing`.
 //!
 //! | state | where | goes on to |
 //! |---|---|---|
@@ -55,6 +56,8 @@ pub(super) struct Task {
     /// ms; 0: none.
     pub(super) deadline: u64,
     pub(super) attempts: u8,
+    /// It was taken back from a task worker that kept it waiting.
+    pub(super) taken_back: bool,
     queue: usize,
     came: u64,
     state: State,
@@ -125,6 +128,10 @@ impl Desk {
         self.tasks.get(&id)
     }
 
+    pub(super) fn task_mut(&mut self, id: u64) -> Option<&mut Task> {
+        self.tasks.get_mut(&id)
+    }
+
     /// Tasks of which this is true.
     pub(super) fn all(&self, which: impl Fn(&Task) -> bool) -> Vec<u64> {
         let tasks = self.tasks.iter().filter(|(_, task)| which(task));
@@ -185,6 +192,7 @@ impl Desk {
             token,
             deadline,
             attempts: 0,
+            taken_back: false,
             queue,
             came: self.came,
             state: State::Queued(data),
@@ -228,6 +236,25 @@ impl Desk {
 
     /// Takes the next task for a task worker out of its queue, if it is no longer than `most`.
     pub(super) fn dequeue(&mut self, task_worker: usize, most: usize) -> Option<(u64, Vec<u8>)> {
+        let (queue, id) = self.front(task_worker)?;
+        if self.task(id)?.len > most {
+            return None;
+        }
+        self.queues[queue].pop_front();
+        match self.set_state(id, State::Running)? {
+            State::Queued(data) => Some((id, data)),
+            _ => None,
+        }
+    }
+
+    /// The next task for a task worker.
+    pub(super) fn next_for(&mut self, task_worker: usize) -> Option<&Task> {
+        let (_, id) = self.front(task_worker)?;
+        self.task(id)
+    }
+
+    /// The queue that is a task worker's next, and the task in front.
+    fn front(&mut self, task_worker: usize) -> Option<(usize, u64)> {
         loop {
             let came = |queue: &VecDeque<(u64, u64)>| queue.front().map(|&(came, _)| came);
             let (own, shared) = (&self.queues[1 + task_worker], &self.queues[0]);
@@ -235,15 +262,11 @@ impl Desk {
                 came(own).is_some_and(|own| came(shared).is_none_or(|shared| own < shared));
             let queue = if own_first { 1 + task_worker } else { 0 };
             let &(_, id) = self.queues[queue].front()?;
-            let task = self.tasks.get(&id);
-            if task.is_some_and(|task| task.len > most) {
-                return None;
+            if self.tasks.contains_key(&id) {
+                return Some((queue, id));
             }
+            // It was cancelled while it waited.
             self.queues[queue].pop_front();
-            // What was cancelled while it waited is no longer among the tasks.
-            if let Some(State::Queued(data)) = self.set_state(id, State::Running) {
-                return Some((id, data));
-            }
         }
     }
 
@@ -296,6 +319,11 @@ pub(super) struct NewTask {
 impl Task {
     pub(super) fn is_detached(&self) -> bool {
         self.token.is_none()
+    }
+
+    /// Any task worker may run it.
+    pub(super) fn is_for_any(&self) -> bool {
+        self.queue == 0
     }
 }
 
