@@ -13,6 +13,8 @@
 use gannet_shm::{ArenaSpec, RingSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::wire::HEADER;
+
 /// `kind` of the control region.
 pub(crate) const CONTROL_KIND: u32 = 0x4743_0001;
 /// `kind` of a worker region.
@@ -256,6 +258,12 @@ impl Dimensions {
 
     pub(crate) fn worker_len(&self) -> usize {
         self.arenas() + 2 * self.reactors * self.arena
+    }
+
+    /// Payloads over this do not go into a ring itself: an eighth, so that it holds several.
+    #[inline]
+    pub(crate) fn inline_limit(&self) -> usize {
+        (self.ring / 8).min(RingSpec::max_record(self.ring)) - HEADER
     }
 
     fn rings(&self) -> usize {

@@ -130,6 +130,7 @@ mod conn;
 mod conn_table;
 pub mod control;
 mod daemon;
+mod direct;
 mod error;
 mod handler;
 mod histogram;

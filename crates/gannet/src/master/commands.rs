@@ -1,8 +1,9 @@
 //! Carrying out what workers ask for.
 
-use super::{conn::Closed, reactor::Reactor};
+use super::{conn::Closed, link::Way, reactor::Reactor, rings::Rings};
 use crate::{
     close::CloseReason,
+    direct::{Batch, Direct, Taken},
     id::ConnId,
     layout::ReactorCounter,
     wire::{
@@ -11,23 +12,44 @@ use crate::{
     },
 };
 
+/// How much may be taken at a time.
+struct Bounds {
+    limit: usize,
+    compressed: usize,
+    /// What was compressed before.
+    before: usize,
+}
+
 impl Reactor {
     /// Takes at most `limit` commands from a link, and none after those that made it compress so many
     /// bytes. Where that is bounded, none either while the topics have enough to give out.
     pub(super) fn take_commands(&mut self, index: usize, limit: usize, compressed: usize) {
-        let mut payload = std::mem::take(&mut self.payload);
-        let (mut taken, before) = (0, self.compressors.taken());
-        while taken < limit {
-            let gives_out = compressed < usize::MAX && self.topics.logs.is_full();
-            if gives_out || self.compressors.taken().wrapping_sub(before) >= compressed {
-                // The ring is not empty, so the next turn comes at once.
-                self.count(ReactorCounter::Yields);
-                break;
+        let bounds = Bounds {
+            limit,
+            compressed,
+            before: self.compressors.taken(),
+        };
+        match self.links[index].as_mut().map(|link| &mut link.way) {
+            Some(Way::Rings(_)) => self.take_from_ring(index, bounds),
+            Some(Way::Direct(own)) => {
+                own.direct.exchange(&mut own.batch);
+                if !own.batch.is_empty() {
+                    let (direct, batch) = (own.direct.clone(), std::mem::take(&mut own.batch));
+                    self.take_from_batch(index, bounds, &direct, batch);
+                }
             }
-            let Some(link) = self.links[index].as_mut() else {
+            None => {}
+        }
+    }
+
+    fn take_from_ring(&mut self, index: usize, bounds: Bounds) {
+        let mut payload = std::mem::take(&mut self.payload);
+        let mut taken = 0;
+        while self.may_take(taken, &bounds) {
+            let Some(rings) = self.rings(index) else {
                 break;
             };
-            let Some(record) = link.commands.next() else {
+            let Some(record) = rings.commands.next() else {
                 break;
             };
             taken += 1;
@@ -42,7 +64,7 @@ impl Reactor {
                     .map(wire::block_from)
                     .is_some_and(|(offset, len)| {
                         let block = gannet_shm::BlockRef { offset, len };
-                        link.command_arena.append_to(block, &mut payload).is_ok()
+                        rings.command_arena.append_to(block, &mut payload).is_ok()
                     }),
                 Some(_) => record.append_to(HEADER.., &mut payload).is_ok(),
                 None => false,
@@ -52,22 +74,62 @@ impl Reactor {
                 _ => tracing::error!(link = index, "a worker sent a command that makes no sense"),
             }
             if taken % COMMIT == 0
-                && let Some(link) = self.links[index].as_mut()
+                && let Some(rings) = self.rings(index)
             {
-                link.commands.commit();
-                link.commands_taken();
+                rings.commands_taken();
             }
         }
         if taken > 0
-            && let Some(link) = self.links[index].as_mut()
+            && let Some(rings) = self.rings(index)
         {
-            link.commands.commit();
-            link.commands_taken();
+            rings.commands_taken();
         }
         if payload.capacity() > KEEP {
             payload = Vec::new();
         }
         self.payload = payload;
+    }
+
+    /// The same for what the worker of this thread has written. It is not in this link meanwhile: what is
+    /// carried out may look at that, or write to it.
+    fn take_from_batch(&mut self, index: usize, bounds: Bounds, direct: &Direct, mut batch: Batch) {
+        let (mut count, mut taken) = (0, Taken::default());
+        while self.may_take(count, &bounds)
+            && let Some((header, payload)) = batch.next()
+        {
+            count += 1;
+            direct.note(&mut taken, &payload);
+            self.carry_out(index, &header, batch.payload(payload));
+        }
+        direct.took(&taken);
+        if let Some(link) = self.links[index].as_mut()
+            && let Way::Direct(own) = &mut link.way
+        {
+            own.batch = batch;
+        }
+    }
+
+    /// Whether one more command may be taken in this turn.
+    #[inline]
+    fn may_take(&mut self, taken: usize, bounds: &Bounds) -> bool {
+        if taken >= bounds.limit {
+            return false;
+        }
+        let gives_out = bounds.compressed < usize::MAX && self.topics.logs.is_full();
+        let compressed = self.compressors.taken().wrapping_sub(bounds.before);
+        if gives_out || compressed >= bounds.compressed {
+            // There are more, so the next turn comes at once.
+            self.count(ReactorCounter::Yields);
+            return false;
+        }
+        true
+    }
+
+    fn rings(&mut self, index: usize) -> Option<&mut Rings> {
+        match &mut self.links[index].as_mut()?.way {
+            Way::Rings(rings) => Some(rings),
+            Way::Direct(_) => None,
+        }
     }
 
     fn carry_out(&mut self, index: usize, command: &CommandHeader, payload: &[u8]) {
@@ -121,11 +183,11 @@ impl Reactor {
         let finished = self.links[index]
             .as_mut()
             .and_then(|link| link.finish(command.done));
-        let Some(finished) = finished else { return };
+        let Some(whose) = finished else { return };
         if command.has(HANDLER_FAILED) {
             self.count(ReactorCounter::HandlerFailed);
         }
-        let Some(slot) = self.conns.find(finished.conn) else {
+        let Some(slot) = self.conns.find(whose) else {
             return;
         };
         if let Some(conn) = self.conns.get_mut(slot) {

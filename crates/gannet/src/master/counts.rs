@@ -65,6 +65,7 @@ impl Events {
                 0,
                 dimensions,
                 attachment,
+                None,
                 1 << 20,
                 Arc::default(),
             )),

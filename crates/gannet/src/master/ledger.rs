@@ -192,10 +192,6 @@ impl Ledger {
         self.live
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.live == 0
-    }
-
     /// Bytes of heap that parked records take.
     pub(super) fn parked_bytes(&self) -> usize {
         self.parked_bytes
@@ -251,7 +247,7 @@ mod tests {
             [1, 3]
         );
         assert!(matches!(&left[0].place, Bytes::Heap(record) if record == b"one"));
-        assert!(ledger.is_empty());
+        assert!(ledger.len() == 0);
         assert_eq!(ledger.next_seq(), 4);
     }
 

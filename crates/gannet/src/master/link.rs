@@ -1,8 +1,7 @@
-//! One reactor's connection to one incarnation of a worker: two rings, two arenas, two bells.
+//! One reactor's connection to one incarnation of a worker.
 //!
-//! A link that an earlier master used begins with a `Reset`. Until the worker has read it, nothing
-//! new goes there: events of before may lie in the ring, with payloads in the arena that a new one
-//! would overwrite, and what the worker reads before the `Reset` it takes for a matter of before.
+//! It leads over a pair of rings ([`Rings`]), or, in thread mode, to the worker of the same thread
+//! ([`Direct`]).
 //!
 //! States: **current** (gets the events of its place) → **retiring** (a successor has the place;
 //! finishes what it has; told `Retire` when nothing is owed) → dropped when the manager says that
@@ -12,27 +11,24 @@
 use std::{
     collections::{HashSet, VecDeque},
     os::fd::OwnedFd,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
 };
 
-use gannet_shm::{
-    Arena, ArenaReader, Block, BlockRef, Consumer, Doorbell, Position, Producer, Region, RingSpec,
-};
+use gannet_shm::{Region, RingSpec};
 
-use super::{
-    hand::Hand,
-    ledger::{Bytes, Finished, Ledger, Unfinished},
-};
+use super::{hand::Hand, rings::Rings};
 use crate::{
     claim::Claim,
     control::Role as Kind,
+    direct::{Batch, Direct, Full},
     id::{ConnId, WorkerId},
-    layout::{Dimensions, WorkerCounter},
+    layout::Dimensions,
     wire::{
-        self, HEADER,
+        HEADER,
         event::{EventHeader, EventKind, REDELIVERED},
     },
 };
@@ -47,37 +43,33 @@ pub(super) struct Link {
     pub(super) retired: bool,
     /// For task workers: the tasks that it has.
     pub(super) hand: Hand,
-    pub(super) commands: Consumer,
-    pub(super) command_arena: ArenaReader,
-    events: Producer,
-    arena: Arena,
-    bell: Doorbell,
-    region: Arc<Region>,
-    dimensions: Dimensions,
-    reactor: usize,
-    ledger: Ledger,
+    pub(super) way: Way,
     /// Numbers of the datagrams among its events.
     packets: HashSet<u64>,
-    /// Events that belong to no socket and found the ring full.
+    /// Events that belong to no socket and found no room.
     outbox: VecDeque<(EventHeader, Vec<u8>)>,
     outbox_bytes: usize,
     max_parked: usize,
-    /// Where the worker's reading was, and since when (ms), for the stall check.
-    seen: (Position, u64),
-    reset: Reset,
     /// When the reactor's turn began, for the events that it writes.
     stamp: Arc<AtomicU32>,
 }
 
-/// How far the take-over from an earlier master is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reset {
-    /// There was none, or it is over.
-    Done,
-    /// The ring had no room for it yet.
-    Due,
-    /// The worker has it before it when it has read this far.
-    Written(Position),
+/// Where a link leads.
+pub(super) enum Way {
+    /// To another process or thread.
+    Rings(Box<Rings>),
+    /// To the worker of this thread.
+    Direct(Box<Own>),
+}
+
+/// The way to the worker of this thread.
+pub(super) struct Own {
+    pub(super) direct: Rc<Direct>,
+    /// Commands that were not carried out yet.
+    pub(super) batch: Batch,
+    /// Where the rings would be: there `status` and the metrics look for what waits.
+    region: Arc<Region>,
+    rings: [RingSpec; 2],
 }
 
 /// What a link is made of: a worker that is ready, and what it shares.
@@ -89,7 +81,7 @@ pub(super) struct Attachment {
     pub(super) bell: OwnedFd,
 }
 
-/// The ring has no room for an event now.
+/// There is no room for an event now.
 pub(super) struct NoRoom;
 
 /// An event that has to be handled again, or given up.
@@ -103,10 +95,12 @@ pub(super) struct Orphan {
 }
 
 impl Link {
+    /// `direct`: what leads to this worker, if it is the one of the reactor's thread.
     pub(super) fn attach(
         reactor: usize,
         dimensions: Dimensions,
         attachment: Attachment,
+        direct: Option<Rc<Direct>>,
         max_parked: usize,
         stamp: Arc<AtomicU32>,
     ) -> Self {
@@ -117,30 +111,30 @@ impl Link {
             region,
             bell,
         } = attachment;
-        let events = Producer::attach(region.clone(), dimensions.event_ring(reactor));
+        let hand = Hand::new(Claim::attach(region.clone(), dimensions));
+        let way = match direct {
+            Some(direct) => Way::Direct(Box::new(Own {
+                direct,
+                batch: Batch::default(),
+                region,
+                rings: [
+                    dimensions.event_ring(reactor),
+                    dimensions.command_ring(reactor),
+                ],
+            })),
+            None => {
+                let rings = Rings::attach(reactor, dimensions, region, bell, max_parked);
+                Way::Rings(Box::new(rings))
+            }
+        };
         Link {
             worker,
             kind,
             incarnation,
             retiring: false,
             retired: false,
-            hand: Hand::new(Claim::attach(region.clone(), dimensions)),
-            commands: Consumer::attach(region.clone(), dimensions.command_ring(reactor)),
-            command_arena: ArenaReader::attach(region.clone(), dimensions.command_arena(reactor)),
-            seen: (events.consumer_position(), 0),
-            reset: match events.head() {
-                Position(0) => Reset::Done,
-                _ => Reset::Due,
-            },
-            // Above all numbers that an earlier master gave: an event takes more than one byte. An
-            // answer to one of those must not be taken for an answer to ours.
-            ledger: Ledger::new(events.head().0 + 1),
-            events,
-            arena: Arena::attach(region.clone(), dimensions.event_arena(reactor)),
-            bell: Doorbell::attach(region.clone(), dimensions.worker_bell(), bell),
-            region,
-            dimensions,
-            reactor,
+            hand,
+            way,
             packets: HashSet::new(),
             outbox: VecDeque::new(),
             outbox_bytes: 0,
@@ -155,29 +149,24 @@ impl Link {
         mut header: EventHeader,
         payload: &[&[u8]],
     ) -> Result<u64, NoRoom> {
-        if !self.is_renewed() {
-            return Err(NoRoom);
-        }
-        header.seq = self.ledger.next_seq();
-        let (at, block) = self.write(header, payload)?;
-        self.ledger.enter(header.conn, at, block);
+        header.stamp = self.stamp.load(Ordering::Relaxed);
+        let seq = match &mut self.way {
+            Way::Rings(rings) => rings.push(header, payload)?,
+            Way::Direct(own) => own.direct.push(header, payload)?,
+        };
         if header.kind == EventKind::Packet {
-            self.packets.insert(header.seq);
+            self.packets.insert(seq);
         }
-        if self.ledger.oldest() == Some(at) {
-            self.events.hold_from(Some(at));
-        }
-        Ok(header.seq)
+        Ok(seq)
     }
 
-    /// Gives the worker an event that belongs to no socket: if the ring is full it waits here.
+    /// Gives the worker an event that belongs to no socket: if there is no room it waits here.
     /// `false`: too much waits already; the event was dropped.
     ///
     /// What is not sequenced is never dropped: it answers a question, and the worker that asked
     /// bounds how many there are.
     pub(super) fn post(&mut self, header: EventHeader, payload: &[u8], sequenced: bool) -> bool {
-        if self.outbox.is_empty() && self.is_renewed() && self.post_now(header, payload, sequenced)
-        {
+        if self.outbox.is_empty() && self.post_now(header, payload, sequenced) {
             return true;
         }
         if sequenced && self.outbox_bytes + HEADER + payload.len() > self.max_parked {
@@ -194,7 +183,9 @@ impl Link {
 
     /// Pushes what waits in the outbox, as far as there is room.
     pub(super) fn flush_outbox(&mut self) {
-        if !self.is_renewed() {
+        if let Way::Rings(rings) = &mut self.way
+            && !rings.is_renewed()
+        {
             return;
         }
         while let Some((header, payload)) = self.outbox.pop_front() {
@@ -207,43 +198,46 @@ impl Link {
     }
 
     /// Shows the worker what was pushed and wakes it if it sleeps.
+    #[inline]
     pub(super) fn publish(&mut self) {
-        if self.events.publish() {
-            self.bell.ring();
+        match &mut self.way {
+            Way::Rings(rings) => rings.publish(),
+            // Its turn comes after the reactor's.
+            Way::Direct(own) => own.show(),
         }
     }
 
-    /// The worker says that an event is done.
-    pub(super) fn finish(&mut self, seq: u64) -> Option<Finished> {
-        let mut finished = self.ledger.finish(seq)?;
-        if !self.packets.is_empty() {
+    /// The worker says that an event is done: whose it was. `None`: there is none, or it was done before.
+    pub(super) fn finish(&mut self, seq: u64) -> Option<ConnId> {
+        let conn = match &mut self.way {
+            Way::Rings(rings) => rings.finish(seq),
+            Way::Direct(own) => own.direct.finish(seq),
+        };
+        if conn.is_some() && !self.packets.is_empty() {
             self.packets.remove(&seq);
         }
-        if let Some(block) = finished.block.take() {
-            self.arena.free(block);
-        }
-        self.events.hold_from(self.ledger.oldest());
-        Some(finished)
+        conn
     }
 
-    /// After commands were taken: wakes the worker if it waits for room in the command ring.
-    pub(super) fn commands_taken(&self) {
-        let word = self.dimensions.worker_counters() + 8 * WorkerCounter::CommandsBlocked as usize;
-        let blocked = self.region.word(word);
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if blocked.load(Ordering::Relaxed) != 0 && blocked.swap(0, Ordering::SeqCst) != 0 {
-            self.bell.ring();
+    pub(super) fn has_commands(&self) -> bool {
+        match &self.way {
+            Way::Rings(rings) => !rings.commands.is_empty(),
+            Way::Direct(own) => own.direct.has_commands(),
         }
     }
 
     /// Nothing is owed to this worker or by it.
     pub(super) fn is_idle(&self) -> bool {
-        self.ledger.is_empty() && self.outbox.is_empty()
+        self.owed() == 0
     }
 
     /// Events without outcome.
     pub(super) fn owed(&self) -> usize {
-        self.ledger.len() + self.outbox.len()
+        let owed = match &self.way {
+            Way::Rings(rings) => rings.owed(),
+            Way::Direct(own) => own.direct.owed(),
+        };
+        owed + self.outbox.len()
     }
 
     /// Datagrams without outcome.
@@ -252,70 +246,54 @@ impl Link {
     }
 
     pub(super) fn parked_bytes(&self) -> usize {
-        self.ledger.parked_bytes() + self.outbox_bytes
+        let parked = match &self.way {
+            Way::Rings(rings) => rings.parked_bytes(),
+            Way::Direct(own) => own.direct.parked_bytes(),
+        };
+        parked + self.outbox_bytes
     }
 
     /// Whether an event of so many bytes would find room now.
     pub(super) fn has_room(&mut self, bytes: usize) -> bool {
-        let need = bytes + 2 * HEADER;
-        self.events.free() >= need || {
-            self.park(need);
-            self.events.free() >= need
+        match &mut self.way {
+            Way::Rings(rings) => rings.has_room(bytes),
+            Way::Direct(own) => own.direct.has_room(bytes),
         }
     }
 
-    /// Payloads over this go through the arena.
+    /// Payloads over this lie outside of the ring.
     pub(super) fn inline_limit(&self) -> usize {
-        Self::inline_limit_of(self.events.capacity())
-    }
-
-    /// The same, for rings of this capacity: an eighth, so that a ring holds several.
-    pub(super) fn inline_limit_of(ring: usize) -> usize {
-        (ring / 8).min(RingSpec::max_record(ring)) - HEADER
+        match &self.way {
+            Way::Rings(rings) => rings.inline_limit(),
+            Way::Direct(_) => usize::MAX,
+        }
     }
 
     /// Sends a `Tick` if the worker owes something and has nothing to read, and says whether it has
     /// read nothing for `limit` ms although there was something.
     pub(super) fn has_stalled(&mut self, now: u64, limit: u64) -> bool {
-        let read = self.events.consumer_position();
-        let owes = !self.is_idle() || self.reset != Reset::Done;
-        // The first look, at a time of 0, only begins the count.
-        if read != self.seen.0 || !owes || self.seen.1 == 0 {
-            self.seen = (read, now);
+        let owes = !self.is_idle();
+        match &mut self.way {
+            Way::Rings(rings) => rings.has_stalled(now, limit, owes),
+            Way::Direct(_) => false,
         }
-        if !owes {
-            return false;
-        }
-        if read == self.events.published() {
-            self.post_tick();
-        }
-        now.saturating_sub(self.seen.1) > limit
     }
 
-    /// Takes all events without outcome, in order; for a worker whose process has ended.
+    /// Takes all events without outcome, in order; for a worker that has ended.
     pub(super) fn orphans(&mut self) -> Vec<Orphan> {
-        let read = self.events.consumer_position();
-        let current = self
-            .region
-            .word(self.dimensions.current(self.reactor))
-            .load(Ordering::Acquire);
-        let mut orphans = Vec::new();
-        for event in self.ledger.take_all() {
-            let was_read = match event.place {
-                Bytes::Heap(_) => true,
-                Bytes::Ring(at) => at < read,
-            };
-            let seq = event.seq;
-            let Some((header, payload)) = self.read_back(event) else {
-                continue;
-            };
-            orphans.push(Orphan {
-                header,
-                payload,
-                read: was_read,
-                current: was_read && current == seq,
-            });
-        }
+        let mut orphans = match &mut self.way {
+            Way::Rings(rings) => rings.orphans(),
+            Way::Direct(own) => {
+                let unfinished = own.direct.take_unfinished().into_iter();
+                let orphan = |(header, payload, read)| Orphan {
+                    header,
+                    payload,
+                    read,
+                    current: false,
+                };
+                unfinished.map(orphan).collect()
+            }
+        };
         for (header, payload) in self.outbox.drain(..).filter(|(header, _)| header.seq != 0) {
             orphans.push(Orphan {
                 header,
@@ -330,136 +308,39 @@ impl Link {
 
     /// Takes back the tasks that were not begun, in order.
     pub(super) fn recall(&mut self) -> Vec<(EventHeader, Vec<u8>)> {
-        let mut taken = Vec::new();
-        for seq in self.hand.recall() {
-            let event = self.ledger.take_back(seq);
-            taken.extend(event.and_then(|event| self.read_back(event)));
+        let recalled = self.hand.recall();
+        match &mut self.way {
+            Way::Rings(rings) => rings.take_back(recalled),
+            // No task worker is the worker of a reactor's thread.
+            Way::Direct(_) => Vec::new(),
         }
-        self.ledger.sweep();
-        self.events.hold_from(self.ledger.oldest());
-        taken
-    }
-
-    /// Header and payload of an event that the worker will not handle; frees what it took.
-    fn read_back(&mut self, event: Unfinished) -> Option<(EventHeader, Vec<u8>)> {
-        let mut record = match event.place {
-            Bytes::Heap(record) => record,
-            Bytes::Ring(at) => {
-                let mut record = Vec::new();
-                self.events.read_back(at, &mut record);
-                record
-            }
-        };
-        let Some(header) = record.first_chunk::<HEADER>().and_then(EventHeader::decode) else {
-            tracing::error!(worker = %self.worker, seq = event.seq, "an event could not be read back");
-            return None;
-        };
-        record.drain(..HEADER);
-        if let Some(block) = event.block {
-            record.clear();
-            self.arena.read_back(&block, &mut record);
-            self.arena.free(block);
-        }
-        let flags = header.flags & !wire::ARENA;
-        Some((EventHeader { flags, ..header }, record))
-    }
-
-    /// Whether the worker knows that this master has taken over; tells it as soon as there is room.
-    fn is_renewed(&mut self) -> bool {
-        if self.reset == Reset::Due {
-            let reset = EventHeader::new(EventKind::Reset, ConnId::from_u64(0));
-            if let Ok((at, _)) = self.write(reset, &[]) {
-                self.reset = Reset::Written(at);
-                self.publish();
-            }
-        }
-        if let Reset::Written(at) = self.reset
-            && self.events.consumer_position() > at
-        {
-            self.reset = Reset::Done;
-        }
-        self.reset == Reset::Done
     }
 
     fn post_now(&mut self, header: EventHeader, payload: &[u8], sequenced: bool) -> bool {
-        match sequenced {
-            true => self.push(header, &[payload]).is_ok(),
-            // A block of the arena is freed when its event is done: what is never done must fit.
-            false if payload.len() > self.inline_limit() => self.push(header, &[payload]).is_ok(),
-            false => self
-                .write(EventHeader { seq: 0, ..header }, &[payload])
-                .is_ok(),
+        if sequenced {
+            return self.push(header, &[payload]).is_ok();
+        }
+        let stamp = self.stamp.load(Ordering::Relaxed);
+        let header = EventHeader { stamp, ..header };
+        match &mut self.way {
+            Way::Rings(rings) => rings.post(header, payload).is_ok(),
+            Way::Direct(own) => own.direct.post(header, payload).is_ok(),
         }
     }
+}
 
-    fn post_tick(&mut self) {
-        let tick = EventHeader::new(EventKind::Tick, ConnId::from_u64(0));
-        if self.write(tick, &[]).is_ok() {
-            self.publish();
+impl Own {
+    /// Says how much waits.
+    fn show(&self) {
+        for (ring, bytes) in self.rings.iter().zip(self.direct.waiting()) {
+            ring.show(&self.region, bytes);
         }
     }
+}
 
-    fn write(
-        &mut self,
-        mut header: EventHeader,
-        payload: &[&[u8]],
-    ) -> Result<(Position, Option<Block>), NoRoom> {
-        header.stamp = self.stamp.load(Ordering::Relaxed);
-        let len: usize = payload.iter().map(|part| part.len()).sum();
-        if len <= self.inline_limit() {
-            return Ok((self.write_record(&header, payload, len)?, None));
-        }
-        let block = self.arena.alloc(len).ok_or(NoRoom)?;
-        header.flags |= wire::ARENA;
-        let BlockRef { offset, len } = block.reference();
-        let written = self
-            .arena
-            .write(&block, payload)
-            .map_err(|_| NoRoom)
-            .and_then(|()| self.write_record(&header, &[&wire::block_bytes(offset, len)], 16));
-        match written {
-            Ok(at) => Ok((at, Some(block))),
-            Err(full) => {
-                self.arena.free(block);
-                Err(full)
-            }
-        }
-    }
-
-    #[inline]
-    fn write_record(
-        &mut self,
-        header: &EventHeader,
-        parts: &[&[u8]],
-        len: usize,
-    ) -> Result<Position, NoRoom> {
-        if let Ok(at) = self.events.push_headed(&header.encode(), parts) {
-            return Ok(at);
-        }
-        self.park(len + 2 * HEADER);
-        self.events
-            .push_headed(&header.encode(), parts)
-            .map_err(|_| {
-                // The worker is to read on while the reactor waits for room.
-                self.publish();
-                NoRoom
-            })
-    }
-
-    /// Makes room by copying events out of the ring that were read and are not done.
-    fn park(&mut self, need: usize) {
-        let want = need.max(self.events.capacity() / 4);
-        let read = self.events.consumer_position();
-        while self.events.free() < want
-            && self.ledger.parked_bytes() < self.max_parked
-            && self.ledger.oldest().is_some_and(|at| at < read)
-        {
-            let Link { ledger, events, .. } = self;
-            ledger.park_front(|at, record| {
-                events.read_back(at, record);
-            });
-            events.hold_from(ledger.oldest());
-        }
+impl From<Full> for NoRoom {
+    fn from(_: Full) -> Self {
+        NoRoom
     }
 }
 
@@ -479,6 +360,7 @@ pub(super) fn redelivered(orphan: &Orphan) -> EventHeader {
 
 #[cfg(test)]
 mod tests {
+    use gannet_shm::Consumer;
     use rustix::event::{EventfdFlags, eventfd};
 
     use super::*;
@@ -493,7 +375,8 @@ mod tests {
             region: region.clone(),
             bell,
         };
-        Link::attach(0, Dimensions::SMALLEST, attachment, 1 << 20, Arc::default())
+        let dimensions = Dimensions::SMALLEST;
+        Link::attach(0, dimensions, attachment, None, 1 << 20, Arc::default())
     }
 
     fn message() -> EventHeader {

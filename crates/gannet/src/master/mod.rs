@@ -61,6 +61,7 @@ mod places;
 mod proxied;
 mod rare;
 mod reactor;
+mod rings;
 mod sending;
 mod slow_reader;
 mod spread;

@@ -11,6 +11,7 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd, OwnedFd},
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
@@ -47,10 +48,11 @@ use super::{
 use crate::{
     conn_table::ConnTable,
     control::Role as Kind,
+    direct::Direct,
     id::{ConnId, WorkerId},
     layout::{CLOSE_REASONS, Dimensions, ReactorCounter},
     server::DispatchFn,
-    settings::Settings,
+    settings::{Mode, Settings},
     tls::TlsListener,
     wire::stamp,
 };
@@ -130,6 +132,8 @@ pub(crate) struct Reactor {
     pub(super) works: bool,
     pub(super) conns: Conns,
     pub(super) links: Vec<Option<Link>>,
+    /// In thread mode: what leads to the worker of this thread.
+    direct: Option<Rc<Direct>>,
     pub(super) places: Vec<Place>,
     pub(super) topics: Topics,
     /// Slots by bound uid.
@@ -275,13 +279,15 @@ impl Reactor {
             works: true,
             conns: Conns::new(id, dimensions.slots),
             links: Vec::new(),
+            direct: (settings.mode == Mode::Thread)
+                .then(|| Rc::new(Direct::new(dimensions, settings.max_parked))),
             places: (0..places).map(|_| Place::default()).collect(),
             topics: Topics::default(),
             uids: HashMap::new(),
             desk: (id == 0).then(|| Desk::new(control.clone(), dimensions, &settings)),
             buffer: vec![0; BUFFER.max(largest.unwrap_or(0) * 2)],
             wire: Vec::new(),
-            piece: Link::inline_limit_of(dimensions.ring),
+            piece: dimensions.inline_limit(),
             payload: Vec::new(),
             pool: Pool::default(),
             compressors: Compressors::default(),
@@ -403,6 +409,16 @@ impl Reactor {
         register(&self.epoll, fd, GUEST | u64::from(bit), edge)
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> usize {
+        self.id
+    }
+
+    /// In thread mode: what leads to the worker of this thread.
+    pub(crate) fn direct(&self) -> Option<Rc<Direct>> {
+        self.direct.clone()
+    }
+
     /// Tells the master that this reactor cannot go on.
     pub(crate) fn fail(&self, why: String) {
         self.reports.send(Report::Failed(why));
@@ -440,11 +456,7 @@ impl Reactor {
     /// Announces sleep; how long it may last, in ms.
     pub(crate) fn prepare_sleep(&mut self) -> u64 {
         self.bell.prepare_sleep();
-        let commands = self
-            .links
-            .iter()
-            .flatten()
-            .any(|link| !link.commands.is_empty());
+        let commands = self.links.iter().flatten().any(Link::has_commands);
         let goes_on = !self.resume.is_empty() || !self.topics.logs.is_empty();
         if commands || goes_on || !self.woken.is_empty() {
             0
@@ -466,10 +478,13 @@ impl Reactor {
                     let (worker, incarnation) = (attachment.worker, attachment.incarnation);
                     let parked = self.settings.max_parked;
                     let stamp = self.clock.stamp.clone();
+                    // In thread mode the worker of this thread has the reactor's number.
+                    let own = usize::from(worker.0) == self.id;
                     self.attach(Link::attach(
                         self.id,
                         self.dimensions,
                         attachment,
+                        self.direct.clone().filter(|_| own),
                         parked,
                         stamp,
                     ));
@@ -511,7 +526,7 @@ impl Reactor {
         }
         for index in 0..self.links.len() {
             let link = self.links[index].as_ref();
-            if link.is_some_and(|link| link.kind == Kind::TaskWorker && !link.commands.is_empty()) {
+            if link.is_some_and(|link| link.kind == Kind::TaskWorker && link.has_commands()) {
                 self.take_commands(index, COMMANDS, COMPRESSED);
             }
         }

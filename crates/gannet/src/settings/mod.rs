@@ -117,7 +117,8 @@ pub struct Settings {
     /// 64 KiB to 64 MiB.
     ///
     /// There are two for each pair of reactor and worker. A full ring pauses reading of the
-    /// connections that want to use it.
+    /// connections that want to use it. In thread mode, the queues between a reactor and the worker of its
+    /// own thread have the same limit.
     pub ring_size: usize,
 
     /// Bytes reserved for payloads too large for a ring, for each ring. Default 64 MiB; at least

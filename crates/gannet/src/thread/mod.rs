@@ -14,8 +14,8 @@
 //!
 //! What the threads tell each other is the same as between processes, on the same ways: channels
 //! (`crate::channel`) to the manager, rings and doorbells between reactors and workers. There are as
-//! many reactors as workers. A thread's own pair of rings needs no waking; those to other threads
-//! are in-process queues.
+//! many reactors as workers. What a thread's own reactor and worker tell each other goes through no ring, and
+//! wakes nobody: [`crate::direct`].
 //!
 //! # How a thread ends
 //!

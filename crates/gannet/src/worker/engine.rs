@@ -15,22 +15,14 @@ use gannet_shm::Doorbell;
 use tokio::{io::unix::AsyncFd, time::Instant};
 
 use super::{
-    awaited::Answer,
-    case::Case,
-    dispatch::Dispatcher,
-    doze::Doze,
-    hand::Hand,
-    handle::Job,
-    inbound::{Event, Inbound},
-    inline::Inline,
-    local::Local,
-    shared::Shared,
-    upload::Upload,
+    awaited::Answer, case::Case, dispatch::Dispatcher, doze::Doze, hand::Hand, handle::Job,
+    inbound::Inbound, inline::Inline, local::Local, shared::Shared, upload::Upload,
 };
 use crate::{
     ConnId, TaskId,
     channel::Channel,
     claim::Claim,
+    direct::Event,
     layout::WorkerCounter,
     master::Reactor,
     wire::{
@@ -115,6 +107,9 @@ where
         let readable = crate::watch::readable(&bell)?;
         let bell = Doorbell::attach(shared.region.clone(), shared.dimensions.worker_bell(), bell);
         let reactors = shared.dimensions.reactors;
+        let inbound = (0..reactors)
+            .map(|reactor| Inbound::attach(&shared, reactor, local.direct(reactor)))
+            .collect();
         let claim = Claim::attach(shared.region.clone(), shared.dimensions);
         Ok(Engine {
             local,
@@ -122,9 +117,7 @@ where
             orders,
             bell,
             readable,
-            inbound: (0..reactors)
-                .map(|reactor| Inbound::attach(&shared, reactor))
-                .collect(),
+            inbound,
             retired: vec![false; reactors],
             chunk: BytesMut::new(),
             uploads: HashMap::new(),

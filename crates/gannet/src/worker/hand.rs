@@ -5,8 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::inbound::Event;
-use crate::claim::Claim;
+use crate::{claim::Claim, direct::Event};
 
 pub(crate) struct Hand {
     tasks: VecDeque<(usize, Event)>,

@@ -1,35 +1,49 @@
 //! The events from one reactor.
 
+use std::rc::Rc;
+
 use bytes::{Bytes, BytesMut};
 use gannet_shm::{ArenaReader, BlockRef, Consumer, Record};
 
 use super::shared::Shared;
-use crate::wire::{ARENA, HEADER, block_from, event::EventHeader};
+use crate::{
+    direct::{Direct, Event},
+    wire::{ARENA, HEADER, block_from, event::EventHeader},
+};
 
-pub(crate) struct Inbound {
+pub(crate) enum Inbound {
+    /// From another process or thread.
+    Ring(Box<Ring>),
+    /// From the reactor of this thread.
+    Direct(Rc<Direct>),
+}
+
+/// Where events are copied out of.
+pub(crate) struct Ring {
     ring: Consumer,
     arena: ArenaReader,
     reactor: usize,
 }
 
-/// An event, copied out of the ring.
-pub(crate) struct Event {
-    pub(crate) header: EventHeader,
-    pub(crate) payload: Bytes,
-}
-
 impl Inbound {
-    pub(crate) fn attach(shared: &Shared, reactor: usize) -> Self {
+    /// `direct`: what leads to this reactor, if it runs on this thread.
+    pub(crate) fn attach(shared: &Shared, reactor: usize, direct: Option<Rc<Direct>>) -> Self {
         let (region, dimensions) = (&shared.region, &shared.dimensions);
-        Inbound {
-            ring: Consumer::attach(region.clone(), dimensions.event_ring(reactor)),
-            arena: ArenaReader::attach(region.clone(), dimensions.event_arena(reactor)),
-            reactor,
+        match direct {
+            Some(direct) => Inbound::Direct(direct),
+            None => Inbound::Ring(Box::new(Ring {
+                ring: Consumer::attach(region.clone(), dimensions.event_ring(reactor)),
+                arena: ArenaReader::attach(region.clone(), dimensions.event_arena(reactor)),
+                reactor,
+            })),
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.ring.is_empty()
+        match self {
+            Inbound::Ring(ring) => ring.ring.is_empty(),
+            Inbound::Direct(direct) => !direct.has_events(),
+        }
     }
 
     /// The next event. From now on it counts as begun: should the worker die, the master knows
@@ -38,6 +52,15 @@ impl Inbound {
     /// Payloads are cut from `chunk`, which is allocated anew, or recycled if all that was cut
     /// from it is gone, when it is used up.
     pub(crate) fn next(&mut self, chunk: &mut BytesMut) -> Option<Event> {
+        match self {
+            Inbound::Ring(ring) => ring.next(chunk),
+            Inbound::Direct(direct) => direct.next_event(),
+        }
+    }
+}
+
+impl Ring {
+    fn next(&mut self, chunk: &mut BytesMut) -> Option<Event> {
         loop {
             let Some(record) = self.ring.next() else {
                 self.ring.commit();

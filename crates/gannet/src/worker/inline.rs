@@ -5,8 +5,8 @@
 //! Sleep; take what the sockets have; run the handlers of it; take what they have sent; write it to the
 //! sockets. All three parts see what the one before has done without anybody being woken: while a
 //! turn runs, both doorbells of the thread say "awake". So a message costs one wait, one read and
-//! one write, and no other system call. Rings lie between the two halves as in process mode, of this
-//! thread as well as of others: limits, ledger and back-pressure are the same.
+//! one write, and no other system call. Between the two halves lies what keeps the limits, the ledger and the
+//! back-pressure of a pair of rings: [`crate::direct`]. Rings lead to the reactors and workers of other threads.
 //!
 //! # Where it sleeps
 //!

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     ConnId, SendError, TaskId,
     control::Role as Kind,
+    direct::Direct,
     layout::WorkerCounter,
     wire::{
         command::{CommandHeader, CommandKind, TASK_TIME},
@@ -83,6 +84,8 @@ struct Owed {
 struct Link {
     out: RefCell<Outbound>,
     bell: Doorbell,
+    /// It is the reactor of this thread.
+    direct: Option<Rc<Direct>>,
 }
 
 /// How far the handler of an event has come, where that decides what a failure means.
@@ -101,12 +104,23 @@ thread_local! {
 }
 
 impl Local {
-    /// Attaches the rings. `bells` are the reactors' eventfds.
-    pub(crate) fn new(shared: Arc<Shared>, control: &Arc<Region>, bells: Vec<OwnedFd>) -> Rc<Self> {
+    /// Attaches the rings. `bells` are the reactors' eventfds; `own`: the reactor of this thread, and what
+    /// leads there.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        control: &Arc<Region>,
+        bells: Vec<OwnedFd>,
+        own: Option<(usize, Rc<Direct>)>,
+    ) -> Rc<Self> {
         let dimensions = shared.dimensions;
+        let direct = |reactor| {
+            let own = own.as_ref().filter(|(own, _)| *own == reactor);
+            own.map(|(_, direct)| direct.clone())
+        };
         let links = bells.into_iter().enumerate().map(|(reactor, bell)| Link {
-            out: RefCell::new(Outbound::attach(&shared, reactor)),
+            out: RefCell::new(Outbound::attach(&shared, reactor, direct(reactor))),
             bell: Doorbell::attach(control.clone(), dimensions.reactor_bell(reactor), bell),
+            direct: direct(reactor),
         });
         Rc::new(Local {
             links: links.collect(),
@@ -125,6 +139,11 @@ impl Local {
             header_map: Cell::default(),
             owed: RefCell::default(),
         })
+    }
+
+    /// What leads to a reactor, if it runs on this thread.
+    pub(crate) fn direct(&self, reactor: usize) -> Option<Rc<Direct>> {
+        self.links.get(reactor)?.direct.clone()
     }
 
     /// Makes this thread the worker's, until the guard is dropped.

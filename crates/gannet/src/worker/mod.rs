@@ -53,6 +53,7 @@ mod lane;
 mod latency;
 mod local;
 mod outbound;
+mod outgoing;
 mod process;
 mod request;
 mod respond;

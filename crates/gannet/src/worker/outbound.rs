@@ -1,24 +1,22 @@
 //! The commands on their way to one reactor.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, rc::Rc};
 
-use gannet_shm::{Arena, Block, Position, Producer, RingSpec};
+use gannet_shm::Position;
 
-use super::shared::{Command, Shared};
+use super::{
+    outgoing::Outgoing,
+    shared::{Command, Shared},
+};
 use crate::{
     ConnId, SendError,
     admission::{Admission, UnderWay},
-    wire::{
-        ARENA, HEADER, block_bytes,
-        command::{ADMITTED, CommandHeader, CommandKind, DONE_OFFSET, HANDLER_FAILED},
-    },
+    direct::{Direct, Full},
+    wire::command::{ADMITTED, CommandHeader, CommandKind, HANDLER_FAILED},
 };
 
 pub(crate) struct Outbound {
-    ring: Producer,
-    arena: Arena,
-    /// Blocks that records name which the reactor has not read, oldest first.
-    blocks: VecDeque<(Position, Block)>,
+    way: Way,
     /// Commands of the engine that found no room. They go first, and all others wait.
     overflow: VecDeque<Command>,
     /// The last command, if it is not published and finishes no event yet.
@@ -29,23 +27,29 @@ pub(crate) struct Outbound {
     full_at: Option<Position>,
     /// Tasks that were submitted without a question.
     under_way: UnderWay,
-    inline_limit: usize,
     largest: usize,
 }
 
+enum Way {
+    /// To another process or thread.
+    Ring(Box<Outgoing>),
+    /// To the reactor of this thread.
+    Direct(Rc<Direct>),
+}
+
 impl Outbound {
-    pub(crate) fn attach(shared: &Shared, reactor: usize) -> Self {
-        let (region, dimensions) = (&shared.region, &shared.dimensions);
+    /// `direct`: what leads to this reactor, if it runs on this thread.
+    pub(crate) fn attach(shared: &Shared, reactor: usize, direct: Option<Rc<Direct>>) -> Self {
         Outbound {
-            ring: Producer::attach(region.clone(), dimensions.command_ring(reactor)),
-            arena: Arena::attach(region.clone(), dimensions.command_arena(reactor)),
-            blocks: VecDeque::new(),
+            way: match direct {
+                Some(direct) => Way::Direct(direct),
+                None => Way::Ring(Box::new(Outgoing::attach(shared, reactor))),
+            },
             overflow: VecDeque::new(),
             last: None,
             bell_due: false,
             full_at: None,
             under_way: UnderWay::default(),
-            inline_limit: shared.inline_limit(),
             largest: shared.largest(),
         }
     }
@@ -104,7 +108,7 @@ impl Outbound {
         data: &[u8],
     ) -> Option<u64> {
         // In this order: what has been taken may have crowded the queue.
-        let under_way = self.under_way.tasks(self.ring.consumer_position());
+        let under_way = self.under_way.tasks(self.taken());
         let small = data.len() <= admission.largest();
         if under_way >= admission.ahead() || !small || admission.is_crowded() {
             return None;
@@ -112,7 +116,7 @@ impl Outbound {
         header.flags |= ADMITTED;
         header.aux = admission.next_task();
         self.send(&header, head, data).ok()?;
-        self.under_way.add(self.ring.head());
+        self.under_way.add(self.written());
         Some(header.aux)
     }
 
@@ -130,9 +134,10 @@ impl Outbound {
         if let Some(position) = self.last
             && !failed
             && self.overflow.is_empty()
-            && self
-                .ring
-                .amend_word(position, DONE_OFFSET, seq.to_le_bytes())
+            && match &mut self.way {
+                Way::Ring(ring) => ring.amend(position, seq),
+                Way::Direct(direct) => direct.amend(position, seq),
+            }
         {
             self.last = None;
             return;
@@ -145,9 +150,13 @@ impl Outbound {
     }
 
     /// Makes everything written visible with one store.
+    #[inline]
     pub(crate) fn publish(&mut self) {
-        self.last = None;
-        self.bell_due |= self.ring.publish();
+        // The reactor of this thread looks when it is its turn.
+        if let Way::Ring(ring) = &mut self.way {
+            self.last = None;
+            self.bell_due |= ring.publish();
+        }
     }
 
     /// Whether the reactor is to be woken.
@@ -161,14 +170,19 @@ impl Outbound {
     }
 
     /// Whether half of the ring waits to be published.
+    #[inline]
     pub(crate) fn is_heavy(&self) -> bool {
-        let unpublished = self.ring.head().0 - self.ring.published().0;
-        unpublished as usize > self.ring.capacity() / 2
+        match &self.way {
+            Way::Ring(ring) => ring.is_heavy(),
+            Way::Direct(_) => false,
+        }
     }
 
-    /// Gives blocks back that the reactor has read, and writes what found no room before.
+    /// Gives room back that the reactor has made, and writes what found none before.
     pub(crate) fn settle(&mut self) {
-        self.reclaim();
+        if let Way::Ring(ring) = &mut self.way {
+            ring.reclaim();
+        }
         while let Some(command) = self.overflow.pop_front() {
             let written = self.write(&command.header, &command.head, &command.payload);
             if written == Err(SendError::Full) {
@@ -187,13 +201,12 @@ impl Outbound {
 
     /// Whether there may be room again after there was none.
     pub(crate) fn may_have_room(&self) -> bool {
-        self.full_at
-            .is_none_or(|position| position != self.ring.consumer_position())
+        self.full_at.is_none_or(|position| position != self.taken())
     }
 
     /// Notes that nothing is to be tried before the reactor has read more.
     pub(crate) fn mark_full(&mut self) {
-        self.full_at = Some(self.ring.consumer_position());
+        self.full_at = Some(self.taken());
     }
 
     fn write(
@@ -202,66 +215,34 @@ impl Outbound {
         head: &[u8],
         payload: &[u8],
     ) -> Result<(), SendError> {
-        let position = if head.len() + payload.len() <= self.inline_limit {
-            self.ring
-                .push_headed(&header.encode(), &[head, payload])
-                .map_err(|_| SendError::Full)?
-        } else {
-            self.write_large(*header, head, payload)?
+        let (len, max) = (head.len() + payload.len(), self.largest);
+        if len > max {
+            return Err(SendError::TooLarge { len, max });
+        }
+        let written = match &mut self.way {
+            Way::Ring(ring) => ring.write(header, head, payload),
+            Way::Direct(direct) => direct.send(header, head, payload),
         };
+        let position = written.map_err(|Full| SendError::Full)?;
         let open = header.done == 0 && header.kind != CommandKind::Done;
         self.last = open.then_some(position);
         self.full_at = None;
         Ok(())
     }
 
-    /// Writes a command whose payload goes into the arena.
-    fn write_large(
-        &mut self,
-        mut header: CommandHeader,
-        head: &[u8],
-        payload: &[u8],
-    ) -> Result<Position, SendError> {
-        let (len, max) = (head.len() + payload.len(), self.largest);
-        if len > max {
-            return Err(SendError::TooLarge { len, max });
-        }
-        // First the ring, so that nothing is copied in vain.
-        if self.ring.free() < RingSpec::record_bytes(HEADER + 16) {
-            return Err(SendError::Full);
-        }
-        self.reclaim();
-        let block = self.arena.alloc(len).ok_or(SendError::Full)?;
-        let reference = block.reference();
-        header.flags |= ARENA;
-        let written = self.arena.write(&block, &[head, payload]);
-        let reference = block_bytes(reference.offset, reference.len);
-        let pushed = self.ring.push_headed(&header.encode(), &[&reference]);
-        match (written, pushed) {
-            (Ok(()), Ok(position)) => {
-                self.blocks.push_back((position, block));
-                Ok(position)
-            }
-            _ => {
-                self.arena.free(block);
-                Err(SendError::Full)
-            }
+    /// Where the next command will be.
+    fn written(&self) -> Position {
+        match &self.way {
+            Way::Ring(ring) => ring.written(),
+            Way::Direct(direct) => direct.written(),
         }
     }
 
-    fn reclaim(&mut self) {
-        if self.blocks.is_empty() {
-            return;
-        }
-        let read = self.ring.consumer_position();
-        while self
-            .blocks
-            .front()
-            .is_some_and(|(position, _)| *position < read)
-        {
-            if let Some((_, block)) = self.blocks.pop_front() {
-                self.arena.free(block);
-            }
+    /// What the reactor has taken.
+    fn taken(&self) -> Position {
+        match &self.way {
+            Way::Ring(ring) => ring.taken(),
+            Way::Direct(direct) => direct.taken(),
         }
     }
 }

@@ -73,7 +73,7 @@ pub(crate) async fn serve(parts: Parts, name: &str, function: ProcessFn) -> Resu
         bell,
         channel,
     } = parts;
-    let local = Local::new(shared.clone(), &control, reactor_bells);
+    let local = Local::new(shared.clone(), &control, reactor_bells, None);
     let _installed = local.install();
     let channel = Rc::new(channel);
     let speaks = watch::readable(&*channel)?;

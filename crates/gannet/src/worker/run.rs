@@ -87,7 +87,10 @@ pub(crate) async fn serve<H: Handler>(
         bell,
         channel,
     } = parts;
-    let local = Local::new(shared.clone(), &control, reactor_bells);
+    let own = reactor
+        .as_ref()
+        .and_then(|reactor| Some((reactor.id(), reactor.direct()?)));
+    let local = Local::new(shared.clone(), &control, reactor_bells, own);
     let _installed = local.install();
     let worker = Worker::new(shared.clone());
     let channel = Rc::new(channel);

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use gannet_proto::tcp::Framing;
-use gannet_shm::{Region, RingSpec, Words};
+use gannet_shm::{Region, Words};
 
 use super::{awaited::Awaited, lane::Lane, local::Local, timer::Timers, wake::Wake};
 use crate::{
@@ -21,10 +21,7 @@ use crate::{
     control::Role as Kind,
     histogram::Recorder,
     layout::{Dimensions, WORKER_COUNTS, WorkerCounter},
-    wire::{
-        HEADER,
-        command::{CommandHeader, CommandKind, Query},
-    },
+    wire::command::{CommandHeader, CommandKind, Query},
 };
 
 /// One for each worker, behind its handles.
@@ -157,8 +154,7 @@ impl Shared {
 
     /// Bytes of payload that go into the ring itself.
     pub(crate) fn inline_limit(&self) -> usize {
-        let record = RingSpec::max_record(self.dimensions.ring).min(self.dimensions.ring / 8);
-        record - HEADER
+        self.dimensions.inline_limit()
     }
 
     /// Bytes of payload that fit at all.
