@@ -3,6 +3,8 @@
 use std::{
     fmt,
     net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,7 +17,7 @@ use crate::{
         TEXT,
         command::{ABORT, CommandHeader, CommandKind, MAX_UID, Query},
     },
-    worker::{Command, check_topic},
+    worker::{Command, Push, check_topic},
 };
 
 /// A connection. Cheap to clone; may be used on any thread, and may outlive the connection: what
@@ -49,14 +51,15 @@ impl Conn {
     ///
     /// Waits only while the ring to the reactor is full. `Ok` means that the message is on its
     /// way to the master, not that the peer has it. If the peer is gone, nothing happens.
-    pub async fn send(&self, message: impl Into<Message>) -> Result {
-        let (message, shared) = (message.into(), self.worker.shared());
-        let (reactor, header) = (self.id.reactor(), self.header_of(&message));
-        if let Some(sent) = shared.push_at_once(reactor, &header, message.as_bytes()) {
-            return Ok(sent?);
+    ///
+    /// Nothing is sent before the future is awaited.
+    #[inline]
+    pub fn send(&self, message: impl Into<Message>) -> impl Future<Output = Result> {
+        Sending {
+            conn: Some(self),
+            message: message.into(),
+            push: None,
         }
-        let command = Command::new(header, message.into_bytes());
-        Ok(shared.push(reactor, command).await?)
     }
 
     /// As [`Conn::send`], but says [`SendError::Full`] instead of waiting.
@@ -191,6 +194,54 @@ impl Conn {
             .shared()
             .push(self.id.reactor(), command)
             .await?)
+    }
+}
+
+/// See [`Conn::send`]. Every answer of a handler is one of these and moves with its future, so it is small:
+/// what hardly any needs is made when it is.
+struct Sending<'a> {
+    /// `None` once it is over.
+    conn: Option<&'a Conn>,
+    message: Message,
+    /// There was no room, or this is not the thread of the worker.
+    push: Option<Box<Push<'a>>>,
+}
+
+impl Future for Sending<'_> {
+    type Output = Result;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result> {
+        if self.push.is_none()
+            && let Some(conn) = self.conn
+        {
+            let (message, shared) = (&self.message, conn.worker.shared());
+            let (reactor, header) = (conn.id.reactor(), conn.header_of(message));
+            if shared.push_at_once(reactor, &header, message.as_bytes()) {
+                self.conn = None;
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.wait(cx)
+    }
+}
+
+impl Sending<'_> {
+    #[cold]
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result> {
+        let Some(conn) = self.conn else {
+            return Poll::Pending;
+        };
+        let push = self.push.get_or_insert_with(|| {
+            let header = conn.header_of(&self.message);
+            let command = Command::new(header, self.message.clone().into_bytes());
+            Box::new(conn.worker.shared().push(conn.id.reactor(), command))
+        });
+        let pushed = Pin::new(&mut **push).poll(cx);
+        if pushed.is_ready() {
+            self.conn = None;
+        }
+        pushed.map_err(Error::from)
     }
 }
 

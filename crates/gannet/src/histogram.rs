@@ -85,11 +85,8 @@ impl Recorder {
 
 #[inline]
 fn bucket(nanos: u64) -> usize {
-    // Where nearly all handlers end that do not wait.
-    if nanos <= BOUNDS[0] {
-        return 0;
-    }
-    BOUNDS.partition_point(|bound| *bound < nanos)
+    // One after another: nearly all handlers end, and nearly all waits, in the first ones.
+    BOUNDS.iter().take_while(|bound| **bound < nanos).count()
 }
 
 impl Histograms {

@@ -264,7 +264,7 @@ mod tests {
                     region: region.clone(),
                     bell: eventfd(0, EventfdFlags::CLOEXEC).unwrap(),
                 };
-                let link = Link::attach(0, dimensions, attachment, 1 << 20, Arc::default());
+                let link = Link::attach(0, dimensions, attachment, None, 1 << 20, Arc::default());
                 office.links.push(Some(link));
                 let mut holder = Place::default();
                 holder.current = Some(place);

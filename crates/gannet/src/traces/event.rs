@@ -14,11 +14,12 @@ use super::{EXPORTING, TARGET, is_on};
 use crate::{
     ConnId, Peer, WorkerId,
     control::Role as Kind,
+    direct::Event,
     wire::{
         event::{EventKind, REDELIVERED},
         head::Head,
     },
-    worker::{Job, Outcome, Shared},
+    worker::{Outcome, Shared},
 };
 
 /// The span of an event; none while nothing is exported.
@@ -29,14 +30,20 @@ pub(crate) struct EventSpan {
 
 impl EventSpan {
     /// The span of this event, which is about to be handled.
-    pub(crate) fn begin(shared: &Shared, job: &Job) -> Self {
+    pub(crate) fn begin(shared: &Shared, of: &Event) -> Self {
         let span = if is_on() {
-            span(shared, job)
+            span(shared, of)
         } else {
             Span::none()
         };
-        let kind = job.header.kind;
+        let kind = of.header.kind;
         EventSpan { span, kind }
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        !self.span.is_disabled()
     }
 
     /// The handler is polled: what it does belongs to the span.
@@ -46,7 +53,7 @@ impl EventSpan {
 
     /// The handler has ended. `unanswered`: it has sent nothing of a response.
     pub(crate) fn end(&self, outcome: &Outcome, unanswered: bool) {
-        if self.span.is_disabled() {
+        if !self.is_on() {
             return;
         }
         let (outcome, error) = match outcome {
@@ -101,11 +108,11 @@ fn record(span: &Span, outcome: &str, error: Option<String>) {
     }
 }
 
-fn span(shared: &Shared, job: &Job) -> Span {
+fn span(shared: &Shared, of: &Event) -> Span {
     if !tracing::span_enabled!(target: TARGET, Level::INFO) {
         return Span::none();
     }
-    let header = &job.header;
+    let header = &of.header;
     let (event, kind) = names(shared, header.kind);
     let of_conn = header.conn != ConnId::from_u64(0);
     let row = of_conn.then(|| shared.table().get(header.conn)).flatten();
@@ -116,7 +123,7 @@ fn span(shared: &Shared, job: &Job) -> Span {
         matches!(header.kind, EventKind::Task | EventKind::Pipe).then_some(WorkerId(header.origin));
     let task = matches!(header.kind, EventKind::Task | EventKind::Finish).then_some(header.aux);
     let head = match header.kind {
-        EventKind::Request | EventKind::Open => Head::split(&job.payload).map(|(head, _)| head),
+        EventKind::Request | EventKind::Open => Head::split(&of.payload).map(|(head, _)| head),
         _ => None,
     };
     let method = head

@@ -7,7 +7,8 @@ use http::StatusCode;
 
 use crate::{
     Result,
-    worker::{Job, Outcome, Shared},
+    direct::Event,
+    worker::{Outcome, Shared},
 };
 
 /// No span.
@@ -17,14 +18,22 @@ pub(crate) struct EventSpan;
 pub(crate) struct Entered;
 
 impl EventSpan {
-    pub(crate) fn begin(_shared: &Shared, _job: &Job) -> Self {
+    #[inline]
+    pub(crate) fn begin(_shared: &Shared, _event: &Event) -> Self {
         EventSpan
     }
 
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        false
+    }
+
+    #[inline]
     pub(crate) fn enter(&self) -> Entered {
         Entered
     }
 
+    #[inline]
     pub(crate) fn end(&self, _outcome: &Outcome, _unanswered: bool) {}
 }
 

@@ -21,6 +21,7 @@ pub(crate) fn coarse_nanos() -> u64 {
 }
 
 /// The stamp of this time; never 0.
+#[inline]
 pub(crate) fn at(nanos: u64) -> u32 {
     ((nanos >> SHIFT) as u32 & MASK).max(1)
 }

@@ -7,14 +7,13 @@
 //!
 //! | state | left by | to |
 //! |---|---|---|
-//! | **empty** | [`Case::give`] | given |
+//! | **fine**, **wrong**: told, or new | [`Case::give`] | given |
 //! | **given** | the future, in [`Case::next`] | open |
-//! | **open**: handled | the future, in [`Case::tell`] | told |
-//! | | a panic: the future is made anew | empty |
-//! | **told** | [`Case::outcome`] | empty |
+//! | **open**: handled | the future, in [`Case::tell`] | fine or wrong |
+//! | | a panic ([`Case::fail`]): the future is made anew | wrong |
 //!
 //! What stands in the event stays readable until the next is given, for whoever finishes it; its payload
-//! belongs to the handler.
+//! belongs to the handler. What went wrong is taken by whoever finishes it.
 
 use std::{
     cell::Cell,
@@ -26,46 +25,67 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{handle::Job, upload::Upload};
+use super::{dispatch::Outcome, upload::Upload};
 use crate::{
     ConnId, Result,
+    direct::Event,
     wire::event::{EventHeader, EventKind},
 };
 
 /// See the module's documentation.
 pub(crate) struct Case {
-    is_given: Cell<bool>,
+    state: Cell<State>,
     reactor: Cell<usize>,
     epoch: Cell<u32>,
     header: Cell<EventHeader>,
     payload: Cell<Option<Bytes>>,
     upload: Cell<Option<Arc<Upload>>>,
-    outcome: Cell<Option<Result>>,
+    /// In the state wrong: what.
+    wrong: Cell<Option<Box<Outcome>>>,
+}
+
+/// See the module's documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Given,
+    Open,
+    Fine,
+    Wrong,
 }
 
 impl Case {
     pub(crate) fn new() -> Rc<Self> {
         let nothing = EventHeader::new(EventKind::Tick, ConnId::from_u64(0));
         Rc::new(Case {
-            is_given: Cell::new(false),
+            state: Cell::new(State::Fine),
             reactor: Cell::new(0),
             epoch: Cell::new(0),
             header: Cell::new(nothing),
             payload: Cell::new(None),
             upload: Cell::new(None),
-            outcome: Cell::new(None),
+            wrong: Cell::new(None),
         })
     }
 
     /// Lays an event down; the future is to be polled.
+    ///
+    /// Until here nothing is taken out of an event or moved into something else: each time would copy it.
     #[inline]
-    pub(crate) fn give(&self, job: Job) {
-        self.reactor.set(job.reactor);
-        self.epoch.set(job.epoch);
-        self.header.set(job.header);
-        self.payload.set(Some(job.payload));
-        self.upload.set(job.upload);
-        self.is_given.set(true);
+    pub(crate) fn give(
+        &self,
+        reactor: usize,
+        epoch: u32,
+        event: Event,
+        upload: Option<Arc<Upload>>,
+    ) {
+        self.reactor.set(reactor);
+        self.epoch.set(epoch);
+        self.header.set(event.header);
+        self.payload.set(Some(event.payload));
+        if upload.is_some() {
+            self.upload.set(upload);
+        }
+        self.state.set(State::Given);
     }
 
     /// Waits for an event. Only the slot's future does: who gives one polls it.
@@ -76,13 +96,27 @@ impl Case {
     /// The handler has ended.
     #[inline]
     pub(crate) fn tell(&self, outcome: Result) {
-        self.outcome.set(Some(outcome));
+        match outcome {
+            Ok(()) => self.state.set(State::Fine),
+            Err(error) => self.fail(Outcome::Failed(error)),
+        }
     }
 
-    /// What the handler has returned, once it has.
+    /// The handler has ended so, which is not fine.
+    #[cold]
+    pub(crate) fn fail(&self, outcome: Outcome) {
+        self.wrong.set(Some(Box::new(outcome)));
+        self.state.set(State::Wrong);
+    }
+
     #[inline]
-    pub(crate) fn outcome(&self) -> Option<Result> {
-        self.outcome.take()
+    pub(crate) fn state(&self) -> State {
+        self.state.get()
+    }
+
+    /// How the handler has ended.
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.wrong.take().map_or(Outcome::Fine, |wrong| *wrong)
     }
 
     #[inline]
@@ -101,6 +135,21 @@ impl Case {
         self.header.get()
     }
 
+    #[inline]
+    pub(crate) fn kind(&self) -> EventKind {
+        self.header.get().kind
+    }
+
+    #[inline]
+    pub(crate) fn conn(&self) -> ConnId {
+        self.header.get().conn
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, flag: u8) -> bool {
+        self.header.get().has(flag)
+    }
+
     /// The payload, once.
     #[inline]
     pub(crate) fn payload(&self) -> Bytes {
@@ -114,10 +163,13 @@ impl Case {
         upload
     }
 
-    /// The same; the event has ended.
+    /// The event has ended: what nobody took would be kept until the next.
     #[inline]
-    pub(crate) fn take_upload(&self) -> Option<Arc<Upload>> {
-        self.upload.take()
+    pub(crate) fn clear(&self) {
+        self.payload.set(None);
+        if let Some(upload) = self.upload.take() {
+            upload.abandon();
+        }
     }
 }
 
@@ -129,10 +181,10 @@ impl Future for Next<'_> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        if self.0.is_given.replace(false) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
+        if self.0.state.get() != State::Given {
+            return Poll::Pending;
         }
+        self.0.state.set(State::Open);
+        Poll::Ready(())
     }
 }

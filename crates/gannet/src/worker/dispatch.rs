@@ -13,21 +13,25 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker},
 };
 
+use gannet_shm::Words;
+
 use super::{
-    case::Case,
-    handle::{Job, task_done},
+    case::{Case, State},
+    handle::task_done,
     latency::Latency,
     local::{Finished, Local, Progress},
     shared::Command,
+    upload::Upload,
 };
 use crate::{
     ConnId, Error,
     control::Role as Kind,
-    layout::WorkerCounter,
+    direct::Event,
+    layout::{WORKER_COUNTS, WorkerCounter},
     traces::{self, EventSpan},
     wire::{command::CommandKind, event::EventKind},
 };
@@ -45,14 +49,27 @@ pub(crate) struct Dispatcher<F, M> {
     /// Tasks that run.
     tasks: Cell<usize>,
     latency: Latency,
-    /// Whether the handler that is polled is the one that runs. In a user process it only waits for
-    /// the function, which says itself what it has taken.
-    marks_current: bool,
+    /// Of this worker.
+    counters: Words<WORKER_COUNTS>,
+    /// By reactor, the word that tells the master which of its events is being handled. None in a user
+    /// process: there the handler that is polled only waits for the function, which says itself what it
+    /// has taken.
+    current: Vec<Words<1>>,
 }
 
 struct Slot<F> {
     case: Rc<Case>,
     future: Pin<Box<F>>,
+}
+
+/// An event that waits for those of its connection before it.
+struct Job {
+    reactor: usize,
+    /// Of the lane, when it was read.
+    epoch: u32,
+    event: Event,
+    /// The body of a request that is still coming in.
+    upload: Option<Arc<Upload>>,
 }
 
 /// What is known of an event that has begun, apart from its case.
@@ -61,6 +78,8 @@ struct Ticket {
     span: EventSpan,
     /// When it began, in nanoseconds.
     began: u64,
+    /// Whether the master awaits its outcome: not if another has come since.
+    owed: bool,
 }
 
 pub(crate) enum Outcome {
@@ -75,18 +94,22 @@ where
     M: Fn(Rc<Case>) -> F + 'static,
 {
     pub(crate) fn new(local: Rc<Local>, make: M) -> Rc<Self> {
-        let marks_current = local.shared.kind != Kind::Process;
+        let current = match local.shared.kind {
+            Kind::Process => Vec::new(),
+            _ => local.shared.current_words().to_vec(),
+        };
         traces::count_in(&local.shared);
         Rc::new(Dispatcher {
             make,
             latency: Latency::new(local.shared.clone()),
+            counters: local.shared.counters().clone(),
             local,
             next: Cell::default(),
             spare: RefCell::default(),
             busy: RefCell::default(),
             in_flight: Cell::new(0),
             tasks: Cell::new(0),
-            marks_current,
+            current,
         })
     }
 
@@ -110,26 +133,37 @@ where
         self.latency.tick()
     }
 
-    /// Handles an event, now or when those of its connection before it are handled.
+    /// Handles an event, now or when those of its connection before it are handled. `epoch`: of the lane, when
+    /// it was read; `upload`: the body of a request that is still coming in.
     #[inline]
-    pub(crate) fn dispatch(self: &Rc<Self>, job: Job) {
+    pub(crate) fn dispatch(
+        self: &Rc<Self>,
+        reactor: usize,
+        epoch: u32,
+        event: Event,
+        upload: Option<Arc<Upload>>,
+    ) {
         let before = self.in_flight.get();
         self.set_in_flight(before + 1);
-        if before != 0 && self.is_busy(job.header.conn) {
-            return self.queue_up(job);
+        if before != 0 && self.is_busy(event.header.conn) {
+            return self.queue_up(Job {
+                reactor,
+                epoch,
+                event,
+                upload,
+            });
         }
         let next = self.next.take();
         let mut slot = next.unwrap_or_else(|| self.another_slot());
-        let mut ticket = self.begin(&slot.case, job);
+        let mut ticket = self.begin(&slot.case, reactor, epoch, event, upload);
         // What wakes it before its task has polled it again need not be known.
         let mut nobody = Context::from_waker(Waker::noop());
-        match self.poll(&mut slot, &mut ticket, &mut nobody) {
-            Poll::Ready(outcome) => {
-                self.end(&slot.case, ticket, outcome);
-                self.next.set(Some(slot));
-            }
-            Poll::Pending => self.set_aside(slot, ticket),
+        let state = self.poll(&mut slot, &mut ticket, &mut nobody);
+        if state == State::Open {
+            return self.set_aside(slot, ticket);
         }
+        self.end(&slot.case, ticket, state);
+        self.next.set(Some(slot));
     }
 
     /// Whether an event of this connection is being handled.
@@ -140,13 +174,15 @@ where
     /// Puts an event behind those of its connection.
     fn queue_up(&self, job: Job) {
         let mut busy = self.busy.borrow_mut();
-        busy.entry(job.header.conn).or_default().push_back(job);
+        busy.entry(job.event.header.conn)
+            .or_default()
+            .push_back(job);
     }
 
     /// The handler waits: from now on it is a task.
     fn set_aside(self: &Rc<Self>, slot: Slot<F>, ticket: Ticket) {
         self.latency.pause();
-        let conn = slot.case.header().conn;
+        let conn = slot.case.conn();
         if conn != ConnId::from_u64(0) {
             self.busy.borrow_mut().insert(conn, VecDeque::new());
         }
@@ -169,9 +205,16 @@ where
     async fn go_on(self: Rc<Self>, mut slot: Slot<F>, mut ticket: Ticket) {
         let mut in_a_row = 0;
         loop {
-            let outcome = std::future::poll_fn(|cx| self.poll(&mut slot, &mut ticket, cx)).await;
-            let conn = slot.case.header().conn;
-            self.end(&slot.case, ticket, outcome);
+            let ended = std::future::poll_fn(|cx| {
+                ticket.owed = self.is_owed(&slot.case);
+                match self.poll(&mut slot, &mut ticket, cx) {
+                    State::Open => Poll::Pending,
+                    state => Poll::Ready(state),
+                }
+            });
+            let state = ended.await;
+            let conn = slot.case.conn();
+            self.end(&slot.case, ticket, state);
             let next = {
                 let mut busy = self.busy.borrow_mut();
                 let next = busy.get_mut(&conn).and_then(VecDeque::pop_front);
@@ -181,7 +224,13 @@ where
                 next
             };
             let Some(job) = next else { break };
-            ticket = self.begin(&slot.case, job);
+            let Job {
+                reactor,
+                epoch,
+                event,
+                upload,
+            } = job;
+            ticket = self.begin(&slot.case, reactor, epoch, event, upload);
             in_a_row += 1;
             if in_a_row % FAIR == 0 {
                 tokio::task::yield_now().await;
@@ -193,121 +242,130 @@ where
     }
 
     #[inline]
-    fn begin(&self, case: &Case, job: Job) -> Ticket {
-        if job.header.kind == EventKind::Task {
+    fn begin(
+        &self,
+        case: &Case,
+        reactor: usize,
+        epoch: u32,
+        event: Event,
+        upload: Option<Arc<Upload>>,
+    ) -> Ticket {
+        if event.header.kind == EventKind::Task {
             self.tasks.set(self.tasks.get() + 1);
         }
         let ticket = Ticket {
             progress: Progress::default(),
-            span: EventSpan::begin(&self.local.shared, &job),
-            began: self.latency.begin(&job.header),
+            span: EventSpan::begin(&self.local.shared, &event),
+            began: self.latency.begin(event.header.stamp),
+            owed: true,
         };
-        case.give(job);
+        case.give(reactor, epoch, event, upload);
         ticket
     }
 
-    /// Polls a handler, with a note for the master which event it is.
-    fn poll(&self, slot: &mut Slot<F>, ticket: &mut Ticket, cx: &mut Context<'_>) -> Poll<Outcome> {
+    /// Polls a handler, with a note for the master which event it is. In the state that is returned the
+    /// case is: open, if the handler is pending.
+    fn poll(&self, slot: &mut Slot<F>, ticket: &mut Ticket, cx: &mut Context<'_>) -> State {
         let Slot { case, future } = slot;
-        let current = self
-            .marks_current
-            .then(|| self.local.shared.current(case.reactor()));
+        let current = self.current.get(case.reactor()).map(|word| &word[0]);
         if let Some(current) = current {
             current.store(case.header().seq, Relaxed);
         }
-        self.local
-            .begin_handling(ticket.progress, self.is_owed(case));
+        self.local.begin_handling(ticket.progress, ticket.owed);
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let _entered = ticket.span.enter();
-            future.as_mut().poll(cx).is_pending()
+            let Poll::Pending = future.as_mut().poll(cx);
         }));
         ticket.progress = self.local.end_handling();
         if let Some(current) = current {
             current.store(0, Relaxed);
         }
-        match polled {
-            Ok(_) => match case.outcome() {
-                None => Poll::Pending,
-                Some(Ok(())) => Poll::Ready(Outcome::Fine),
-                Some(Err(error)) => Poll::Ready(Outcome::Failed(error)),
-            },
-            Err(panic) => {
-                // What is left of it may panic once more when it is dropped.
-                drop(catch_unwind(AssertUnwindSafe(|| {
-                    future.set((self.make)(case.clone()));
-                })));
-                Poll::Ready(Outcome::Panicked(panic_text(&*panic)))
-            }
+        if let Err(panic) = polled {
+            self.panicked(slot, &*panic);
         }
+        slot.case.state()
+    }
+
+    /// The handler has panicked: its future is over.
+    #[cold]
+    fn panicked(&self, slot: &mut Slot<F>, panic: &(dyn Any + Send)) {
+        let Slot { case, future } = slot;
+        // What is left of it may panic once more when it is dropped.
+        drop(catch_unwind(AssertUnwindSafe(|| {
+            future.set((self.make)(case.clone()));
+        })));
+        case.fail(Outcome::Panicked(panic_text(panic)));
     }
 
     /// Whether the master awaits the outcome of an event: not if another has come since.
-    #[inline]
     fn is_owed(&self, case: &Case) -> bool {
         self.local.shared.lanes[case.reactor()].epoch() == case.epoch()
     }
 
-    /// Tells the reactor, and counts.
+    /// Tells the reactor, and counts. The case is in this state.
     #[inline]
-    fn end(&self, case: &Case, ticket: Ticket, outcome: Outcome) {
-        let Ticket {
-            progress,
-            span,
-            began,
-        } = ticket;
-        let (shared, header, reactor) = (&self.local.shared, case.header(), case.reactor());
+    fn end(&self, case: &Case, ticket: Ticket, state: State) {
+        let header = case.header();
         if header.kind == EventKind::Task {
             self.tasks.set(self.tasks.get() - 1);
         }
-        self.latency.end(&header, began);
-        if let Some(upload) = case.take_upload() {
-            upload.abandon();
-        }
-        // One that nobody took would be kept until the next event.
-        drop(case.payload());
-        let unanswered = progress == Progress::default();
-        span.end(&outcome, unanswered);
-        let is_due = self.is_owed(case) && progress != Progress::Answered;
+        self.latency.end(header.kind, ticket.began);
+        case.clear();
+        let is_due = ticket.owed && ticket.progress != Progress::Answered;
         let finished = Finished {
-            reactor,
+            reactor: case.reactor(),
             conn: header.conn,
             seq: header.seq,
             failed: false,
         };
-        if !matches!(outcome, Outcome::Fine) {
-            self.end_badly(case, finished, &span, &outcome, progress, is_due);
-        } else if is_due {
-            self.local.finish(finished);
-        }
-        if !matches!(outcome, Outcome::Panicked(_)) {
-            shared.count(WorkerCounter::Handled);
+        if state != State::Fine || ticket.span.is_on() {
+            self.end_rarely(case, finished, &ticket, is_due);
+        } else {
+            if is_due {
+                self.local.finish(finished);
+            }
+            self.count(WorkerCounter::Handled);
         }
         self.set_in_flight(self.in_flight.get() - 1);
     }
 
-    /// The handler has failed: that is logged and counted, and if its event `is_due` it is finished.
+    /// As [`Dispatcher::end`]: the handler has failed, or the event has a span.
     #[cold]
+    fn end_rarely(&self, case: &Case, finished: Finished, ticket: &Ticket, is_due: bool) {
+        let outcome = case.outcome();
+        let unanswered = ticket.progress == Progress::default();
+        ticket.span.end(&outcome, unanswered);
+        if !matches!(outcome, Outcome::Fine) {
+            self.end_badly(case, finished, ticket, &outcome, is_due);
+        } else if is_due {
+            self.local.finish(finished);
+        }
+        if !matches!(outcome, Outcome::Panicked(_)) {
+            self.count(WorkerCounter::Handled);
+        }
+    }
+
+    /// The handler has failed: that is logged and counted, and if its event `is_due` it is finished.
     fn end_badly(
         &self,
         case: &Case,
         mut finished: Finished,
-        span: &EventSpan,
+        ticket: &Ticket,
         outcome: &Outcome,
-        progress: Progress,
         is_due: bool,
     ) {
-        let (shared, header, reactor) = (&self.local.shared, case.header(), finished.reactor);
+        let (header, reactor) = (case.header(), finished.reactor);
         // What is logged of it belongs to it.
-        let _entered = span.enter();
+        let _entered = ticket.span.enter();
         let reason = match outcome {
             Outcome::Fine => return,
             Outcome::Failed(error) => {
-                shared.count(WorkerCounter::Errors);
+                self.count(WorkerCounter::Errors);
                 tracing::error!(conn = %header.conn, event = ?header.kind, %error, "handler failed");
                 error.to_string()
             }
             Outcome::Panicked(message) => {
-                shared.count(WorkerCounter::Panics);
+                self.count(WorkerCounter::Panics);
                 tracing::error!(conn = %header.conn, event = ?header.kind, message, "handler panicked");
                 format!("panic: {message}")
             }
@@ -327,7 +385,7 @@ where
             }
             self.local.post(reactor, result);
             finished.failed = false;
-        } else if progress == Progress::HeadSent {
+        } else if ticket.progress == Progress::HeadSent {
             let abort = Command::bare(CommandKind::ResponseAbort, header.conn);
             self.local.post(reactor, abort);
         }
@@ -338,10 +396,14 @@ where
     #[inline]
     fn set_in_flight(&self, to: u64) {
         self.in_flight.set(to);
-        self.local
-            .shared
-            .counter(WorkerCounter::InFlight)
-            .store(to, Relaxed);
+        self.counters[WorkerCounter::InFlight as usize].store(to, Relaxed);
+    }
+
+    /// As [`Shared::count`](super::shared::Shared::count).
+    #[inline]
+    fn count(&self, counter: WorkerCounter) {
+        let word = &self.counters[counter as usize];
+        word.store(word.load(Relaxed) + 1, Relaxed);
     }
 
     fn another_slot(&self) -> Slot<F> {

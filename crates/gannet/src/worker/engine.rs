@@ -15,8 +15,8 @@ use gannet_shm::Doorbell;
 use tokio::{io::unix::AsyncFd, time::Instant};
 
 use super::{
-    awaited::Answer, case::Case, dispatch::Dispatcher, doze::Doze, hand::Hand, handle::Job,
-    inbound::Inbound, inline::Inline, local::Local, shared::Shared, upload::Upload,
+    awaited::Answer, case::Case, dispatch::Dispatcher, doze::Doze, hand::Hand, inbound::Inbound,
+    inline::Inline, local::Local, shared::Shared, upload::Upload,
 };
 use crate::{
     ConnId, TaskId,
@@ -360,12 +360,7 @@ where
     }
 
     #[inline]
-    fn dispatch(
-        &mut self,
-        reactor: usize,
-        Event { header, payload }: Event,
-        upload: Option<Arc<Upload>>,
-    ) {
+    fn dispatch(&mut self, reactor: usize, event: Event, upload: Option<Arc<Upload>>) {
         self.taken += 1;
         if self.taken == self.retire_at {
             self.orders.wants_successor.notify_one();
@@ -374,13 +369,7 @@ where
             }
         }
         let epoch = self.shared.lanes[reactor].epoch();
-        self.dispatcher.dispatch(Job {
-            reactor,
-            epoch,
-            header,
-            payload,
-            upload,
-        });
+        self.dispatcher.dispatch(reactor, epoch, event, upload);
     }
 
     /// Notes where the rest of a body goes. The end of a body that nobody waited for may never be

@@ -1,6 +1,6 @@
 //! From an event to the handler's method, and from what it returns to commands.
 
-use std::{convert::Infallible, rc::Rc, sync::Arc};
+use std::{convert::Infallible, rc::Rc};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -12,7 +12,6 @@ use super::{
     request,
     respond::{Asked, respond, respond_now, write_lines},
     shared::Command,
-    upload::Upload,
 };
 use crate::{
     Body, CloseReason, Conn, Error, Handler, Handshake, Message, PacketSource, Request, Response,
@@ -28,17 +27,6 @@ use crate::{
     },
 };
 
-/// An event to be handled.
-pub(crate) struct Job {
-    pub(crate) reactor: usize,
-    /// Of the lane, when it was read.
-    pub(crate) epoch: u32,
-    pub(crate) header: EventHeader,
-    pub(crate) payload: Bytes,
-    /// The body of a request that is still coming in.
-    pub(crate) upload: Option<Arc<Upload>>,
-}
-
 /// What every call needs.
 pub(crate) struct Core<H> {
     pub(crate) handler: H,
@@ -46,43 +34,52 @@ pub(crate) struct Core<H> {
     pub(crate) local: Rc<Local>,
 }
 
+impl<H> Core<H> {
+    /// The connection that an event is of.
+    #[inline]
+    fn conn(&self, case: &Case) -> Conn {
+        Conn::new(self.worker.clone(), case.conn(), case.has(REDELIVERED))
+    }
+}
+
 /// Runs the handler for one event after another. The dispatcher finishes each after it.
 pub(crate) async fn handle<H: Handler>(core: Rc<Core<H>>, case: Rc<Case>) -> Infallible {
     loop {
         case.next().await;
-        let header = case.header();
-        let conn = || Conn::new(core.worker.clone(), header.conn, header.has(REDELIVERED));
+        // Nothing is kept over the handler but what is here anyway.
+        let (core, case) = (&*core, &*case);
         let handler = &core.handler;
-        let outcome = match header.kind {
-            EventKind::Receive => handler.receive(conn(), case.payload()).await,
-            EventKind::Message if header.has(TEXT) => match Text::try_from(case.payload()) {
-                Ok(text) => handler.message(conn(), Message::Text(text)).await,
+        let outcome = match case.kind() {
+            EventKind::Receive => handler.receive(core.conn(case), case.payload()).await,
+            EventKind::Message if case.has(TEXT) => match Text::try_from(case.payload()) {
+                Ok(text) => handler.message(core.conn(case), Message::Text(text)).await,
                 Err(error) => Err(error.into()),
             },
             EventKind::Message => {
                 let message = Message::Binary(case.payload());
-                handler.message(conn(), message).await
+                handler.message(core.conn(case), message).await
             }
-            EventKind::Request => request(&core, conn(), &case).await,
-            EventKind::Connect => handler.connect(conn()).await,
+            EventKind::Request => request(core, core.conn(case), case).await,
+            EventKind::Connect => handler.connect(core.conn(case)).await,
             EventKind::Close => {
-                let reason = CloseReason::from_u16(header.aux as u16).unwrap_or(CloseReason::Reset);
-                handler.close(conn(), reason).await
+                let reason = CloseReason::from_u16(case.header().aux as u16);
+                let reason = reason.unwrap_or(CloseReason::Reset);
+                handler.close(core.conn(case), reason).await
             }
-            EventKind::Open => Box::pin(open(&core, conn(), &case)).await,
-            EventKind::Packet => packet(&core, &case).await,
-            EventKind::Task => task(&core, &case).await,
+            EventKind::Open => Box::pin(open(core, core.conn(case), case)).await,
+            EventKind::Packet => packet(core, case).await,
+            EventKind::Task => task(core, case).await,
             EventKind::Finish => {
                 let data = case.payload();
-                let result = if header.has(FAILED) {
+                let result = if case.has(FAILED) {
                     Err(TaskError::from_payload(&data, u16::MAX))
                 } else {
                     Ok(data)
                 };
-                handler.finish(TaskId(header.aux), result).await
+                handler.finish(TaskId(case.header().aux), result).await
             }
             EventKind::Pipe => {
-                let from = WorkerId(header.origin);
+                let from = WorkerId(case.header().origin);
                 handler.pipe_message(from, case.payload()).await
             }
             _ => Ok(()),
@@ -91,7 +88,7 @@ pub(crate) async fn handle<H: Handler>(core: Rc<Core<H>>, case: Rc<Case>) -> Inf
     }
 }
 
-async fn packet<H: Handler>(core: &Rc<Core<H>>, case: &Case) -> Result {
+async fn packet<H: Handler>(core: &Core<H>, case: &Case) -> Result {
     let (header, payload) = (case.header(), case.payload());
     let Some((route, len)) = Route::decode(&payload) else {
         return Err(Error::new("a datagram came without its route"));
@@ -101,7 +98,7 @@ async fn packet<H: Handler>(core: &Rc<Core<H>>, case: &Case) -> Result {
     core.handler.packet(from, payload.slice(len..)).await
 }
 
-async fn task<H: Handler>(core: &Rc<Core<H>>, case: &Case) -> Result {
+async fn task<H: Handler>(core: &Core<H>, case: &Case) -> Result {
     let header = case.header();
     let task = Task {
         id: TaskId(header.aux),
@@ -121,7 +118,7 @@ async fn task<H: Handler>(core: &Rc<Core<H>>, case: &Case) -> Result {
     finish_task(&core.local, case, result).await
 }
 
-async fn request<H: Handler>(core: &Rc<Core<H>>, conn: Conn, case: &Case) -> Result {
+async fn request<H: Handler>(core: &Core<H>, conn: Conn, case: &Case) -> Result {
     let mut asked = Asked::by(case);
     let mut request = Request::new(Body::empty());
     if let Err(error) = request::build(&mut request, &conn, case, &core.local) {
@@ -136,7 +133,7 @@ async fn request<H: Handler>(core: &Rc<Core<H>>, conn: Conn, case: &Case) -> Res
     Box::pin(respond(&core.local, asked, response)).await
 }
 
-async fn open<H: Handler>(core: &Rc<Core<H>>, conn: Conn, case: &Case) -> Result {
+async fn open<H: Handler>(core: &Core<H>, conn: Conn, case: &Case) -> Result {
     let (asked, id) = (Asked::by(case), conn.id());
     let mut request = Request::new(Body::empty());
     if let Err(error) = request::build(&mut request, &conn, case, &core.local) {
@@ -159,7 +156,7 @@ async fn open<H: Handler>(core: &Rc<Core<H>>, conn: Conn, case: &Case) -> Result
     }
 }
 
-async fn refuse<H>(core: &Rc<Core<H>>, asked: Asked, error: request::BadRequest) -> Result {
+async fn refuse<H>(core: &Core<H>, asked: Asked, error: request::BadRequest) -> Result {
     tracing::debug!(conn = %asked.conn, %error, "request refused");
     let mut response = Response::new(Body::from("bad request\n"));
     *response.status_mut() = StatusCode::BAD_REQUEST;

@@ -8,10 +8,7 @@ use std::{cell::Cell, sync::Arc};
 use super::shared::Shared;
 use crate::{
     histogram::Timed,
-    wire::{
-        event::{EventHeader, EventKind},
-        stamp,
-    },
+    wire::{event::EventKind, stamp},
 };
 
 pub(crate) struct Latency {
@@ -37,7 +34,7 @@ impl Latency {
 
     /// A handler begins; returns when.
     #[inline]
-    pub(crate) fn begin(&self, header: &EventHeader) -> u64 {
+    pub(crate) fn begin(&self, stamp: u32) -> u64 {
         if !self.is_on {
             return 0;
         }
@@ -45,7 +42,7 @@ impl Latency {
             0 => self.read(),
             now => now,
         };
-        if let Some(waited) = stamp::since(header.stamp, now) {
+        if let Some(waited) = stamp::since(stamp, now) {
             self.shared.time(Timed::Wait, waited);
         }
         now
@@ -65,9 +62,9 @@ impl Latency {
 
     /// The handler that began then has ended.
     #[inline]
-    pub(crate) fn end(&self, header: &EventHeader, began: u64) {
+    pub(crate) fn end(&self, kind: EventKind, began: u64) {
         if self.is_on
-            && let Some(timed) = timed(header.kind)
+            && let Some(timed) = timed(kind)
         {
             let now = self.read();
             self.shared.time(timed, now.saturating_sub(began));

@@ -31,10 +31,9 @@ pub use self::timer::{Missed, Timer, TimerOptions};
 pub(crate) use self::{
     caught::caught,
     dispatch::{Outcome, panic_text},
-    handle::Job,
     process::{run as run_process, run_on_thread as run_process_on_thread},
     run::{Parts, run, runtime, serve},
-    shared::{Command, Shared},
+    shared::{Command, Push, Shared},
     topics::check_topic,
     upload::UploadReader,
 };

@@ -167,6 +167,16 @@ impl Shared {
         &self.counters[counter as usize]
     }
 
+    /// All of them, for who counts often.
+    pub(super) fn counters(&self) -> &Words<WORKER_COUNTS> {
+        &self.counters
+    }
+
+    /// By reactor: see [`Shared::current`].
+    pub(super) fn current_words(&self) -> &[Words<1>] {
+        &self.current
+    }
+
     /// The word that tells the master which event of this reactor is being handled.
     #[inline]
     pub(crate) fn current(&self, reactor: usize) -> &AtomicU64 {
@@ -189,24 +199,22 @@ impl Shared {
         self.mail.store(some, Relaxed);
     }
 
-    /// As [`Shared::push`], of what stands in pieces, where that is done at once: on the worker's thread,
-    /// and with room. `None`: nothing was done, and `push` has to.
+    /// Puts a command into the ring of a reactor if that can be done at once: on the worker's thread, and
+    /// with room. `false`: nothing was done, and [`Shared::push`] does it, or says why it cannot be done.
     #[inline]
     pub(crate) fn push_at_once(
         &self,
         reactor: usize,
         header: &CommandHeader,
         payload: &[u8],
-    ) -> Option<Result<(), SendError>> {
-        let lane = self.lanes.get(reactor)?;
+    ) -> bool {
+        let Some(lane) = self.lanes.get(reactor) else {
+            return false;
+        };
         let sent = Local::with(self, |local| {
-            if lane.room.is_empty() {
-                local.send(reactor, header, &[], payload)
-            } else {
-                Err(SendError::Full)
-            }
+            lane.room.is_empty() && local.send(reactor, header, &[], payload).is_ok()
         });
-        sent.filter(|sent| *sent != Err(SendError::Full))
+        sent == Some(true)
     }
 
     /// Puts a command into the ring of a reactor; waits for room. A reactor that does not exist
