@@ -29,8 +29,11 @@
 //!    may be nobody who reads it any more.
 //! 4. Numbers outlive the master, so none is given twice.
 //! 5. Who submits without end asks now and then, whatever the desk has taken: after `ahead` tasks in one turn of
-//!    the worker's loop. So the loop comes to read the outcomes, which would fill the ring else. And before the
-//!    loop has begun, in `start`, all is asked for: only a worker that is ready has a master.
+//!    the worker's loop. So the loop comes to read the outcomes, which would fill the ring else.
+//! 6. In `start` there is no master yet that could be asked. What is submitted there is numbered, and not sure of
+//!    its place: the desk refuses it for want of room as if it had been asked, and tells `finish`. So workers that die
+//!    after every start fill the queue and no more. What `start` has spawned asks, and waits until the worker
+//!    is ready.
 
 use std::{
     fmt,

@@ -33,8 +33,11 @@ pub trait Handler: Sized + 'static {
     /// Makes the handler; before the process gets its first event. An error or a panic aborts a
     /// start, and during a reload leaves the old code serving.
     ///
-    /// Tasks can be spawned here and messages sent; they leave when the worker is ready. Do not
-    /// await answers (tasks, topic members) here: none comes before the worker is ready.
+    /// Futures can be spawned here, messages sent and published, and tasks detached. All that leaves when the
+    /// worker is ready, and nothing of it if this fails. What would wait for the master, which
+    /// does not know the worker before, is an error at once ([`SendError::NotReady`](crate::SendError::NotReady),
+    /// [`TaskError::NotReady`]): the result of [`Worker::task`], the members of a topic, and
+    /// room for more than `ring_size`. A future given to [`Worker::spawn_local`] can wait for it.
     async fn start(worker: &Worker) -> Result<Self>;
 
     /// A client connected to a TCP listener.

@@ -15,6 +15,13 @@ pub enum SendError {
         /// Bytes that fit.
         max: usize,
     },
+    /// [`Handler::start`](crate::Handler::start) has asked a question, or sent more than a ring holds: that would
+    /// wait until it has returned.
+    #[error(
+        "`Handler::start` cannot wait for an answer of the master, nor send more than `ring_size`: both go on \
+         when it has returned. Have a future do it that `start` gives to `Worker::spawn_local`"
+    )]
+    NotReady,
     /// A question got no answer. The connections of before are closed; ask again.
     #[error("the master died before it answered, and its connections with it: ask again")]
     Lost,

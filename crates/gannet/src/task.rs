@@ -62,6 +62,12 @@ pub enum TaskError {
     /// [`TaskOptions::worker`] is too large.
     #[error("there is no task worker {0}")]
     NoSuchWorker(u16),
+    /// [`Handler::start`](crate::Handler::start) has waited for a result, or submitted more than a ring holds.
+    #[error(
+        "`Handler::start` cannot wait for the result of a task, nor submit more than `ring_size`: tasks leave \
+         when it has returned. Detach the task, or have a future do it that `start` gives to `Worker::spawn_local`"
+    )]
+    NotReady,
     /// The queue was in the master. The task may have been run.
     #[error("the master died, and the task queue with it: the task may or may not have been run")]
     Lost,
@@ -101,6 +107,7 @@ impl From<SendError> for TaskError {
         match error {
             SendError::TooLarge { len, max } => TaskError::TooLarge { len, max },
             SendError::Lost => TaskError::Lost,
+            SendError::NotReady => TaskError::NotReady,
             SendError::Full => TaskError::Failed(error.to_string()),
         }
     }

@@ -13,8 +13,8 @@
 //! `BEHAVE_ERRORS=FILE` notes there what the program is told of workers that
 //! end badly; `BEHAVE_WEBSOCKET=echo` echoes every WebSocket message; `BEHAVE_HTTP=report` answers every request
 //! with its method, target and body; `BEHAVE_CONNECT=greet` greets TCP clients; `BEHAVE_PROCESSES`
-//! adds user processes, `BEHAVE_SHARED` shared memory, `BEHAVE_TIMER` timers: see `processes`,
-//! `shared`, `timers`; for what prints and logs see `logs`; with `BEHAVE_THREAD`, `main` starts a thread.
+//! adds user processes, `BEHAVE_SHARED` shared memory, `BEHAVE_TIMER` timers, `BEHAVE_FIRST_TASKS` tasks: see
+//! `processes`, `shared`, `timers`, `tasks`; for what prints and logs see `logs`; with `BEHAVE_THREAD`, `main` starts a thread.
 
 mod commands;
 mod framing;
@@ -148,6 +148,7 @@ impl Handler for Behave {
             detached: RefCell::default(),
         };
         behave.begin_ticking()?;
+        behave.submit_first().await?;
         Ok(behave)
     }
 
@@ -254,8 +255,11 @@ impl Handler for Behave {
         let submitter = self.detached.borrow_mut().remove(&task);
         match submitter {
             Some(conn) => conn.send(text).await,
-            // The worker that submitted it is gone, and its memory with it.
-            None => self.worker.publish("finished", text).await,
+            // The worker that submitted it is gone, and its memory with it; or it was submitted by none.
+            None => {
+                self.note_first(&text);
+                self.worker.publish("finished", text).await
+            }
         }
     }
 

@@ -238,6 +238,56 @@ fn killed_workers_lose_no_detached_task() {
     server.stop();
 }
 
+#[test]
+fn tasks_that_start_submits_leave_when_the_worker_is_ready() {
+    let runs = tempfile::NamedTempFile::new().unwrap();
+    let server = spec(1)
+        .set("workers", 1)
+        .env("BEHAVE_RUNS", runs.path().display().to_string())
+        .env("BEHAVE_FIRST_TASKS", "2 from")
+        .start();
+    let lines = noted(&runs, 6);
+    assert_eq!(lines[..2], ["submitted 1", "submitted 2"]);
+    assert_eq!(lines[2], "first Err(NotReady)", "at once");
+    let mut outcomes = lines[3..].to_vec();
+    outcomes.sort();
+    assert_eq!(
+        outcomes,
+        ["aside Ok(b\"aside\")", "finished 1 0", "finished 2 0"]
+    );
+    server.stop();
+}
+
+#[test]
+fn a_queue_without_room_refuses_what_start_has_submitted() {
+    let runs = tempfile::NamedTempFile::new().unwrap();
+    let server = spec(1)
+        .set("workers", 1)
+        .set("task_queue", 3)
+        .env("BEHAVE_RUNS", runs.path().display().to_string())
+        .env("BEHAVE_FIRST_TASKS", "8 sleep 50 done")
+        .start();
+    let lines = noted(&runs, 18);
+    let count = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(count("submitted"), 8, "{lines:?}");
+    // Three wait; one may have begun before the last came.
+    let refused = count("error: the task queue is full (3 tasks wait)");
+    assert!((4..=5).contains(&refused), "{lines:?}");
+    assert_eq!(count(" done"), 8 - refused, "{lines:?}");
+    server.stop();
+}
+
+/// What the handlers have noted, when there are so many lines.
+fn noted(runs: &tempfile::NamedTempFile, count: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    wait_until("the outcomes", || {
+        let text = fs::read_to_string(runs.path()).unwrap();
+        lines = text.lines().map(str::to_owned).collect();
+        lines.len() >= count
+    });
+    lines
+}
+
 /// How often a worker is killed, and tasks of each client in between.
 const ROUNDS: usize = 6;
 const TASKS: usize = 100;

@@ -17,7 +17,9 @@ use crate::{
     layout::ReactorCounter,
     wire::{
         self, HEADER,
-        command::{ADMITTED, CommandHeader, DETACHED as SUBMIT_DETACHED, FAILED as TASK_FAILED},
+        command::{
+            ADMITTED, CommandHeader, DETACHED as SUBMIT_DETACHED, EARLY, FAILED as TASK_FAILED,
+        },
         event::{EventHeader, EventKind, FAILED, TaskFailure},
     },
 };
@@ -37,6 +39,7 @@ impl Reactor {
         };
         let timeout = u64::from(wire::u32_at(timeout, 0));
         let (detached, admitted) = (command.has(SUBMIT_DETACHED), command.has(ADMITTED));
+        let numbered = admitted || command.has(EARLY);
         let refusal = desk.objection(command.code).or_else(|| {
             // There is room for what was not asked for.
             if admitted {
@@ -47,7 +50,7 @@ impl Reactor {
         if let Some((failure, detail)) = refusal {
             self.count(ReactorCounter::TasksRejected);
             let payload = [&[failure as u8], &detail[..]].concat();
-            if admitted {
+            if numbered {
                 return self.desk_finish(from, command.aux, FAILED, &payload);
             }
             return self.post_to(
@@ -58,7 +61,7 @@ impl Reactor {
                 &payload,
             );
         }
-        let id = if admitted {
+        let id = if numbered {
             command.aux
         } else {
             desk.next_id()
@@ -74,7 +77,7 @@ impl Reactor {
             return self.count(ReactorCounter::Dropped);
         }
         self.count(ReactorCounter::TasksSubmitted);
-        if detached && !admitted {
+        if detached && !numbered {
             self.post_to(
                 incarnation,
                 EventKind::TaskAccepted,

@@ -34,6 +34,9 @@ pub(crate) const DETACHED: u8 = 0x02;
 /// `TaskSubmit`, with [`DETACHED`]: it was numbered by its submitter, and is not refused (see
 /// `admission`).
 pub(crate) const ADMITTED: u8 = 0x08;
+/// `TaskSubmit`, with [`DETACHED`]: it was numbered by its submitter, and is refused if there is no room (see
+/// `admission`).
+pub(crate) const EARLY: u8 = 0x10;
 /// Unit of what a task has taken, as `TaskDone` tells it in `code`: nanoseconds.
 pub(crate) const TASK_TIME: u64 = 256;
 /// `TaskDone`: the task failed; the payload is the reason as text.
@@ -43,7 +46,8 @@ pub(crate) const FAILED: u8 = 0x02;
 pub(crate) const HANDLER_FAILED: u8 = 0x04;
 // Any command may finish an event, also one of another connection.
 const _: () = assert!(
-    HANDLER_FAILED & (TEXT | ARENA | COMPLETE | ABORT | DROPPABLE | DETACHED | ADMITTED | FAILED)
+    HANDLER_FAILED
+        & (TEXT | ARENA | COMPLETE | ABORT | DROPPABLE | DETACHED | ADMITTED | EARLY | FAILED)
         == 0
 );
 
@@ -82,7 +86,7 @@ pub(crate) enum CommandKind {
     Query = 13,
     /// Payload: u32 time-out in ms (0: none), then the task's data. code is the task worker
     /// wanted by its number among the task workers, or `u16::MAX` for any. aux is the token,
-    /// or with [`ADMITTED`] the task id. Reactor 0 only.
+    /// or with [`ADMITTED`] or [`EARLY`] the task id. Reactor 0 only.
     TaskSubmit = 14,
     /// aux is the task id, code what it has taken ([`TASK_TIME`]); the payload is the result. Reactor 0
     /// only.

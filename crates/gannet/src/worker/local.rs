@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, VecDeque},
     os::fd::OwnedFd,
+    pin::Pin,
     rc::Rc,
     sync::{
         Arc,
@@ -12,6 +13,7 @@ use std::{
             fence,
         },
     },
+    task::{Context, Poll},
 };
 
 use gannet_shm::{Doorbell, Region};
@@ -48,6 +50,8 @@ pub(crate) struct Local {
     more_tasks: Cell<bool>,
     /// When its task began, in nanoseconds.
     task_began: Cell<u64>,
+    /// `Handler::start` is being polled.
+    starting: Cell<bool>,
     /// The engine reads events.
     serving: Cell<bool>,
     /// Tasks submitted in this turn of the loop without asking.
@@ -130,6 +134,7 @@ impl Local {
             asleep: Cell::new(false),
             more_tasks: Cell::new(false),
             task_began: Cell::new(0),
+            starting: Cell::new(false),
             serving: Cell::new(false),
             unasked: Cell::new(0),
             handling: Cell::new(false),
@@ -254,6 +259,22 @@ impl Local {
         self.written(0, link, &mut out, header.kind);
         self.unasked.set(self.unasked.get() + 1);
         Some(TaskId(id))
+    }
+
+    /// See [`Shared::submit_early`].
+    pub(crate) fn submit_early(
+        &self,
+        header: CommandHeader,
+        head: &[u8],
+        data: &[u8],
+    ) -> Result<TaskId, SendError> {
+        let Some(link) = self.links.first() else {
+            return Err(SendError::NotReady);
+        };
+        let mut out = link.out.borrow_mut();
+        let id = out.submit_early(&self.shared.admission, header, head, data);
+        self.written(0, link, &mut out, header.kind);
+        id.map(TaskId)
     }
 
     /// Finishes an event. What its handler has written, to whatever reactor and from whatever
@@ -427,6 +448,22 @@ impl Local {
 
     pub(crate) fn set_asleep(&self, asleep: bool) {
         self.asleep.set(asleep);
+    }
+
+    /// Polls `Handler::start`, or what is around it. What it spawns is polled apart, and may wait.
+    pub(crate) fn poll_start<T>(
+        &self,
+        start: Pin<&mut impl Future<Output = T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<T> {
+        self.starting.set(true);
+        let polled = start.poll(cx);
+        self.starting.set(false);
+        polled
+    }
+
+    pub(crate) fn is_starting(&self) -> bool {
+        self.starting.get()
     }
 
     /// The engine reads events from now on.

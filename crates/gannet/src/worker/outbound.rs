@@ -12,7 +12,7 @@ use crate::{
     ConnId, SendError,
     admission::{Admission, UnderWay},
     direct::{Direct, Full},
-    wire::command::{ADMITTED, CommandHeader, CommandKind, HANDLER_FAILED},
+    wire::command::{ADMITTED, CommandHeader, CommandKind, EARLY, HANDLER_FAILED},
 };
 
 pub(crate) struct Outbound {
@@ -118,6 +118,20 @@ impl Outbound {
         self.send(&header, head, data).ok()?;
         self.under_way.add(self.written());
         Some(header.aux)
+    }
+
+    /// The same where nobody can be asked and nothing is known of the desk yet: it may refuse the task.
+    pub(crate) fn submit_early(
+        &mut self,
+        admission: &Admission,
+        mut header: CommandHeader,
+        head: &[u8],
+        data: &[u8],
+    ) -> Result<u64, SendError> {
+        header.flags |= EARLY;
+        header.aux = admission.next_task();
+        self.send(&header, head, data)?;
+        Ok(header.aux)
     }
 
     /// Writes a command of the engine, now or as soon as there is room.

@@ -1,9 +1,11 @@
 //! A worker process from start to end.
 
 use std::{
+    future::poll_fn,
     hash::{BuildHasher, RandomState},
     io,
     os::fd::OwnedFd,
+    pin::pin,
     rc::Rc,
     sync::Arc,
 };
@@ -96,7 +98,7 @@ pub(crate) async fn serve<H: Handler>(
     let channel = Rc::new(channel);
     let speaks = watch::readable(&*channel)?;
 
-    let handler = match start::<H>(&worker).await {
+    let handler = match start::<H>(&worker, &local).await {
         Ok(handler) => handler,
         Err(error) => {
             let failed = FromWorker::Failed {
@@ -232,8 +234,9 @@ fn attach(bootstrap: Bootstrap, channel: &Channel) -> Result<Parts> {
     })
 }
 
-async fn start<H: Handler>(worker: &Worker) -> Result<H> {
-    let started = caught(H::start(worker)).await;
+async fn start<H: Handler>(worker: &Worker, local: &Local) -> Result<H> {
+    let mut start = pin!(caught(H::start(worker)));
+    let started = poll_fn(|cx| local.poll_start(start.as_mut(), cx)).await;
     started
         .unwrap_or_else(|panic| Err(Error::new(format!("panic: {panic}"))))
         .map_err(|error| error.context("`Handler::start` failed"))

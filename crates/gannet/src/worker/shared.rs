@@ -261,6 +261,27 @@ impl Shared {
         may.then(|| Local::with(self, |local| local.submit(header, head, data)))??
     }
 
+    /// Whether this is `Handler::start`: it cannot wait for a master, since none knows of the worker before it
+    /// has returned.
+    pub(crate) fn is_starting(&self) -> bool {
+        Local::with(self, Local::is_starting).unwrap_or_default()
+    }
+
+    /// Submits a detached task from `Handler::start`. The desk takes it, or refuses it, when the worker is
+    /// ready.
+    pub(crate) fn submit_early(&self, command: &Command) -> Result<TaskId, SendError> {
+        self.check(command)?;
+        let Command {
+            header,
+            head,
+            payload,
+        } = command;
+        match Local::with(self, |local| local.submit_early(*header, head, payload)) {
+            Some(Err(SendError::Full)) | None => Err(SendError::NotReady),
+            Some(submitted) => submitted,
+        }
+    }
+
     /// Puts a command of the engine's own into the ring, or into line for it. They are few: at
     /// most one for each event in flight.
     pub(crate) fn post(&self, reactor: usize, command: Command) {
@@ -301,6 +322,9 @@ impl Shared {
         conn: ConnId,
         payload: Bytes,
     ) -> Result<Bytes, SendError> {
+        if self.is_starting() {
+            return Err(SendError::NotReady);
+        }
         let expected = self.awaited.reply(reactor);
         let header = CommandHeader {
             code: query as u16,
@@ -386,6 +410,10 @@ impl Future for Push<'_> {
             local.offer(this.reactor, &this.command)
         });
         match direct {
+            Some(Err(SendError::Full)) if shared.is_starting() => {
+                this.leave();
+                return Poll::Ready(Err(SendError::NotReady));
+            }
             Some(Err(SendError::Full)) => {
                 lane.room.wait(&mut this.ring_place, cx.waker());
                 return Poll::Pending;

@@ -19,6 +19,9 @@ impl Worker {
     ///
     /// If the future is dropped, a task that has not begun is taken out of the queue, and one that
     /// has begun runs to its end for nobody.
+    ///
+    /// [`Handler::start`](crate::Handler::start) cannot wait for a result ([`TaskError::NotReady`]): let it
+    /// [spawn](Worker::spawn_local) what does.
     pub async fn task(&self, data: impl Into<Bytes>) -> std::result::Result<Bytes, TaskError> {
         self.task_with(data, TaskOptions::default()).await
     }
@@ -31,6 +34,9 @@ impl Worker {
     ) -> std::result::Result<Bytes, TaskError> {
         let (wanted, timeout) = self.checked(&options)?;
         let shared = self.shared();
+        if shared.is_starting() {
+            return Err(TaskError::NotReady);
+        }
         let expected = shared.awaited.result();
         let mut submitted = Submitted {
             shared,
@@ -60,6 +66,10 @@ impl Worker {
     /// room in the queue, and on threads other than the worker's, when it is in the queue. In both cases
     /// it will be run. Should the worker be killed before the master can see a task of a handler, then
     /// the handler's event is not done either: it is handled again, or its client is told.
+    ///
+    /// In [`Handler::start`](crate::Handler::start) it returns at once. Such a task is submitted when the worker is
+    /// ready, and never if it does not become so; if the queue has no room then, `finish` gets
+    /// [`TaskError::QueueFull`].
     pub async fn detach_task(
         &self,
         data: impl Into<Bytes>,
@@ -76,6 +86,9 @@ impl Worker {
         let (wanted, timeout) = self.checked(&options)?;
         let shared = self.shared();
         let mut command = submission(0, DETACHED, wanted, timeout, data.into());
+        if shared.is_starting() {
+            return Ok(shared.submit_early(&command)?);
+        }
         if let Some(task) = shared.submit(command.header, &command.head, &command.payload) {
             return Ok(task);
         }

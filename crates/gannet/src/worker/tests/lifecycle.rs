@@ -1,5 +1,5 @@
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::pending,
     sync::{
         Arc,
@@ -13,7 +13,10 @@ use bytes::Bytes;
 use crate::{
     Conn, Error, Handler, Result, Worker,
     channel::{FromWorker, Implements, ToWorker},
-    wire::{command::CommandKind, event::EventKind::Receive},
+    wire::{
+        command::{CommandKind, DETACHED, EARLY},
+        event::EventKind::Receive,
+    },
     worker::{
         engine::Ended,
         pair::{Options, Pair},
@@ -154,6 +157,70 @@ impl Handler for Parting {
         }
         Ok(())
     }
+}
+
+/// Starts with whatever would wait for a master.
+struct Early {
+    said: RefCell<Vec<String>>,
+}
+
+impl Handler for Early {
+    async fn start(worker: &Worker) -> Result<Self> {
+        let mut said = vec![
+            format!("{:?}", worker.detach_task("early").await),
+            format!("{:?}", worker.task("awaited").await),
+            format!("{:?}", worker.topic_members("topic").await.is_err()),
+        ];
+        let aside = worker.clone();
+        worker.spawn_local(async move {
+            let _ = aside.task("aside").await;
+        });
+        tokio::task::yield_now().await;
+        let mut error = None;
+        for _ in 0..1_000 {
+            error = worker.publish("topic", vec![b'x'; 1_000]).await.err();
+            if error.is_some() {
+                break;
+            }
+        }
+        said.push(error.map_or_else(String::new, |error| error.to_string()));
+        let more = worker.detach_task(vec![b'x'; 1_000]).await;
+        said.push(format!("{more:?}"));
+        let said = RefCell::new(said);
+        Ok(Early { said })
+    }
+
+    async fn receive(&self, conn: Conn, _data: Bytes) -> Result {
+        let said = self.said.borrow_mut().remove(0);
+        conn.send(said).await
+    }
+}
+
+#[test]
+fn start_waits_for_nothing_that_comes_when_it_has_returned() {
+    let mut pair = Pair::launch::<Early>(options());
+    assert!(matches!(pair.hear(), FromWorker::Ready { .. }));
+    let first = pair.expect();
+    assert_eq!(
+        (first.kind(), first.header.flags, first.header.aux),
+        (CommandKind::TaskSubmit, DETACHED | EARLY, 1)
+    );
+    assert_eq!(&first.payload, b"\0\0\0\0early");
+    // What was spawned waits for its answer, and nobody for it.
+    let second = pair.expect();
+    assert_eq!(&second.payload, b"\0\0\0\0aside");
+    let conn = pair.connect(0, 1);
+    let mut said = || {
+        pair.event(Receive, conn, b"?");
+        let mut all = std::iter::repeat_with(|| pair.expect());
+        let said = all.find(|got| got.kind() == CommandKind::Send).unwrap();
+        said.text().to_owned()
+    };
+    assert_eq!(said(), "Ok(TaskId(1))");
+    assert_eq!(said(), "Err(NotReady)");
+    assert_eq!(said(), "true");
+    assert!(said().contains("more than `ring_size`"));
+    assert_eq!(said(), "Err(NotReady)");
 }
 
 fn options() -> Options {
