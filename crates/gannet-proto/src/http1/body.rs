@@ -46,13 +46,22 @@ impl<'a> BodyFacts<'a> {
         }
     }
 
-    pub(super) fn decide(self, version: Version, limit: u64) -> Result<BodyLength, RequestError> {
+    #[inline]
+    pub(super) fn decide(&self, version: Version, limit: u64) -> Result<BodyLength, RequestError> {
+        match (self.content_length, &self.codings) {
+            (None, None) => Ok(BodyLength::None),
+            _ => self.decide_framed(version, limit),
+        }
+    }
+
+    /// The same, where something is said of a body.
+    fn decide_framed(&self, version: Version, limit: u64) -> Result<BodyLength, RequestError> {
         if self.is_repeated {
             return Err(RequestError::bad(
                 "Content-Length is there twice: send it once",
             ));
         }
-        let Some(codings) = self.codings else {
+        let Some(codings) = &self.codings else {
             return match self.content_length {
                 None => Ok(BodyLength::None),
                 Some(value) => parse_content_length(value, limit),

@@ -16,10 +16,37 @@ pub(super) fn is(byte: u8, class: u8) -> bool {
 }
 
 /// How many bytes at the front are of this class.
+///
+/// Letters, digits, `-` and `.` are of all classes, and nearly all that there is: eight are looked at at once.
 #[inline]
 pub(super) fn run(bytes: &[u8], class: u8) -> usize {
-    let end = bytes.iter().position(|&byte| !is(byte, class));
-    end.unwrap_or(bytes.len())
+    let mut at = 0;
+    loop {
+        while let Some(eight) = bytes[at..].first_chunk() {
+            let others = !common(u64::from_le_bytes(*eight)) & (0x80 * ONES);
+            if others != 0 {
+                at += others.trailing_zeros() as usize / 8;
+                break;
+            }
+            at += 8;
+        }
+        match bytes.get(at) {
+            Some(&byte) if is(byte, class) => at += 1,
+            _ => return at,
+        }
+    }
+}
+
+/// The highest bit of each byte that is a letter, a digit, `-` or `.`.
+#[inline]
+fn common(bytes: u64) -> u64 {
+    // No sum of two such bytes is beyond its byte.
+    let low = bytes & (0x7f * ONES);
+    let from = |bytes: u64, first: u8| bytes + u64::from(0x80 - first) * ONES;
+    let lower = low | (0x20 * ONES);
+    let letters = from(lower, b'a') & !from(lower, b'z' + 1);
+    let others = from(low, b'-') & !from(low, b'9' + 1) & from(low ^ (u64::from(b'/') * ONES), 1);
+    (letters | others) & !bytes
 }
 
 /// Where the first byte stands that no header value may hold, such as the CR behind it. `None`: there
@@ -28,35 +55,72 @@ pub(super) fn run(bytes: &[u8], class: u8) -> usize {
 /// Looks at eight bytes at once: values are long, and all others were looked at before.
 #[inline]
 pub(super) fn value_end(bytes: &[u8]) -> Option<usize> {
+    find(bytes, |byte| is_control(byte) && byte != b'\t', controls)
+}
+
+/// The same, but for bytes beyond ASCII, which end it too.
+#[inline]
+pub(super) fn text_end(bytes: &[u8]) -> Option<usize> {
+    let is_end = |byte| is_control(byte) && byte != b'\t' || !byte.is_ascii();
+    find(bytes, is_end, |eight| {
+        controls(eight) | eight & (0x80 * ONES)
+    })
+}
+
+/// Where the first colon stands.
+#[inline]
+pub(super) fn find_colon(bytes: &[u8]) -> Option<usize> {
+    find(
+        bytes,
+        |byte| byte == b':',
+        |eight| zeros(eight ^ (u64::from(b':') * ONES)),
+    )
+}
+
+/// Where the first byte is that `is_it`. `among` looks at eight of them at once, and gives the highest bit of the
+/// first that may be it, and maybe of others behind that.
+#[inline]
+fn find(bytes: &[u8], is_it: impl Fn(u8) -> bool, among: impl Fn(u64) -> u64) -> Option<usize> {
     let mut at = 0;
     loop {
         let Some(eight) = bytes[at..].first_chunk::<8>() else {
-            let rest = bytes[at..].iter().position(|&byte| is_control(byte));
+            let rest = bytes[at..].iter().position(|&byte| is_it(byte));
             return rest.map(|rest| at + rest);
         };
-        let found = controls(u64::from_le_bytes(*eight));
+        let found = among(u64::from_le_bytes(*eight));
         if found == 0 {
             at += 8;
             continue;
         }
         at += found.trailing_zeros() as usize / 8;
-        if bytes[at] != b'\t' {
+        if is_it(bytes[at]) {
             return Some(at);
         }
         at += 1;
     }
 }
 
-/// Control characters but for the tab.
+/// Control characters, the tab too.
 fn is_control(byte: u8) -> bool {
-    byte < b' ' && byte != b'\t' || byte == 0x7f
+    byte < b' ' || byte == 0x7f
 }
 
 /// The highest bit of the first control character in these bytes, and maybe of others behind it.
 #[inline]
 fn controls(bytes: u64) -> u64 {
-    let below = |bytes: u64, limit: u8| bytes.wrapping_sub(u64::from(limit) * ONES) & !bytes;
-    (below(bytes, b' ') | below(bytes ^ (0x7f * ONES), 1)) & (0x80 * ONES)
+    (below(bytes, b' ') | zeros(bytes ^ (0x7f * ONES))) & (0x80 * ONES)
+}
+
+/// The highest bit of the first byte that is 0, and maybe of others behind it.
+#[inline]
+fn zeros(bytes: u64) -> u64 {
+    below(bytes, 1) & (0x80 * ONES)
+}
+
+/// Has the highest bit of the first byte below `limit`, which is 128 at most.
+#[inline]
+fn below(bytes: u64, limit: u8) -> u64 {
+    bytes.wrapping_sub(u64::from(limit) * ONES) & !bytes
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -114,6 +178,23 @@ mod tests {
     }
 
     #[test]
+    fn a_run_ends_at_the_first_byte_of_another_class() {
+        for class in [TOKEN, PATH, QUERY, HOST] {
+            for byte in 0..=u8::MAX {
+                for at in 0..20 {
+                    for filler in [b'a', b'Z', b'0', b'9', b'-', b'.', b'_'] {
+                        let mut bytes = vec![filler; 20];
+                        bytes[at] = byte;
+                        let expected = bytes.iter().position(|&byte| !is(byte, class));
+                        let expected = expected.unwrap_or(bytes.len());
+                        assert_eq!(run(&bytes, class), expected, "{class} {byte} {at}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_value_ends_at_its_first_control_character_wherever_that_stands() {
         for len in 0..20 {
             for byte in 0..=u8::MAX {
@@ -121,8 +202,13 @@ mod tests {
                     let mut bytes = vec![filler; len];
                     assert_eq!(value_end(&bytes), None);
                     bytes.extend([byte, b'\r', b'\n', 0x7f, 0, 0, 0, 0, 0]);
-                    let expected = bytes.iter().position(|&byte| is_control(byte));
+                    let ends = |byte| byte < b' ' && byte != b'\t' || byte == 0x7f;
+                    let expected = bytes.iter().position(|&byte| ends(byte));
                     assert_eq!(value_end(&bytes), expected, "{len} {filler} {byte}");
+                    let expected = bytes.iter().position(|&byte| ends(byte) || byte > 0x7f);
+                    assert_eq!(text_end(&bytes), expected, "{len} {filler} {byte}");
+                    let expected = bytes.iter().position(|&byte| byte == b':');
+                    assert_eq!(find_colon(&bytes), expected, "{len} {filler} {byte}");
                 }
             }
         }

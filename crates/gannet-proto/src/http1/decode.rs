@@ -6,7 +6,7 @@ use super::{
     body::BodyLength,
     chunked::{Chunked, Step},
     error::RequestError,
-    head::{self, RequestHead, RequestLine, Version},
+    head::{self, RequestHead, RequestLine},
     headers::{Headers, is_trailer},
     limits::{Limits, MAX_HEADERS},
     plain,
@@ -113,16 +113,14 @@ impl Decoder {
     /// The decoder stays as it is. Who passes over that many bytes has taken the request, and the
     /// decoder is before the next one. `None` means that [`Decoder::decode`] has to judge, now or
     /// when more has come.
+    #[inline]
     pub fn peek_plain<'a>(&self, input: &'a [u8]) -> Option<(usize, RequestHead<'a>)> {
         if !matches!(self.state, State::Start { skipped: false }) {
             return None;
         }
-        let (len, head) = read_head(&mut Scan::default(), input, &self.limits).ok()??;
-        let is_plain = head.body == BodyLength::None
-            && head.version == Version::Http11
-            && head.keep_alive
-            && !head.upgrade;
-        is_plain.then_some((len, head))
+        let found = plain::read(input, &self.limits);
+        // Only heads in HTTP/1.1 are read in this way.
+        found.filter(|(_, head)| head.body == BodyLength::None && head.keep_alive && !head.upgrade)
     }
 
     /// Drops the rest of the current body as it arrives, up to the limit: the next event

@@ -136,15 +136,24 @@ pub(super) struct HeadFacts<'a> {
 }
 
 impl<'a> HeadFacts<'a> {
-    /// Takes a header, its value without white space around it.
+    /// Takes a header.
     #[inline]
     pub(super) fn add(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), RequestError> {
         // The length tells most names apart without a look at their letters.
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
                 self.hosts += 1;
-                self.host = value;
+                self.host = value.trim_ascii();
+                Ok(())
             }
+            6 | 7 | 10 | 14 | 17 => self.add_rare(name, value.trim_ascii()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a header that is not in every request.
+    fn add_rare(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), RequestError> {
+        match name.len() {
             6 if name.eq_ignore_ascii_case(b"expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(RequestError::new(417, "Expect knows `100-continue` only"));
@@ -171,7 +180,7 @@ impl<'a> HeadFacts<'a> {
     /// The head that they make with their line.
     #[inline]
     pub(super) fn decide(
-        self,
+        &self,
         line: RequestLine<'a>,
         headers: Headers<'a>,
         limits: &Limits,

@@ -1,11 +1,11 @@
 //! A header or trailer section, checked once and then iterated in place.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use super::{
-    bytes::{TOKEN, run, value_end},
+    bytes::{TOKEN, find_colon, run, text_end, value_end},
     error::RequestError,
     limits::MAX_HEADERS,
 };
@@ -18,6 +18,7 @@ use super::{
 pub struct Headers<'a> {
     /// Whole lines, each with its line end, without the empty line.
     lines: &'a [u8],
+    count: usize,
 }
 
 impl<'a> Headers<'a> {
@@ -33,13 +34,19 @@ impl<'a> Headers<'a> {
             Some(_) => Err(explain(section)),
             None => Ok(Self {
                 lines: &section[..section.len() - 2],
+                count,
             }),
         }
     }
 
     /// Lines that another parser has checked.
     pub(crate) fn from_validated(lines: &'a [u8]) -> Self {
-        Self { lines }
+        Self::counted(lines, memchr_iter(b'\n', lines).count())
+    }
+
+    /// The same, if it has counted them too.
+    pub(super) fn counted(lines: &'a [u8], count: usize) -> Self {
+        Self { lines, count }
     }
 
     /// Names and values; values without white space around them.
@@ -75,6 +82,11 @@ impl<'a> Headers<'a> {
     /// Whether there is no line.
     pub fn is_empty(self) -> bool {
         self.lines.is_empty()
+    }
+
+    /// How many lines there are.
+    pub fn len(self) -> usize {
+        self.count
     }
 
     /// The lines as they stand on the wire, each with its CRLF.
@@ -140,6 +152,58 @@ fn next_field<'a>(lines: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     let (value, rest) = rest.split_at(end);
     *lines = rest;
     Some((name, value.trim_ascii()))
+}
+
+/// Where the parts of a header line are: see [`split_line`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The length of the name, which comes first.
+    pub name: usize,
+    /// The value without white space around it, and without control characters but tabs.
+    pub value: Range<usize>,
+    /// Every byte of the value is ASCII.
+    pub is_ascii: bool,
+    /// The length of the line, with its CRLF.
+    pub len: usize,
+}
+
+/// Cuts up the first of the lines that [`Headers::as_bytes`] gave, maybe in another process. What the
+/// value may hold is looked at again, as that costs nothing: its end is where it holds something else.
+///
+/// `None`: there is no line, or it is not as the parser would have left it.
+///
+/// ```
+/// use gannet_proto::http1::split_line;
+///
+/// let lines = b"Host: a.example\r\nAccept: */*\r\n";
+/// let line = split_line(lines).unwrap();
+/// assert_eq!((&lines[..line.name], &lines[line.value]), (&b"Host"[..], &b"a.example"[..]));
+/// ```
+#[inline]
+pub fn split_line(lines: &[u8]) -> Option<Line> {
+    let name = find_colon(lines)?;
+    let mut start = name + 1;
+    while matches!(lines.get(start), Some(b' ' | b'\t')) {
+        start += 1;
+    }
+    let mut end = start + text_end(&lines[start..])?;
+    let is_ascii = lines[end].is_ascii();
+    if !is_ascii {
+        end += value_end(&lines[end..])?;
+    }
+    if lines[end..].first_chunk() != Some(b"\r\n") {
+        return None;
+    }
+    let len = end + 2;
+    while end > start && matches!(lines[end - 1], b' ' | b'\t') {
+        end -= 1;
+    }
+    Some(Line {
+        name,
+        value: start..end,
+        is_ascii,
+        len,
+    })
 }
 
 /// Whether a comma-separated list, the value of one header line, holds a token. Tokens
@@ -249,6 +313,50 @@ mod tests {
             pairs,
             [("A", b"1".as_slice()), ("b", b"two words"), ("C", b"")]
         );
+    }
+
+    #[test]
+    fn a_line_is_cut_as_the_parser_reads_it() {
+        let values = [
+            "1",
+            "",
+            " ",
+            "two words",
+            "\t a\tlong value of many bytes \t ",
+            "x\u{e4}y and more",
+        ];
+        for name in ["a", "Sixteen-letters-", "x-a-name-that-is-long-for-a-name"] {
+            for value in values {
+                let section = format!("{name}:{value}\r\nb: c\r\n\r\n");
+                let headers = Headers::parse(section.as_bytes(), 2).unwrap();
+                let mut rest = headers.as_bytes();
+                let mut cut = Vec::new();
+                while !rest.is_empty() {
+                    let line = split_line(rest).unwrap();
+                    assert_eq!(line.is_ascii, rest[line.value.clone()].is_ascii());
+                    cut.push((&rest[..line.name], &rest[line.value]));
+                    rest = &rest[line.len..];
+                }
+                assert_eq!(cut, headers.fields().collect::<Vec<_>>());
+                assert_eq!(cut.len(), headers.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_no_parser_leaves_is_not_cut() {
+        for line in [
+            "",
+            "a",
+            "a: b",
+            "a: b\n",
+            "a: b\r",
+            "a: \0\r\n",
+            "a: b\x7f\r\n",
+            "a: b\rc\r\n",
+        ] {
+            assert_eq!(split_line(line.as_bytes()), None, "{line:?}");
+        }
     }
 
     #[test]

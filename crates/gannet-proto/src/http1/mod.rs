@@ -58,7 +58,7 @@ pub use self::{
     },
     error::RequestError,
     head::{RequestHead, Version},
-    headers::{Headers, HeadersIter, has_token, is_token},
+    headers::{Headers, HeadersIter, Line, has_token, is_token, split_line},
     limits::Limits,
     status::reason_phrase,
 };

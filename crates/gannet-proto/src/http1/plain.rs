@@ -14,13 +14,8 @@ use super::{
 };
 
 /// The head at the front of `input`, and its length.
-#[inline]
 pub(super) fn read<'a>(input: &'a [u8], limits: &Limits) -> Option<(usize, RequestHead<'a>)> {
-    let method_len = bytes::run(input, TOKEN);
-    if method_len == 0 || method_len > MAX_METHOD {
-        return None;
-    }
-    let target = input[method_len..].strip_prefix(b" ")?;
+    let (method, target) = method(input)?;
     if target.first() != Some(&b'/') {
         return None;
     }
@@ -31,27 +26,25 @@ pub(super) fn read<'a>(input: &'a [u8], limits: &Limits) -> Option<(usize, Reque
     if target_len > limits.max_target {
         return None;
     }
-    let section = target[target_len..].strip_prefix(b" HTTP/1.1\r\n")?;
-    let line = std::str::from_utf8(&input[..method_len + 1 + target_len]).ok()?;
-    let (method, target) = line.split_at_checked(method_len)?;
-    let line = RequestLine::with_path(method, &target[1..])?;
+    let (target, rest) = target.split_at(target_len);
+    let section = rest.strip_prefix(b" HTTP/1.1\r\n")?;
+    let line = RequestLine::with_path(method, std::str::from_utf8(target).ok()?)?;
 
     let mut facts = HeadFacts::default();
     let (mut at, mut count) = (0, 0);
     loop {
         let rest = &section[at..];
-        if rest.starts_with(b"\r\n") {
-            break;
-        }
         let name_len = bytes::run(rest, TOKEN);
-        let value = rest[name_len..].strip_prefix(b":")?;
+        let value = match rest[name_len..].strip_prefix(b":") {
+            Some(value) if name_len > 0 => value,
+            _ if rest.starts_with(b"\r\n") => break,
+            _ => return None,
+        };
         let value_len = bytes::value_end(value)?;
-        if name_len == 0 || !value[value_len..].starts_with(b"\r\n") {
+        if value[value_len..].first_chunk() != Some(b"\r\n") {
             return None;
         }
-        facts
-            .add(&rest[..name_len], value[..value_len].trim_ascii())
-            .ok()?;
+        facts.add(&rest[..name_len], &value[..value_len]).ok()?;
         at += name_len + 1 + value_len + 2;
         count += 1;
     }
@@ -59,8 +52,21 @@ pub(super) fn read<'a>(input: &'a [u8], limits: &Limits) -> Option<(usize, Reque
     if len > limits.max_head_size || count > limits.max_headers.min(MAX_HEADERS) {
         return None;
     }
-    let headers = Headers::from_validated(&section[..at]);
+    let headers = Headers::counted(&section[..at], count);
     Some((len, facts.decide(line, headers, limits).ok()?))
+}
+
+/// The method, and what follows the space behind it.
+#[inline]
+fn method(input: &[u8]) -> Option<(&str, &[u8])> {
+    if let Some(rest) = input.strip_prefix(b"GET ") {
+        return Some(("GET", rest));
+    }
+    let (method, rest) = input.split_at(bytes::run(input, TOKEN));
+    if method.is_empty() || method.len() > MAX_METHOD {
+        return None;
+    }
+    Some((std::str::from_utf8(method).ok()?, rest.strip_prefix(b" ")?))
 }
 
 #[cfg(test)]

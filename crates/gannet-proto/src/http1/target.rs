@@ -41,6 +41,7 @@ pub(crate) fn target_fault(method: &str, target: &str) -> Option<&'static str> {
 
 /// Whether the bytes can be the value of `Host`: a host name or address that is not
 /// empty, and maybe a port.
+#[inline]
 pub(crate) fn is_host(value: &[u8]) -> bool {
     let name = run(value, HOST);
     match value[name..].split_first() {

@@ -589,7 +589,7 @@ pub(super) fn encode_head(
         request.version as u8,
         request.method,
         request.target,
-        request.headers.fields(),
+        (request.headers.as_bytes(), request.headers.len()),
         client,
     );
 }

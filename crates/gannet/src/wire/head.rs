@@ -1,40 +1,60 @@
 //! An HTTP request head as it crosses the ring.
 //!
 //! Checked by the parser before; the worker only builds `http` types from it. Layout: u32
-//! length of all, u8 version, u8 1 if a proxy has named the client, u16 method length, u32 target length, u16 number of
-//! headers, u16 0; method and target; per header u32 name length, u32 value length, name and value; then, if there
-//! is a client, its IP as IPv6 (IPv4 mapped, 16 bytes) and u16 its port. So it is written in one pass over the
-//! headers, and read in one.
+//! length of all, u8 version, u8 1 if a proxy has named the client, u8 number of the method ([`METHODS`], from 1) or 0,
+//! u8 length of the method if it has none, u32 length of the target, u16 number of headers, u16 0; that method; the
+//! target; the header lines as the parser has left them (`name: value\r\n`); then, if there is a client, its IP as IPv6
+//! (IPv4 mapped, 16 bytes) and u16 its port.
+//!
+//! The lines are cut up where values and names are made of them, and nowhere before: looking for a colon and for the
+//! end of a line costs no more than a table of where they are, and that look shows what a value holds.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    ops::Range,
+};
 
 use super::{u16_at, u32_at};
 
 const FIXED: usize = 16;
-const PER_HEADER: usize = 8;
 const CLIENT: usize = 18;
 
+/// Methods that cross the ring as a number.
+const METHODS: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE",
+];
+
 /// Appends a head to `out`. `client`: whom a proxy has named for this request.
-pub(crate) fn encode<'a>(
+pub(crate) fn encode(
     out: &mut Vec<u8>,
     version: u8,
     method: &str,
     target: &str,
-    headers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    (lines, count): (&[u8], usize),
     client: Option<SocketAddr>,
 ) {
-    let start = out.len();
-    out.extend_from_slice(&[0; FIXED]);
-    out.extend_from_slice(method.as_bytes());
-    out.extend_from_slice(target.as_bytes());
-    let mut count = 0u16;
-    for (name, value) in headers {
-        let lengths = name.len() as u64 | (value.len() as u64) << 32;
-        out.extend_from_slice(&lengths.to_le_bytes());
-        out.extend_from_slice(name);
-        out.extend_from_slice(value);
-        count += 1;
+    let number = METHODS.iter().position(|known| *known == method);
+    let (number, method) = match number {
+        Some(at) => (at as u8 + 1, ""),
+        None => (0, method),
+    };
+    let client_len = if client.is_some() { CLIENT } else { 0 };
+    let len = FIXED + method.len() + target.len() + lines.len() + client_len;
+    let mut fixed = [0; FIXED];
+    fixed[..4].copy_from_slice(&(len as u32).to_le_bytes());
+    fixed[4] = version;
+    fixed[5] = client.is_some().into();
+    fixed[6] = number;
+    fixed[7] = method.len() as u8;
+    fixed[8..12].copy_from_slice(&(target.len() as u32).to_le_bytes());
+    fixed[12..14].copy_from_slice(&(count as u16).to_le_bytes());
+    out.reserve(len);
+    out.extend_from_slice(&fixed);
+    if number == 0 {
+        out.extend_from_slice(method.as_bytes());
     }
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(lines);
     if let Some(client) = client {
         let ip = match client.ip() {
             std::net::IpAddr::V4(ip) => ip.to_ipv6_mapped(),
@@ -43,14 +63,6 @@ pub(crate) fn encode<'a>(
         out.extend_from_slice(&ip.octets());
         out.extend_from_slice(&client.port().to_le_bytes());
     }
-    let len = (out.len() - start) as u32;
-    let fixed = &mut out[start..start + FIXED];
-    fixed[..4].copy_from_slice(&len.to_le_bytes());
-    fixed[4] = version;
-    fixed[5] = client.is_some().into();
-    fixed[6..8].copy_from_slice(&(method.len() as u16).to_le_bytes());
-    fixed[8..12].copy_from_slice(&(target.len() as u32).to_le_bytes());
-    fixed[12..14].copy_from_slice(&count.to_le_bytes());
 }
 
 /// A head in a payload.
@@ -62,23 +74,15 @@ pub(crate) struct Head<'a> {
 impl<'a> Head<'a> {
     /// The head at the front of `payload`, and what follows it (the body). `None` if the lengths
     /// in it do not fit.
+    #[inline]
     pub(crate) fn split(payload: &'a [u8]) -> Option<(Head<'a>, &'a [u8])> {
         if payload.len() < FIXED {
             return None;
         }
-        let len = u32_at(payload, 0) as usize;
-        if len < FIXED || len > payload.len() {
-            return None;
-        }
-        let (bytes, rest) = payload.split_at(len);
+        let (bytes, rest) = payload.split_at_checked(u32_at(payload, 0) as usize)?;
         let head = Head { bytes };
-        let mut at = head.fields_at();
-        for _ in 0..head.count() {
-            let lengths = bytes.get(at..)?.first_chunk::<PER_HEADER>()?;
-            let (name, value) = lengths_in(lengths);
-            at = at.checked_add(PER_HEADER + name)?.checked_add(value)?;
-        }
-        (at + head.client_len() == len).then_some((head, rest))
+        let fits = bytes.len() >= FIXED && head.lines_at() + head.client_len() <= bytes.len();
+        fits.then_some((head, rest))
     }
 
     /// 0 for HTTP/1.0, 1 for HTTP/1.1, 2 for HTTP/2.
@@ -88,41 +92,53 @@ impl<'a> Head<'a> {
 
     /// The client that a proxy has named.
     pub(crate) fn client(&self) -> Option<SocketAddr> {
-        let at = self.bytes.len().checked_sub(self.client_len())?;
-        let (ip, port) = self.bytes[at..].split_first_chunk::<16>()?;
+        if self.client_len() == 0 {
+            return None;
+        }
+        let (ip, port) = self.bytes[self.lines().end..].split_first_chunk::<16>()?;
         let ip = Ipv6Addr::from(*ip).to_canonical();
         Some(SocketAddr::new(ip, u16_at(port, 0)))
     }
 
+    /// Whether the method is GET.
+    pub(crate) fn is_get(&self) -> bool {
+        self.bytes[6] == 1
+    }
+
     pub(crate) fn method(&self) -> &'a [u8] {
-        &self.bytes[FIXED..FIXED + self.method_len()]
+        match METHODS.get(usize::from(self.bytes[6]).wrapping_sub(1)) {
+            Some(known) => known.as_bytes(),
+            None => &self.bytes[FIXED..FIXED + self.method_len()],
+        }
     }
 
+    /// The target.
     pub(crate) fn target(&self) -> &'a [u8] {
-        &self.bytes[FIXED + self.method_len()..self.fields_at()]
+        &self.bytes[self.target_range()]
     }
 
-    /// Names as received (any case) and values.
-    pub(crate) fn headers(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        let mut rest = &self.bytes[self.fields_at()..];
-        (0..self.count()).map_while(move |_| {
-            // They were found to fit by `split`.
-            let (lengths, fields) = rest.split_first_chunk()?;
-            let (name_len, value_len) = lengths_in(lengths);
-            let (name, fields) = fields.split_at_checked(name_len)?;
-            let (value, fields) = fields.split_at_checked(value_len)?;
-            rest = fields;
-            Some((name, value))
-        })
+    /// Where the target stands in the payload.
+    pub(crate) fn target_range(&self) -> Range<usize> {
+        let at = FIXED + self.method_len();
+        at..at + self.target_len()
     }
 
-    /// Where the headers begin.
-    fn fields_at(&self) -> usize {
+    /// Where the header lines stand in the payload: names as received (any case).
+    pub(crate) fn lines(&self) -> Range<usize> {
+        self.lines_at()..self.bytes.len() - self.client_len()
+    }
+
+    /// How many lines there are.
+    pub(crate) fn count(&self) -> usize {
+        usize::from(u16_at(self.bytes, 12))
+    }
+
+    fn lines_at(&self) -> usize {
         FIXED + self.method_len() + self.target_len()
     }
 
     fn method_len(&self) -> usize {
-        usize::from(u16_at(self.bytes, 6))
+        usize::from(self.bytes[7])
     }
 
     fn client_len(&self) -> usize {
@@ -132,78 +148,65 @@ impl<'a> Head<'a> {
     fn target_len(&self) -> usize {
         u32_at(self.bytes, 8) as usize
     }
-
-    pub(crate) fn count(&self) -> usize {
-        usize::from(u16_at(self.bytes, 12))
-    }
-}
-
-/// Lengths of a name and of its value.
-fn lengths_in(bytes: &[u8; PER_HEADER]) -> (usize, usize) {
-    let lengths = u64::from_le_bytes(*bytes);
-    (lengths as u32 as usize, (lengths >> 32) as usize)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LINES: &[u8] = b"Host: a\r\nX-Empty:\r\n";
+
+    fn encoded(method: &str, target: &str, client: Option<SocketAddr>) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(&mut out, 1, method, target, (LINES, 2), client);
+        out
+    }
+
     #[test]
     fn keeps_a_head_and_the_body_behind_it() {
-        let mut out = Vec::new();
-        let headers = [(&b"Host"[..], &b"a"[..]), (b"X-Empty", b"")];
-        encode(
-            &mut out,
-            1,
-            "POST",
-            "/echo?x=1",
-            headers.iter().copied(),
-            None,
-        );
-        out.extend_from_slice(b"body");
+        for method in METHODS.into_iter().chain(["PROPFIND", "get"]) {
+            let mut out = encoded(method, "/echo?x=1", None);
+            out.extend_from_slice(b"body");
 
-        let (head, body) = Head::split(&out).unwrap();
-        assert_eq!(
-            (head.method(), head.target()),
-            (&b"POST"[..], &b"/echo?x=1"[..])
-        );
-        assert_eq!(head.version(), 1);
-        assert_eq!(
-            head.headers().collect::<Vec<_>>(),
-            [(&b"Host"[..], &b"a"[..]), (b"X-Empty", b"")]
-        );
-        assert_eq!(head.client(), None);
-        assert_eq!(body, b"body");
+            let (head, body) = Head::split(&out).unwrap();
+            assert_eq!(head.method(), method.as_bytes());
+            assert_eq!(head.target(), b"/echo?x=1");
+            assert_eq!(&out[head.target_range()], b"/echo?x=1");
+            assert_eq!((head.version(), head.count()), (1, 2));
+            assert_eq!(&out[head.lines()], LINES);
+            assert_eq!(head.client(), None);
+            assert_eq!(body, b"body");
+        }
     }
 
     #[test]
     fn keeps_the_client_that_a_proxy_has_named() {
         for client in ["192.0.2.7:0", "[2001:db8::7]:4711"] {
             let client = client.parse().unwrap();
-            let mut out = Vec::new();
-            let headers = [(&b"Host"[..], &b"a"[..])];
-            encode(&mut out, 1, "GET", "/", headers.into_iter(), Some(client));
+            let mut out = encoded("GET", "/", Some(client));
             out.extend_from_slice(b"body");
             let (head, body) = Head::split(&out).unwrap();
             assert_eq!(head.client(), Some(client));
-            assert_eq!(
-                head.headers().collect::<Vec<_>>(),
-                [(&b"Host"[..], &b"a"[..])]
-            );
+            assert_eq!(&out[head.lines()], LINES);
             assert_eq!(body, b"body");
-            out[5] = 0;
-            assert!(Head::split(&out).is_none());
         }
     }
 
     #[test]
     fn refuses_lengths_that_do_not_fit() {
-        let mut out = Vec::new();
-        encode(&mut out, 1, "GET", "/", std::iter::empty(), None);
-        for cut in 0..out.len() {
-            assert!(Head::split(&out[..cut]).is_none());
+        let whole = encoded("GET", "/", None);
+        for cut in 0..whole.len() {
+            assert!(Head::split(&whole[..cut]).is_none());
         }
-        out[12] = 9;
+        for (at, byte) in [(0, 15), (2, 1), (7, 200), (8, 99), (11, 255)] {
+            let mut out = whole.clone();
+            out[at] = byte;
+            assert!(Head::split(&out).is_none(), "{at}");
+        }
+        // Room for the lines, but not for the client behind them.
+        let mut out = Vec::new();
+        encode(&mut out, 1, "GET", "/", (b"", 0), None);
+        out[5] = 1;
         assert!(Head::split(&out).is_none());
     }
 }

@@ -122,6 +122,7 @@ async fn request<H: Handler>(core: &Core<H>, conn: Conn, case: &Case) -> Result 
     let mut asked = Asked::by(case);
     let mut request = Request::new(Body::empty());
     if let Err(error) = request::build(&mut request, &conn, case, &core.local) {
+        drop(request);
         return refuse(core, asked, error).await;
     }
     asked.head_only = request.method() == Method::HEAD;

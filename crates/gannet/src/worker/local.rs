@@ -64,7 +64,7 @@ pub(crate) struct Local {
     /// For the fronts of payloads; its memory is used again.
     front: RefCell<Vec<u8>>,
     /// For the headers of the next request.
-    header_map: Cell<HeaderMap>,
+    header_map: RefCell<HeaderMap>,
     /// Events that are finished, once what other threads sent for them has found room.
     owed: RefCell<VecDeque<Owed>>,
 }
@@ -141,7 +141,7 @@ impl Local {
             progress: Cell::default(),
             streams: RefCell::default(),
             front: RefCell::default(),
-            header_map: Cell::default(),
+            header_map: RefCell::default(),
             owed: RefCell::default(),
         })
     }
@@ -218,16 +218,16 @@ impl Local {
         sent.is_ok()
     }
 
-    /// An empty map for headers, if possible one that has its memory.
-    pub(crate) fn header_map(&self) -> HeaderMap {
-        self.header_map.take()
+    /// Gives a map for headers, which is empty, the memory of one that was, if there is any.
+    pub(crate) fn lend_header_map(&self, to: &mut HeaderMap) {
+        std::mem::swap(to, &mut self.header_map.borrow_mut());
     }
 
-    /// Takes a map that nobody needs any more.
-    pub(crate) fn keep_header_map(&self, mut map: HeaderMap) {
+    /// Takes the memory of a map that nobody needs any more.
+    pub(crate) fn keep_header_map(&self, map: &mut HeaderMap) {
         if (1..=HEADERS).contains(&map.capacity()) {
             map.clear();
-            self.header_map.set(map);
+            std::mem::swap(map, &mut self.header_map.borrow_mut());
         }
     }
 

@@ -44,6 +44,7 @@ mod caught;
 mod dispatch;
 mod doze;
 mod engine;
+mod fields;
 mod hand;
 mod handle;
 mod inbound;

@@ -77,7 +77,7 @@ pub(crate) fn respond_now(local: &Local, asked: Asked, response: &mut Response) 
         if is_last {
             local.set_progress(Progress::Answered);
         }
-        local.keep_header_map(std::mem::take(response.headers_mut()));
+        local.keep_header_map(response.headers_mut());
     }
     Ok(sent)
 }

@@ -164,11 +164,8 @@ fn short() -> Body {
 
 fn head_of(method: &str, target: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    let headers = [
-        (&b"Host"[..], &b"a"[..]),
-        (b"Content-Type", b"application/json"),
-    ];
-    head::encode(&mut out, 1, method, target, headers.iter().copied(), None);
+    let lines = b"Host: a\r\nContent-Type: application/json\r\n";
+    head::encode(&mut out, 1, method, target, (lines, 2), None);
     out
 }
 
