@@ -229,7 +229,7 @@ fn http1_decode(request: &'static [u8]) -> Result<Pass> {
 }
 
 fn http1_encode() -> Result<Pass> {
-    let date = http1::date::format(784_111_777);
+    let date = http1::Date::at(784_111_777);
     let mut out = Vec::with_capacity(512);
     Ok(Box::new(move || {
         out.clear();

@@ -121,7 +121,7 @@ fn http1_decode(bencher: Bencher<'_, '_>, name: &str) {
 
 #[divan::bench]
 fn http1_encode_head(bencher: Bencher<'_, '_>) {
-    let date = http1::date::format(784_111_777);
+    let date = http1::Date::at(784_111_777);
     let head = ResponseHead {
         status: 200,
         headers: b"Content-Type: text/plain\r\n",

@@ -6,8 +6,8 @@ mod support;
 
 use gannet_proto::{
     http1::{
-        BodyLength, CONTINUE, Decoder, Event, Framing, Limits, RequestError, ResponseHead, Version,
-        encode_chunk, encode_last_chunk, encode_response_head,
+        BodyLength, CONTINUE, Date, Decoder, Event, Framing, Limits, RequestError, ResponseHead,
+        Version, encode_chunk, encode_last_chunk, encode_response_head,
     },
     websocket::handshake,
 };
@@ -422,7 +422,7 @@ fn a_response_head_is_read_by_another_parser() {
         framing: Framing::Length(3),
         keep_alive: false,
         version: Version::Http11,
-        date: Some(&gannet_proto::http1::date::format(0)),
+        date: Some(&Date::at(0)),
     };
     encode_response_head(&mut out, &head);
 

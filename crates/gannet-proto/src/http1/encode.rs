@@ -1,6 +1,6 @@
 //! Responses, appended to an output buffer.
 
-use super::{error::RequestError, head::Version, status::reason_phrase};
+use super::{date, error::RequestError, head::Version, status::reason_phrase};
 
 /// The interim response that a client with `Expect: 100-continue` waits for.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -19,8 +19,31 @@ pub struct ResponseHead<'a> {
     pub keep_alive: bool,
     /// The version that the client speaks. The response itself is always HTTP/1.1.
     pub version: Version,
-    /// The time, from [`date::format`](super::date::format), if the server has a clock.
-    pub date: Option<&'a [u8; 29]>,
+    /// The time, if the server has a clock.
+    pub date: Option<&'a Date>,
+}
+
+/// What a method means for the framing of its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// HEAD: the head of what GET would have.
+    Head,
+    /// CONNECT: a tunnel.
+    Connect,
+    /// Any other method.
+    #[default]
+    Other,
+}
+
+impl Asked {
+    /// By this method.
+    pub fn by(method: &str) -> Self {
+        match method {
+            "HEAD" => Asked::Head,
+            "CONNECT" => Asked::Connect,
+            _ => Asked::Other,
+        }
+    }
 }
 
 /// How the client finds the end of a response's body.
@@ -44,21 +67,23 @@ impl Framing {
     /// `length` is the length of the body if it is known before the body is sent.
     ///
     /// ```
-    /// use gannet_proto::http1::{Framing, Version};
+    /// use gannet_proto::http1::{Asked, Framing, Version};
     ///
-    /// assert_eq!(Framing::choose(Version::Http11, "GET", 200, None), Framing::Chunked);
-    /// assert_eq!(Framing::choose(Version::Http10, "GET", 200, None), Framing::Close);
-    /// assert_eq!(Framing::choose(Version::Http11, "GET", 204, Some(0)), Framing::None);
+    /// let choose = |version, status, length| Framing::choose(version, Asked::Other, status, length);
+    /// assert_eq!(choose(Version::Http11, 200, None), Framing::Chunked);
+    /// assert_eq!(choose(Version::Http10, 200, None), Framing::Close);
+    /// assert_eq!(choose(Version::Http11, 204, Some(0)), Framing::None);
     /// ```
-    pub fn choose(version: Version, method: &str, status: u16, length: Option<u64>) -> Self {
+    #[inline]
+    pub fn choose(version: Version, method: Asked, status: u16, length: Option<u64>) -> Self {
         let is_bodiless = matches!(status, 100..=199 | 204 | 304);
         // In HTTP/2 a tunnel is made of DATA frames, as bodies are.
         let is_tunnel =
-            method == "CONNECT" && matches!(status, 200..=299) && version != Version::Http2;
+            method == Asked::Connect && matches!(status, 200..=299) && version != Version::Http2;
         match length {
             _ if is_bodiless || is_tunnel => Self::None,
             Some(length) => Self::Length(length),
-            None if method == "HEAD" => Self::None,
+            None if method == Asked::Head => Self::None,
             None if version == Version::Http10 => Self::Close,
             None => Self::Chunked,
         }
@@ -74,11 +99,23 @@ pub fn encode_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     debug_assert!(head.framing != Framing::Chunked || head.version == Version::Http11);
 
     out.reserve(ENGINE_HEADERS_SIZE + head.headers.len());
+    if let (200, true, Version::Http11, Framing::Length(length), Some(date)) = (
+        head.status,
+        head.keep_alive,
+        head.version,
+        head.framing,
+        head.date,
+    ) {
+        // What nearly all responses begin with is all there already.
+        out.extend_from_slice(&date.usual);
+        push_digits(out, length);
+        out.extend_from_slice(head.headers);
+        out.extend_from_slice(b"\r\n");
+        return;
+    }
     push_status_line(out, head.status);
     if let Some(date) = head.date {
-        let mut line = *b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
-        line[6..35].copy_from_slice(date);
-        out.extend_from_slice(&line);
+        out.extend_from_slice(date.line());
     }
     let is_interim = matches!(head.status, 100..=199);
     let keep_alive = head.keep_alive && head.framing != Framing::Close;
@@ -117,7 +154,7 @@ pub fn encode_last_chunk(out: &mut Vec<u8>, trailers: &[u8]) {
 }
 
 /// Appends a whole error response: the message as plain text, and `Connection: close`.
-pub fn encode_error(out: &mut Vec<u8>, error: &RequestError, date: Option<&[u8; 29]>) {
+pub fn encode_error(out: &mut Vec<u8>, error: &RequestError, date: Option<&Date>) {
     let body = error.message();
     let head = ResponseHead {
         status: error.status(),
@@ -158,7 +195,7 @@ pub fn is_engine_header(name: &str) -> bool {
 #[inline]
 fn push_status_line(out: &mut Vec<u8>, status: u16) {
     if status == 200 {
-        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        return out.extend_from_slice(STATUS);
     }
     out.extend_from_slice(b"HTTP/1.1 ");
     let mut digits = [0; 20];
@@ -169,15 +206,28 @@ fn push_status_line(out: &mut Vec<u8>, status: u16) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the line in one piece: its digits have their place at the end of it, its name in front of them.
-#[inline]
 fn push_length(out: &mut Vec<u8>, length: u64) {
-    const NAME: &[u8; 16] = b"Content-Length: ";
-    const END: usize = NAME.len() + 20;
-    let mut line = [0; END + 2];
-    line[END..].copy_from_slice(b"\r\n");
-    let start = write_digits::<10>(&mut line[..END], length) - NAME.len();
-    line[start..start + NAME.len()].copy_from_slice(NAME);
+    out.extend_from_slice(LENGTH);
+    push_digits(out, length);
+}
+
+/// Appends a number and the end of its line.
+#[inline]
+fn push_digits(out: &mut Vec<u8>, number: u64) {
+    if number < 100 {
+        // Copied as a whole: two digits more than a call for two digits.
+        let (tens, ones) = (b'0' + (number / 10) as u8, b'0' + (number % 10) as u8);
+        let (line, len) = match number {
+            0..10 => ([ones, b'\r', b'\n', 0], 3),
+            _ => ([tens, ones, b'\r', b'\n'], 4),
+        };
+        let end = out.len() + len;
+        out.extend_from_slice(&line);
+        return out.truncate(end);
+    }
+    let mut line = [0; 22];
+    line[20..].copy_from_slice(b"\r\n");
+    let start = write_digits::<10>(&mut line[..20], number);
     out.extend_from_slice(&line[start..]);
 }
 
@@ -201,6 +251,39 @@ fn write_digits<const BASE: u64>(to: &mut [u8], mut number: u64) -> usize {
     }
 }
 
+/// A `Date`, and what stands around it in nearly all responses: made once a second.
+#[derive(Clone, Copy, Debug)]
+pub struct Date {
+    usual: [u8; STATUS.len() + LINE + LENGTH.len()],
+}
+
+impl Date {
+    /// The time in seconds since 1970-01-01 00:00:00 UTC.
+    pub fn at(unix_seconds: u64) -> Self {
+        let mut usual = [0; _];
+        let (status, rest) = usual.split_at_mut(STATUS.len());
+        let (line, length) = rest.split_at_mut(LINE);
+        status.copy_from_slice(STATUS);
+        line.copy_from_slice(b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
+        line[6..LINE - 2].copy_from_slice(&date::format(unix_seconds));
+        length.copy_from_slice(LENGTH);
+        Date { usual }
+    }
+
+    /// The value of the header.
+    pub fn value(&self) -> &[u8] {
+        &self.line()[6..LINE - 2]
+    }
+
+    fn line(&self) -> &[u8] {
+        &self.usual[STATUS.len()..][..LINE]
+    }
+}
+
+const STATUS: &[u8; 17] = b"HTTP/1.1 200 OK\r\n";
+/// The length of the line that gives the date.
+const LINE: usize = 37;
+const LENGTH: &[u8; 16] = b"Content-Length: ";
 /// Room for everything in a head that does not come from the caller.
 const ENGINE_HEADERS_SIZE: usize = 192;
 
@@ -235,6 +318,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_usual_is_written_as_all_else() {
+        let date = Date::at(784_111_777);
+        assert_eq!(date.value(), b"Sun, 06 Nov 1994 08:49:37 GMT");
+        for length in [0, 1, 9, 10, 11, 99, 100, 101, 12_345, u64::MAX] {
+            let mut head = ResponseHead {
+                status: 200,
+                headers: b"A: b\r\n",
+                framing: Framing::Length(length),
+                keep_alive: true,
+                version: Version::Http11,
+                date: Some(&date),
+            };
+            let (mut usual, mut other) = (Vec::new(), Vec::new());
+            encode_response_head(&mut usual, &head);
+            head.status = 201;
+            encode_response_head(&mut other, &head);
+            let expected = format!(
+                "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                 Content-Length: {length}\r\nA: b\r\n\r\n"
+            );
+            assert_eq!(String::from_utf8(usual).unwrap(), expected);
+            let expected = expected.replace("200 OK", "201 Created");
+            assert_eq!(String::from_utf8(other).unwrap(), expected);
+        }
+    }
+
+    #[test]
     fn http_1_0_is_told_that_the_connection_lives() {
         assert_eq!(
             encoded(Framing::Length(12), true, Version::Http10),
@@ -265,11 +375,7 @@ mod tests {
     #[test]
     fn an_error_is_a_whole_response() {
         let mut out = Vec::new();
-        encode_error(
-            &mut out,
-            &RequestError::new(400, "no"),
-            Some(&super::super::date::format(0)),
-        );
+        encode_error(&mut out, &RequestError::new(400, "no"), Some(&Date::at(0)));
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "HTTP/1.1 400 Bad Request\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
@@ -294,7 +400,7 @@ mod tests {
             (Http10, "GET", 200, None, Close),
         ] {
             assert_eq!(
-                Framing::choose(version, method, status, length),
+                Framing::choose(version, Asked::by(method), status, length),
                 framing,
                 "{method} {status}"
             );

@@ -53,8 +53,8 @@ pub use self::{
     body::BodyLength,
     decode::{Decoded, Decoder, Event},
     encode::{
-        CONTINUE, Framing, ResponseHead, encode_chunk, encode_error, encode_last_chunk,
-        encode_response_head, is_engine_header,
+        Asked, CONTINUE, Date, Framing, ResponseHead, encode_chunk, encode_error,
+        encode_last_chunk, encode_response_head, is_engine_header,
     },
     error::RequestError,
     head::{RequestHead, Version},

@@ -15,7 +15,7 @@
 use std::net::SocketAddr;
 
 use gannet_proto::{
-    http1::{self, BodyLength, Event, Framing, RequestError, ResponseHead, Version},
+    http1::{self, Asked, BodyLength, Event, Framing, RequestError, ResponseHead, Version},
     websocket::handshake,
 };
 
@@ -24,6 +24,7 @@ use super::{
     exchange::{Exchange, Http, Method, Response, Source, State, Upgrade},
     pace::Progress,
     reactor::Reactor,
+    sending::mark,
 };
 use crate::{
     close::CloseReason,
@@ -121,7 +122,6 @@ impl Reactor {
 
     /// A worker's response, or the head of one.
     pub(super) fn respond(&mut self, slot: usize, command: &CommandHeader, payload: &[u8]) {
-        let date = self.clock.date();
         let stopping = self.stopping.is_some();
         let Some((exchange, open)) = self.http(slot) else {
             return;
@@ -139,12 +139,12 @@ impl Reactor {
             true => Some(command.aux.max(body.len() as u64)),
             false => Some(command.aux).filter(|&aux| aux != u64::MAX),
         };
-        let method = match exchange.method {
-            Method { head: true, .. } => "HEAD",
-            Method { connect: true, .. } => "CONNECT",
-            _ => "GET",
+        let asked = match exchange.method {
+            Method { head: true, .. } => Asked::Head,
+            Method { connect: true, .. } => Asked::Connect,
+            _ => Asked::Other,
         };
-        let framing = Framing::choose(exchange.version, method, command.code, length);
+        let framing = Framing::choose(exchange.version, asked, command.code, length);
         // A response that is whole before its request ends the connection. One that begins before
         // may still see the end of the request.
         let overtakes = complete && exchange.state == State::Streaming;
@@ -159,7 +159,7 @@ impl Reactor {
             framing,
             keep_alive: exchange.keep_alive,
             version: exchange.version,
-            date: Some(&date),
+            date: None,
         };
         let body = if exchange.method.head || framing == Framing::None {
             &[][..]
@@ -171,7 +171,7 @@ impl Reactor {
         } else {
             Response::Body(framing)
         };
-        self.write_head(slot, &head, body, complete && body.is_empty());
+        self.write_head(slot, head, body, complete && body.is_empty());
         if complete {
             self.exchange_ends(slot);
         }
@@ -274,7 +274,7 @@ impl Reactor {
 
     /// Answers with an error and closes.
     pub(super) fn refuse_request(&mut self, slot: usize, error: &RequestError) {
-        let date = self.clock.date();
+        let date = *self.clock.date();
         let answered = self
             .http(slot)
             .is_some_and(|(exchange, _)| matches!(exchange.response, Response::Body(_)));
@@ -296,19 +296,28 @@ impl Reactor {
         }
     }
 
-    /// Queues the head of a response, and a body or the beginning of one; `ends`: that is all of it.
-    fn write_head(&mut self, slot: usize, head: &ResponseHead<'_>, body: &[u8], ends: bool) {
+    /// Queues the head of a response, which gets its date here, and a body or the beginning of one; `ends`:
+    /// that is all of it.
+    #[inline]
+    fn write_head(&mut self, slot: usize, head: ResponseHead<'_>, body: &[u8], ends: bool) {
+        self.catch_up(slot);
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
+        let date = Some(self.clock.date());
+        let head = ResponseHead { date, ..head };
         if let Some(stream) = &mut conn.stream {
-            stream.send_head(head, ends);
+            stream.send_head(&head, ends);
             return self.write(slot, |out| out.extend_from_slice(body));
         }
-        self.write(slot, |out| {
-            http1::encode_response_head(out, head);
-            out.extend_from_slice(body);
-        });
+        if conn.has_outlet() {
+            let output = self.pool.queue(&mut conn.output);
+            output.append(&mut self.pool, |out| {
+                http1::encode_response_head(out, &head);
+                out.extend_from_slice(body);
+            });
+            mark(conn, &mut self.dirty);
+        }
     }
 
     /// Answers on a stream with an error of the engine's own.
@@ -323,7 +332,6 @@ impl Reactor {
 
     /// Sends a whole answer in plain text on a stream, but for its end.
     fn answer_plainly(&mut self, slot: usize, status: u16, lines: &[u8], body: &[u8], head: bool) {
-        let date = self.clock.date();
         let lines = [lines, b"content-type: text/plain; charset=utf-8\r\n"].concat();
         let response = ResponseHead {
             status,
@@ -331,9 +339,9 @@ impl Reactor {
             framing: Framing::Length(body.len() as u64),
             keep_alive: true,
             version: Version::Http2,
-            date: Some(&date),
+            date: None,
         };
-        self.write_head(slot, &response, if head { &[] } else { body }, head);
+        self.write_head(slot, response, if head { &[] } else { body }, head);
         if let Some((exchange, _)) = self.http(slot) {
             exchange.response = Response::Complete;
         }
@@ -486,7 +494,6 @@ impl Reactor {
     }
 
     fn refuse_handshake(&mut self, slot: usize, error: &handshake::HandshakeError) {
-        let date = self.clock.date();
         let body = format!("{error}\n");
         if self.conns.get(slot).is_some_and(|it| it.stream.is_some()) {
             // 426 and `Upgrade` are for HTTP/1.
@@ -500,12 +507,9 @@ impl Reactor {
             framing: Framing::Length(body.len() as u64),
             keep_alive: false,
             version: Version::Http11,
-            date: Some(&date),
+            date: None,
         };
-        self.write(slot, |out| {
-            http1::encode_response_head(out, &head);
-            out.extend_from_slice(body.as_bytes());
-        });
+        self.write_head(slot, head, body.as_bytes(), true);
         self.begin_close(slot, Closed::of(CloseReason::Protocol), "");
     }
 

@@ -19,6 +19,7 @@ use std::{
     },
 };
 
+use gannet_proto::http1::Date;
 use gannet_shm::{Doorbell, Region};
 use rustix::{
     event::epoll,
@@ -215,7 +216,7 @@ pub(super) struct Clock {
     /// Unix time, ms.
     pub(super) unix: u64,
     /// The time as HTTP writes it, and its second.
-    date: ([u8; 29], u64),
+    date: (Date, u64),
     /// When the turn began, for the events that are written in it: see `wire::stamp`.
     stamp: Arc<AtomicU32>,
 }
@@ -585,7 +586,7 @@ impl Clock {
             now: millis(stamp::monotonic_nanos()),
             read: 0,
             unix: 0,
-            date: ([b' '; 29], u64::MAX),
+            date: (Date::at(0), 0),
             stamp: Arc::default(),
         };
         clock.read = clock.now;
@@ -612,13 +613,14 @@ impl Clock {
         self.unix = (time.tv_sec.max(0) as u64) * 1_000 + time.tv_nsec as u64 / 1_000_000;
     }
 
-    /// The value of a `Date` header.
-    pub(super) fn date(&mut self) -> [u8; 29] {
+    /// For the heads of responses.
+    #[inline]
+    pub(super) fn date(&mut self) -> &Date {
         let second = self.unix / 1_000;
         if self.date.1 != second {
-            self.date = (gannet_proto::http1::date::format(second), second);
+            self.date = (Date::at(second), second);
         }
-        self.date.0
+        &self.date.0
     }
 }
 

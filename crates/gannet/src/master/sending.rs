@@ -288,7 +288,8 @@ impl Reactor {
     }
 }
 
-fn mark(conn: &mut Conn, dirty: &mut Vec<ConnId>) {
+/// Has the connection written at the end of the turn.
+pub(super) fn mark(conn: &mut Conn, dirty: &mut Vec<ConnId>) {
     if !conn.dirty && !matches!(conn.phase, Phase::Gone(_)) {
         conn.dirty = true;
         dirty.push(conn.id);

@@ -163,7 +163,7 @@ impl Reactor {
         }));
         let id = conn.id;
         if let Some(stream) = &mut conn.stream {
-            let date = self.clock.date();
+            let date = *self.clock.date();
             let head = ResponseHead {
                 status: 200,
                 headers: &lines,

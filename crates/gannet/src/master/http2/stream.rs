@@ -138,7 +138,7 @@ impl Stream {
             return;
         };
         let mut headers = headers(head.headers);
-        if let Some(Ok(date)) = head.date.map(|date| HeaderValue::from_bytes(date)) {
+        if let Some(Ok(date)) = head.date.map(|date| HeaderValue::from_bytes(date.value())) {
             headers.insert(http::header::DATE, date);
         }
         if let Framing::Length(length) = head.framing {

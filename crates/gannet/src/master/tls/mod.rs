@@ -463,7 +463,7 @@ impl Reactor {
     /// Something else than TLS: if it may be HTTP, its client is told.
     fn not_tls(&mut self, slot: usize, wire: &[u8]) {
         self.count(ReactorCounter::TlsFailed);
-        let date = self.clock.date();
+        let date = *self.clock.date();
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
