@@ -17,8 +17,8 @@
 //! # Invariants
 //!
 //! 1. Events are read, and commands taken, in the order in which they were written.
-//! 2. The ledger has the events that were written with a number and not finished; `base` is that of the
-//!    first, and there are no gaps. `held` is what they take.
+//! 2. The ledger has the events that were written with a number, from the first on that has no outcome: `base`
+//!    is its number, and there are no gaps. `held` is what those without outcome take.
 //! 3. No cell is borrowed while other code runs: what the reactor does for a command may write an event, and
 //!    the user's function that chooses a worker may send something.
 
@@ -91,7 +91,7 @@ struct Room {
 struct Events {
     unread: VecDeque<Event>,
     waiting: Room,
-    ledger: VecDeque<Option<Owed>>,
+    ledger: VecDeque<Owed>,
     base: u64,
     live: usize,
     held: Room,
@@ -99,11 +99,12 @@ struct Events {
     chunk: BytesMut,
 }
 
-/// An event without outcome.
+/// An event that was without outcome when those before it were.
 #[derive(Debug)]
 struct Owed {
     header: EventHeader,
     len: usize,
+    done: bool,
 }
 
 #[derive(Debug, Default)]
@@ -157,7 +158,11 @@ impl Direct {
         }
         header.seq = events.base + events.ledger.len() as u64;
         self.write_event(&mut events, header, payload, len)?;
-        events.ledger.push_back(Some(Owed { header, len }));
+        events.ledger.push_back(Owed {
+            header,
+            len,
+            done: false,
+        });
         events.held += size;
         events.live += 1;
         Ok(header.seq)
@@ -202,14 +207,18 @@ impl Direct {
     pub(crate) fn finish(&self, seq: u64) -> Option<ConnId> {
         let mut events = self.events.borrow_mut();
         let index = usize::try_from(seq.checked_sub(events.base)?).ok()?;
-        let Owed { header, len } = events.ledger.get_mut(index)?.take()?;
-        events.held -= self.limits.size(len);
+        let owed = events.ledger.get_mut(index)?;
+        if std::mem::replace(&mut owed.done, true) {
+            return None;
+        }
+        let (conn, size) = (owed.header.conn, self.limits.size(owed.len));
+        events.held -= size;
         events.live -= 1;
-        while let Some(None) = events.ledger.front() {
+        while events.ledger.front().is_some_and(|owed| owed.done) {
             events.ledger.pop_front();
             events.base += 1;
         }
-        Some(header.conn)
+        Some(conn)
     }
 
     /// Bytes of events that are not read, and of commands that are not taken; without large payloads.
@@ -238,7 +247,7 @@ impl Direct {
         events.base += owed.len() as u64;
         (events.live, events.waiting, events.held) = (0, Room::default(), Room::default());
         let mut unfinished = Vec::new();
-        for Owed { header, .. } in owed.into_iter().flatten() {
+        for Owed { header, .. } in owed.into_iter().filter(|owed| !owed.done) {
             while unread.next_if(|event| event.header.seq == 0).is_some() {}
             let event = unread.next_if(|event| event.header.seq == header.seq);
             let read = event.is_none();
@@ -253,9 +262,7 @@ impl Direct {
     pub(crate) fn next_event(&self) -> Option<Event> {
         let mut events = self.events.borrow_mut();
         let Some(event) = events.unread.pop_front() else {
-            if events.unread.capacity() > KEEP_EVENTS {
-                events.unread = VecDeque::new();
-            }
+            events.tidy();
             return None;
         };
         let size = self.limits.size(event.payload.len());
@@ -371,12 +378,23 @@ impl Batch {
         self.commands.clear();
         self.bytes.clear();
         (self.taken, self.read) = (0, 0);
-        self.commands.shrink_to(KEEP_COMMANDS);
+        self.commands.shrink_to(KEEP);
         self.bytes.shrink_to(KEEP_BYTES);
     }
 }
 
 impl Events {
+    /// All that was written is read.
+    #[inline]
+    fn tidy(&mut self) {
+        if self.unread.capacity() > KEEP {
+            self.unread = VecDeque::new();
+        }
+        if self.ledger.capacity() > KEEP && self.ledger.is_empty() {
+            self.ledger = VecDeque::new();
+        }
+    }
+
     /// A small payload.
     #[inline]
     fn cut(&mut self, parts: &[&[u8]], len: usize) -> Bytes {
@@ -443,10 +461,10 @@ fn total(parts: &[&[u8]]) -> usize {
 
 /// Bytes that the payloads of many small events share. Whoever keeps one of them keeps all.
 const CHUNK: usize = 16 << 10;
-/// Memory for more than so many is not kept when there are none.
-const KEEP_EVENTS: usize = 4096;
-const KEEP_COMMANDS: usize = 4096;
-const KEEP_BYTES: usize = 1 << 20;
+/// Memory for more events or commands than these is not kept when there are none.
+const KEEP: usize = 1024;
+/// The same for bytes of commands.
+const KEEP_BYTES: usize = 128 << 10;
 
 #[cfg(test)]
 mod tests {
