@@ -162,6 +162,8 @@ pub struct ServerUse {
     pub cpu_us_per_message: f64,
     /// In the programs, of `cpu_us`.
     pub user_us: f64,
+    /// The same for each message.
+    pub user_us_per_message: f64,
     /// In the kernel, of `cpu_us`.
     pub system_us: f64,
     /// Context switches for each message.
@@ -246,6 +248,7 @@ impl ServerUse {
             cpu_us: us(used.cpu),
             cpu_us_per_message: each(used.cpu.as_secs_f64() * 1e6, units),
             user_us: us(used.user),
+            user_us_per_message: each(used.user.as_secs_f64() * 1e6, units),
             system_us: us(used.system),
             switches_per_message: each(used.switches as f64, units),
             memory,

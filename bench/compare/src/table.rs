@@ -199,6 +199,8 @@ impl Column {
 fn columns(scenario: Scenario) -> Vec<Column> {
     let rate = Column::new("messages/s", "/messages_per_s");
     let cpu = Column::new("CPU µs", "/server/cpu_us_per_message");
+    // What is left is the kernel's, for the same system calls much the same.
+    let user = Column::new("in the program", "/server/user_us_per_message");
     let latencies = [
         Column::new("p50 µs", "/latency_us/p50"),
         Column::new("p99 µs", "/latency_us/p99"),
@@ -232,7 +234,7 @@ fn columns(scenario: Scenario) -> Vec<Column> {
                 Column::new("handshakes/s", "/handshakes_per_s"),
             ]);
         }
-        _ => columns.extend([cpu.with_spread(), rate]),
+        _ => columns.extend([cpu.with_spread(), user, rate]),
     }
     columns.extend(latencies);
     columns.push(memory);

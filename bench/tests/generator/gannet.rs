@@ -237,7 +237,7 @@ fn the_json_keeps_its_names() {
         latency_us.p999 messages messages_per_s open_loop.late_max_us open_loop.late_p99_us \
         open_loop.unsent rate reconnects seconds server.cpu_us server.cpu_us_per_message \
         server.memory.pss server.memory.rss server.memory.user server.switches_per_message \
-        server.system_us server.user_us size target threads what worst.at_s worst.connection \
+        server.system_us server.user_us server.user_us_per_message size target threads what worst.at_s worst.connection \
         worst.us";
     assert_eq!(found.join(" "), expected);
     server.stop();
