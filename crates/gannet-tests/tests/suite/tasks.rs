@@ -2,11 +2,12 @@
 
 use std::{collections::HashSet, fs};
 
+use gannet::ConnId;
 use gannet_tests::{
     process,
     server::{Server, Spec},
     wait::wait_until,
-    websocket::{self, WebSocket},
+    websocket::{self, Frame, WebSocket},
 };
 
 use crate::behave;
@@ -83,7 +84,7 @@ fn no_task_waits_behind_a_long_one_while_another_task_worker_has_time() {
     let server = server(2);
     let mut client = server.websocket();
     assert_eq!(client.ask("sub finished"), "ok");
-    for round in 0..3 {
+    for round in 0..6 {
         // Short ones are handed to both ahead of time, also behind the long one.
         client.raw(burst(100, "sleep 1500 slow", 100).concat());
         let results = results(&mut client, 201);
@@ -286,6 +287,47 @@ fn noted(runs: &tempfile::NamedTempFile, count: usize) -> Vec<String> {
         lines.len() >= count
     });
     lines
+}
+
+#[test]
+fn what_a_dead_worker_has_finished_has_left_to_all_reactors() {
+    let server = spec(1).set("workers", 1).set("reactors", 2).start();
+    // Reactor 0 has the tasks and this connection, reactor 1 the events.
+    let mut watcher = on_reactor(&server, 0);
+    assert_eq!(watcher.ask("sub finished"), "ok");
+    let watched = watcher.ask("id");
+    let mut client = on_reactor(&server, 1);
+    for round in 0..6 {
+        // All is read in one turn of the worker; now and then its clock ticks meanwhile, and it shows everything.
+        // More than half of the ring is shown at once to the reactor whose it is, and with it the ends of the
+        // events before. Then the worker is gone.
+        let turn = [
+            format!("task-detach echo task-{round}"),
+            format!("send {watched} message-{round}"),
+            "flood 8 20000".to_owned(),
+            format!("abort-once {round}"),
+        ];
+        let frames = turn.map(|text| websocket::frame(true, 1, text.as_bytes()));
+        client.raw(frames.concat());
+        let survived = Frame::Text(format!("survived {round}"));
+        wait_until("the successor", || client.message() == survived);
+        let mut both = HashSet::from([format!("task-{round}"), format!("message-{round}")]);
+        while !both.is_empty() {
+            let text = watcher.text();
+            both.remove(text.rsplit(' ').next().unwrap_or_default());
+        }
+    }
+    server.stop();
+}
+
+/// A client whose connection this reactor has.
+fn on_reactor(server: &Server, reactor: usize) -> WebSocket {
+    let mut clients = std::iter::repeat_with(|| server.websocket()).take(1_000);
+    let found = clients.find_map(|mut client| {
+        let id: ConnId = client.ask("id").parse().unwrap();
+        (id.reactor() == reactor).then_some(client)
+    });
+    found.expect("each reactor accepts some")
 }
 
 /// How often a worker is killed, and tasks of each client in between.
