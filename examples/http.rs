@@ -23,24 +23,25 @@ impl Handler for Http {
     async fn request(&self, _conn: Conn, request: Request) -> Result<Response> {
         Ok(match (request.method(), request.uri().path()) {
             // To HEAD, the engine sends the head only.
-            (&Method::GET | &Method::HEAD, "/") => text("Hello from Gannet\n"),
-            (&Method::GET | &Method::HEAD, "/pid") => text(format!("{}\n", process::id())),
-            (&Method::GET, "/stream") => text(ticks()),
+            // A string is sent as text/plain. To HEAD, the engine sends the head only.
+            (&Method::GET | &Method::HEAD, "/") => Response::new("Hello from Gannet\n".into()),
+            (&Method::GET | &Method::HEAD, "/pid") => {
+                Response::new(format!("{}\n", process::id()).into())
+            }
+            (&Method::GET, "/stream") => {
+                let mut response = Response::new(ticks());
+                let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+                response.headers_mut().insert(CONTENT_TYPE, plain);
+                response
+            }
             (&Method::POST, "/echo") => Response::new(request.into_body()),
             _ => {
-                let mut response = text("there is nothing here\n");
+                let mut response = Response::new("there is nothing here\n".into());
                 *response.status_mut() = StatusCode::NOT_FOUND;
                 response
             }
         })
     }
-}
-
-fn text(body: impl Into<Body>) -> Response {
-    let mut response = Response::new(body.into());
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, plain);
-    response
 }
 
 /// Ten lines, one every half second, each sent as it is made.

@@ -34,6 +34,10 @@ pub type Response = http::Response<Body>;
 ///
 /// The body of a request arrives while it is read, and the client is slowed down to the speed of
 /// the reader. It is `Send`, and implements [`http_body::Body`].
+///
+/// A body made of a `&str` or a `String` is text: a response with such a body has `content-type: text/plain;
+/// charset=utf-8` if it has no `content-type` of its own. Of bytes, streams and what a service returns nothing is
+/// supposed.
 #[derive(Default)]
 pub struct Body {
     inner: Inner,
@@ -46,6 +50,8 @@ enum Inner {
     #[default]
     Empty,
     Full(Bytes),
+    /// In UTF-8.
+    Text(Bytes),
     Upload(UploadReader),
     Channel {
         receiver: mpsc::Receiver<Result<Frame<Bytes>, BodyError>>,
@@ -151,7 +157,7 @@ impl Body {
     pub(crate) fn as_whole(&self) -> Option<&[u8]> {
         match &self.inner {
             Inner::Empty => Some(&[]),
-            Inner::Full(bytes) => Some(bytes),
+            Inner::Full(bytes) | Inner::Text(bytes) => Some(bytes),
             _ => None,
         }
     }
@@ -160,9 +166,14 @@ impl Body {
     pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
         match &mut self.inner {
             Inner::Empty => Some(Bytes::new()),
-            Inner::Full(bytes) => Some(std::mem::take(bytes)),
+            Inner::Full(bytes) | Inner::Text(bytes) => Some(std::mem::take(bytes)),
             _ => None,
         }
+    }
+
+    /// Whether it is some text.
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(&self.inner, Inner::Text(text) if !text.is_empty())
     }
 }
 
@@ -176,7 +187,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.inner {
             Inner::Empty => Poll::Ready(None),
-            Inner::Full(bytes) => {
+            Inner::Full(bytes) | Inner::Text(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.inner = Inner::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
@@ -196,7 +207,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.inner {
             Inner::Empty => true,
-            Inner::Full(bytes) => bytes.is_empty(),
+            Inner::Full(bytes) | Inner::Text(bytes) => bytes.is_empty(),
             Inner::Upload(upload) => upload.is_end(),
             // Whether it ended or broke off is only known when it is read.
             Inner::Channel { .. } => false,
@@ -207,7 +218,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             Inner::Empty => SizeHint::with_exact(0),
-            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Full(bytes) | Inner::Text(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Upload(upload) => upload.size_hint(),
             Inner::Channel { .. } => SizeHint::default(),
             Inner::Other(body) => body.size_hint(),
@@ -251,13 +262,13 @@ impl From<Vec<u8>> for Body {
 
 impl From<String> for Body {
     fn from(text: String) -> Self {
-        Bytes::from(text).into()
+        Inner::Text(text.into()).into()
     }
 }
 
 impl From<&'static str> for Body {
     fn from(text: &'static str) -> Self {
-        Bytes::from_static(text.as_bytes()).into()
+        Inner::Text(Bytes::from_static(text.as_bytes())).into()
     }
 }
 

@@ -260,8 +260,6 @@ impl Accept {
     pub fn refuse_with(status: StatusCode, text: impl Into<String>) -> Self {
         let mut response = Response::new(text.into().into());
         *response.status_mut() = status;
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().insert(header::CONTENT_TYPE, plain);
         Accept::refuse(response)
     }
 

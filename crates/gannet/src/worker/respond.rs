@@ -68,6 +68,9 @@ pub(crate) fn respond_now(local: &Local, asked: Asked, response: &mut Response) 
     }
     let sent = local.offer_with(asked.conn.reactor(), &header, body, |front| {
         front.extend_from_slice(&[0; 4]);
+        if lacks_type(status, response.headers(), response.body()) {
+            front.extend_from_slice(TEXT);
+        }
         write_lines(response.headers(), front);
         let len = (front.len() - 4) as u32;
         front[..4].copy_from_slice(&len.to_le_bytes());
@@ -93,7 +96,11 @@ pub(crate) async fn respond(local: &Rc<Local>, asked: Asked, response: Response)
     traces::answered(status);
     let sender = Sender { local, conn };
     let declared = declared_length(&parts.headers);
-    let lines = head_lines(&parts.headers);
+    let front = match lacks_type(status, &parts.headers, &body) {
+        true => TEXT,
+        false => b"",
+    };
+    let lines = head_lines(front, &parts.headers);
 
     if has_no_body(status) {
         return sender.whole(status, lines, Bytes::new()).await;
@@ -130,6 +137,12 @@ fn check(status: StatusCode) -> Result {
 
 fn has_no_body(status: StatusCode) -> bool {
     status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
+}
+
+/// Whether the engine is to say what the body is.
+#[inline]
+fn lacks_type(status: StatusCode, headers: &HeaderMap, body: &Body) -> bool {
+    body.is_text() && !has_no_body(status) && !headers.contains_key(header::CONTENT_TYPE)
 }
 
 /// What of a body is there when it is first looked at.
@@ -310,14 +323,16 @@ impl Drop for Stream<'_> {
     }
 }
 
-/// The front of a `Response` payload.
-fn head_lines(headers: &HeaderMap) -> Bytes {
-    let len: usize = sent_lines(headers)
+/// The front of a `Response` payload; `front` are the engine's own lines.
+fn head_lines(front: &[u8], headers: &HeaderMap) -> Bytes {
+    let own: usize = sent_lines(headers)
         .map(|(name, value)| line_len(name, value))
         .sum();
+    let len = front.len() + own;
     // Exactly as much as is needed becomes `Bytes` without another allocation.
     let mut out = Vec::with_capacity(4 + len);
     out.extend_from_slice(&(len as u32).to_le_bytes());
+    out.extend_from_slice(front);
     write_lines(headers, &mut out);
     Bytes::from(out)
 }
@@ -365,3 +380,5 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
 
 /// Most bytes of a streamed body that wait for the client.
 const WINDOW: usize = 256 << 10;
+/// What a body of text is.
+const TEXT: &[u8] = b"content-type: text/plain; charset=utf-8\r\n";

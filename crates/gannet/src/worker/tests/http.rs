@@ -57,6 +57,16 @@ impl Handler for Site {
                 format!("{peer:?} {own} {:?} {}", request.version(), request.uri()).into()
             }
             "/stream" => stream(1 << 20),
+            "/typed" => {
+                let mut response = Response::new("<p>".into());
+                let html = HeaderValue::from_static("text/html");
+                response.headers_mut().insert("content-type", html);
+                return Ok(response);
+            }
+            "/bytes" => return Ok(Response::new(Bytes::from_static(b"b").into())),
+            "/nothing" => return Ok(Response::new("".into())),
+            "/wrapped" => return Ok(Response::new(Body::wrap(Body::from(String::from("w"))))),
+            "/much" => return Ok(Response::new("m".repeat(1 << 20).into())),
             "/large" => Body::from(vec![b'l'; 1 << 20]),
             "/broken" => {
                 let (mut sender, body) = Body::channel(2);
@@ -217,10 +227,11 @@ fn a_small_response_is_one_record_with_its_outcome() {
     let conn = pair.connect(0, 1);
     let seq = request(&mut pair, conn, "GET", "/hello", b"");
     let got = pair.expect();
+    let lines = "content-type: text/plain; charset=utf-8\r\nx-test: 1\r\n";
     assert_eq!(
         parts(&got),
-        ("x-test: 1\r\n", &b"hello"[..]),
-        "none of the engine's headers"
+        (lines, &b"hello"[..]),
+        "none of the headers that the reactor writes"
     );
     assert_eq!(
         (got.header.code, got.header.flags),
@@ -422,6 +433,26 @@ fn a_response_that_cannot_be_finished_is_aborted() {
         );
     }
     assert_eq!(pair.counter(WorkerCounter::Panics), 1);
+}
+
+#[test]
+fn a_body_of_text_says_so_if_the_handler_has_not() {
+    let mut pair = Pair::new::<Site>();
+    let conn = pair.connect(0, 1);
+    let plain = "content-type: text/plain; charset=utf-8\r\n";
+    for (method, target, expected) in [
+        ("GET", "/wrapped", plain),
+        ("HEAD", "/wrapped", plain),
+        ("HEAD", "/much", plain),
+        ("GET", "/typed", "content-type: text/html\r\n"),
+        ("GET", "/bytes", ""),
+        ("GET", "/nothing", ""),
+        ("GET", "/empty", ""),
+    ] {
+        let seq = request(&mut pair, conn, method, target, b"");
+        let got = pair.until_done(0, seq);
+        assert_eq!(parts(&got[0]).0, expected, "{method} {target}");
+    }
 }
 
 #[test]
