@@ -15,13 +15,23 @@ use std::{
 /// because an event that kills its workers is given up after three: those who share a worker with it
 /// are not to wait for more than the starts.
 ///
+/// However long they live, they are not to die more often than every 3 s. Twenty deaths may come sooner, as those
+/// of somebody who kills workers on purpose do; each further one counts as an early death, and is followed
+/// when the 3 s are over, but after 100 ms at most, doubled up to 1 s for those in a row. So what dies again and again
+/// is started at most once a second in the long run, and one death after some time of peace is followed at
+/// once.
+///
 /// A process that lives for 10 s makes good what was before.
 #[derive(Debug)]
 pub(crate) struct BackOff {
-    /// Processes in a row that did not start, or died young.
+    /// Processes in a row that did not start, or died young or too often.
     early_deaths: u32,
     until: Option<Instant>,
     after_service: AfterService,
+    /// When the deaths of processes that were ready will be made good, at 3 s for each.
+    made_good: Option<Instant>,
+    /// How many of them in a row were too many.
+    too_many: u32,
 }
 
 /// What holds for processes that were ready.
@@ -44,6 +54,8 @@ impl Default for BackOff {
                 free: 2,
                 longest: Duration::from_millis(300),
             },
+            made_good: None,
+            too_many: 0,
         }
     }
 }
@@ -74,17 +86,34 @@ impl BackOff {
             None => (FREE, LONGEST),
         };
         let is_young = lived.is_none_or(|lived| lived < young);
+        let pause = lived.map_or(Duration::ZERO, |_| self.one_more(now));
         if lived.is_some_and(|lived| lived >= GOOD) {
             self.early_deaths = 0;
-        } else if is_young {
+        } else if is_young || !pause.is_zero() {
             self.early_deaths += 1;
         }
         let delay = match self.early_deaths.checked_sub(free + 1) {
-            Some(doubled) if is_young => longest.min(FIRST * 2u32.saturating_pow(doubled)),
+            Some(earlier) if is_young => doubled(earlier).min(longest),
             _ => Duration::ZERO,
         };
+        let delay = delay.max(pause);
         self.until = Some(now + delay);
         Delay(delay)
+    }
+
+    /// Counts the death of a process that was ready, and says how long the next is to wait for that.
+    fn one_more(&mut self, now: Instant) -> Duration {
+        let made_good = self.made_good.map_or(now, |before| before.max(now)) + EACH;
+        let too_soon = made_good.saturating_duration_since(now + EACH * AT_ONCE);
+        // What was not waited for is forgiven.
+        self.made_good = Some(made_good.min(now + EACH * AT_ONCE + LONGEST_PAUSE));
+        if too_soon.is_zero() {
+            self.too_many = 0;
+            return Duration::ZERO;
+        }
+        let pause = doubled(self.too_many).min(LONGEST_PAUSE).min(too_soon);
+        self.too_many += 1;
+        pause
     }
 
     /// A process is started: there is nothing to wait for.
@@ -97,7 +126,7 @@ impl BackOff {
         self.until.take_if(|until| *until <= now);
     }
 
-    /// Processes in a row that did not start, or died young.
+    /// Processes in a row that did not start, or died young or too often.
     pub(crate) fn early_deaths(&self) -> u32 {
         self.early_deaths
     }
@@ -127,11 +156,21 @@ impl fmt::Display for Delay {
     }
 }
 
+fn doubled(times: u32) -> Duration {
+    FIRST.saturating_mul(2u32.saturating_pow(times))
+}
+
 const GOOD: Duration = Duration::from_secs(10);
 /// Tries that failed without a delay before the next.
 const FREE: u32 = 1;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
+/// A death of a process that was ready is made good after so long.
+const EACH: Duration = Duration::from_secs(3);
+/// Deaths that need not be made good before the next start.
+const AT_ONCE: u32 = 20;
+/// The longest delay for a death that is one too many.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -156,14 +195,68 @@ mod tests {
         assert_eq!(fail(None), 100);
     }
 
+    /// How long each of so many processes waits for its start, that all live for `lived`.
+    fn pauses(
+        backoff: &mut BackOff,
+        now: &mut Instant,
+        lived: Duration,
+        count: usize,
+    ) -> Vec<u128> {
+        let mut pause = || {
+            *now += lived;
+            let Delay(delay) = backoff.failed(*now, Some(lived));
+            *now += delay;
+            delay.as_millis()
+        };
+        (0..count).map(|_| pause()).collect()
+    }
+
     #[test]
-    fn who_was_of_use_is_followed_at_once_however_often_it_dies() {
-        let now = Instant::now();
-        let mut backoff = BackOff::default();
-        for _ in 0..100 {
-            let delay = backoff.failed(now, Some(Duration::from_millis(100)));
-            assert_eq!((delay.0, backoff.early_deaths()), (Duration::ZERO, 0));
+    fn twenty_that_were_of_use_are_followed_at_once_and_then_the_delay_grows() {
+        let (mut backoff, mut now) = (BackOff::default(), Instant::now());
+        let lived = Duration::from_millis(101);
+        let pauses = pauses(&mut backoff, &mut now, lived, 28);
+        assert_eq!(pauses[..20], [0; 20]);
+        assert_eq!(pauses[20..], [100, 200, 400, 800, 1000, 1000, 1000, 1000]);
+        assert_eq!(backoff.early_deaths(), 8);
+    }
+
+    #[test]
+    fn who_dies_less_often_than_every_three_seconds_is_followed_at_once_for_ever() {
+        for lived in [3_000, 3_100, 9_000] {
+            let (mut backoff, mut now) = (BackOff::default(), Instant::now());
+            let lived = Duration::from_millis(lived);
+            assert_eq!(pauses(&mut backoff, &mut now, lived, 500), [0; 500]);
+            assert_eq!(backoff.early_deaths(), 0);
         }
+    }
+
+    #[test]
+    fn a_crash_loop_of_any_period_below_that_is_slowed_down() {
+        for backoff in [BackOff::default, BackOff::patient] {
+            for lived in [1, 50, 99, 100, 101, 250, 999, 1_000, 1_500, 2_500, 2_990] {
+                let (mut backoff, mut now) = (backoff(), Instant::now());
+                let lived = Duration::from_millis(lived);
+                pauses(&mut backoff, &mut now, lived, 10_000);
+                let before = now;
+                pauses(&mut backoff, &mut now, lived, 100);
+                let mean = (now - before) / 100;
+                let least = EACH.min(lived + LONGEST_PAUSE);
+                assert!(mean >= least, "{lived:?}: one in {mean:?}");
+                assert!(backoff.early_deaths() > 100);
+            }
+        }
+    }
+
+    #[test]
+    fn one_death_after_some_peace_is_followed_at_once_whatever_was_before() {
+        let (mut backoff, mut now) = (BackOff::default(), Instant::now());
+        pauses(&mut backoff, &mut now, Duration::from_millis(150), 100);
+        assert_eq!(pauses(&mut backoff, &mut now, GOOD, 1), [0]);
+        assert_eq!(backoff.early_deaths(), 0);
+        // The loop that goes on then is not given another twenty.
+        let again = pauses(&mut backoff, &mut now, Duration::from_millis(150), 4);
+        assert_eq!(again, [0, 0, 100, 200]);
     }
 
     #[test]

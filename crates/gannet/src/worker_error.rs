@@ -23,7 +23,8 @@ pub struct WorkerError {
     pub reason: String,
     /// How often a process of its place has ended without being asked to.
     pub restarts: u64,
-    /// How many in a row did not start, or died within a second: with two or more, starts are delayed.
+    /// How many in a row did not start, or died young or too often; `status` has the same. With more than two, starts
+    /// are delayed.
     pub early_deaths: u32,
     /// After how long its successor is started; `None` if none is, or one is there.
     pub retry_in: Option<Duration>,

@@ -57,7 +57,7 @@ fn stalled_workers_are_replaced_and_cost_no_connection_and_no_message() {
 }
 
 #[test]
-fn a_worker_that_was_of_use_is_followed_at_once_however_often_it_is_killed() {
+fn a_worker_that_was_of_use_is_followed_at_once() {
     let server = spec().set("workers", 1).start();
     let mut killed = 0;
     for _ in 0..6 {
@@ -67,6 +67,26 @@ fn a_worker_that_was_of_use_is_followed_at_once_however_often_it_is_killed() {
             format!("(pid {killed}) ended: signal 9 (SIGKILL); its successor starts at once");
         server.expect_log(&said);
     }
+    server.stop();
+}
+
+#[test]
+fn workers_that_are_of_use_and_die_all_the_time_are_followed_more_and_more_slowly() {
+    let server = spec().set("workers", 1).start();
+    let mut killed = 0;
+    let early_deaths = || server.status()["workers"][0]["early_deaths"].as_u64();
+    for _ in 0..40 {
+        killed = server.worker_of_use(killed);
+        process::kill(killed);
+        wait_until("its end", || !process::alive(killed));
+        if early_deaths() > Some(1) {
+            break;
+        }
+    }
+    assert!(early_deaths() > Some(1));
+    // The first of them may be due to wait for less.
+    server.expect_log("ended: signal 9 (SIGKILL); its successor starts in ");
+    server.worker_of_use(killed);
     server.stop();
 }
 

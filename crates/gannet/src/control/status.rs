@@ -151,8 +151,9 @@ pub struct WorkerStatus {
     pub panics: u64,
     /// Why the last process of its place that did not end well did end.
     pub last_exit: Option<String>,
-    /// How many processes of its place in a row did not start, or died within 100 ms (user processes:
-    /// a second). From the third on the next try is delayed, from the second on if it did not start.
+    /// How many processes of its place in a row did not start, died within 100 ms (user processes: a second), or
+    /// died although twenty had in the time before, at 3 s for each. From the third on the next try is delayed, from
+    /// the second on if it did not start, and always after one death too many.
     #[serde(default)]
     pub early_deaths: u32,
     /// When the next process is started, in milliseconds from now, if that is delayed.
