@@ -90,4 +90,4 @@ pub use ring::{Consumer, Full, OutOfBounds, Position, Producer, Record, RingSpec
 pub use robust::LockError;
 pub use sleepers::{Futex, Sleep, Sleepers, Ticket};
 pub use slots::Slots;
-pub use words::Words;
+pub use words::{WordRows, Words};

@@ -25,11 +25,12 @@
 
 use std::hint::spin_loop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::yield_now;
 
 use crate::memory::{Memory, Word};
 use crate::region::Region;
+use crate::words::WordRows;
 
 /// Rows of words in a region. Out-of-range rows and words are bugs of the caller: they panic,
 /// except in the reading methods, whose row may come from anywhere.
@@ -52,16 +53,15 @@ impl Slots {
         rows * stride(words)
     }
 
-    /// The words of a row by themselves, as [`Slots::cell`] gives one of them: where they are is checked
-    /// once for all.
+    /// All rows as they lie in memory: `seq` first, then the words, then what makes a row `N` words long. For
+    /// who changes cells very often.
     ///
     /// # Panics
     ///
-    /// If there is no such row.
-    #[inline]
-    pub fn cells(&self, row: usize) -> &[AtomicU64] {
-        assert!(row < self.rows, "no row {row}");
-        self.memory.words(self.seq(row) + 8, self.words)
+    /// If a row does not take `N` words.
+    pub fn by_word<const N: usize>(&self) -> WordRows<N> {
+        assert!(self.stride == N * 8, "a row takes {} bytes", self.stride);
+        WordRows::attach(self.memory.clone(), self.offset, self.rows)
     }
 }
 

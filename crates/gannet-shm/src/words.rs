@@ -51,6 +51,55 @@ impl<const N: usize> Deref for Words<N> {
     }
 }
 
+/// Rows of `N` words that stand behind each other in a region, found once as [`Words`] are: a row is one
+/// check and one addition away.
+///
+/// ```
+/// # use std::sync::atomic::Ordering::Relaxed;
+/// # use gannet_shm::{Region, WordRows};
+/// let region = Region::create("rows", 1, 4096)?;
+/// let rows = WordRows::<4>::attach(region.clone(), 64, 10);
+/// rows[9][1].store(7, Relaxed);
+/// assert_eq!(region.word(64 + (9 * 4 + 1) * 8).load(Relaxed), 7);
+/// # Ok::<_, gannet_shm::RegionError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct WordRows<const N: usize> {
+    at: NonNull<[[AtomicU64; N]]>,
+    /// Keeps the mapping.
+    _region: Arc<Region>,
+}
+
+impl<const N: usize> WordRows<N> {
+    /// So many rows from `offset` on.
+    ///
+    /// # Panics
+    ///
+    /// If `offset` is not a multiple of 8 or the rows are not inside the region.
+    pub fn attach(region: Arc<Region>, offset: usize, rows: usize) -> WordRows<N> {
+        let (rows, _) = region.words(offset, rows * N).as_chunks();
+        WordRows {
+            at: NonNull::from(rows),
+            _region: region,
+        }
+    }
+}
+
+impl<const N: usize> Deref for WordRows<N> {
+    type Target = [[AtomicU64; N]];
+
+    #[inline]
+    fn deref(&self) -> &[[AtomicU64; N]] {
+        // SAFETY: as for `Words`: `attach` had it from a slice of words of the region.
+        unsafe { self.at.as_ref() }
+    }
+}
+
+// SAFETY: the words belong to the region, not to a thread, and are atomics.
+unsafe impl<const N: usize> Send for WordRows<N> {}
+// SAFETY: as above.
+unsafe impl<const N: usize> Sync for WordRows<N> {}
+
 // SAFETY: the words belong to the region, not to a thread, and are atomics.
 unsafe impl<const N: usize> Send for Words<N> {}
 // SAFETY: as above.
@@ -69,6 +118,13 @@ mod tests {
         region.word(4088).store(9, Relaxed);
         drop(region);
         assert_eq!(words[1].load(Relaxed), 9);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of a region")]
+    fn rows_beyond_the_end_are_refused() {
+        let region = Region::create("rows", 1, 4096).unwrap();
+        WordRows::<16>::attach(region, 0, 33);
     }
 
     #[test]

@@ -35,7 +35,7 @@ use std::{
     },
 };
 
-use gannet_shm::{Region, Slots};
+use gannet_shm::{Region, Slots, WordRows};
 
 pub(crate) use self::row::Row;
 use self::row::{ASIDE, CLOSED, ROW, WEBSOCKET};
@@ -50,6 +50,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ConnTable {
     slots: Slots,
+    /// The same by word, for what every message changes.
+    words: WordRows<WORDS>,
     asides: Slots,
     /// Rows as `tls::info` writes them, for the same slots.
     tls: Slots,
@@ -84,6 +86,7 @@ impl ConnTable {
         let at = dimensions.tls_table();
         let tls = Slots::attach(control.clone(), at, rows, dimensions.tls_words);
         ConnTable {
+            words: slots.by_word(),
             slots,
             asides,
             tls,
@@ -96,6 +99,11 @@ impl ConnTable {
     pub(crate) fn row_of(&self, id: ConnId) -> Option<usize> {
         let fits = id.reactor() < self.dimensions.reactors && id.slot() < self.dimensions.slots;
         fits.then(|| id.reactor() * self.dimensions.slots + id.slot())
+    }
+
+    /// Where the rows of a reactor begin: that of a connection of its own is its slot further on.
+    pub(crate) fn first_row(&self, reactor: usize) -> usize {
+        reactor * self.dimensions.slots
     }
 
     /// The connection's row, if it is open.
@@ -310,15 +318,15 @@ impl ConnTable {
     /// Writer: counts in one of the cells of a row.
     #[inline]
     pub(crate) fn add(&self, row: usize, cell: Cell, by: usize) {
-        add(&self.slots.cells(row)[cell as usize], by);
+        add(&self.words[row][1 + cell as usize], by);
     }
 
     /// Writer: so many bytes have come from the client, at this Unix time (ms).
     #[inline]
     pub(crate) fn note_received(&self, row: usize, unix: u64, bytes: usize) {
-        let cells = self.slots.cells(row);
-        cells[Cell::LastSeen as usize].store(unix, Relaxed);
-        add(&cells[Cell::BytesIn as usize], bytes);
+        let words = &self.words[row];
+        words[1 + Cell::LastSeen as usize].store(unix, Relaxed);
+        add(&words[1 + Cell::BytesIn as usize], bytes);
     }
 
     /// One of the cells of a row.
@@ -336,8 +344,11 @@ fn add(cell: &AtomicU64, by: usize) {
 
 // A row and what it begins with is two cache lines: see `Slots`.
 const _: () = assert!((Cell::Generation as usize) < ROW_WORDS);
-const _: () = assert!(Slots::bytes(1, ROW_WORDS) == 128);
+const _: () = assert!(Slots::bytes(1, ROW_WORDS) == WORDS * 8);
 const _: () = assert!(ASIDE == ASIDE_WORDS);
+
+/// Words that a row takes in memory; the first is its lock.
+const WORDS: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -171,8 +171,7 @@ impl Reactor {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
-        let is_calm = conn.is_open() && conn.stall == Stall::No && !conn.eof && conn.rare.is_none();
-        if is_calm && self.stopping.is_none() {
+        if conn.is_calm() && self.stopping.is_none() {
             // Nothing has waited for it.
             return;
         }
@@ -605,6 +604,14 @@ impl Reactor {
         if let Some(row) = self.table.row_of(id) {
             self.table.clear(row);
         }
+    }
+}
+
+impl Conn {
+    /// Neither it nor its client waits for an event to be done.
+    #[inline]
+    pub(super) fn is_calm(&self) -> bool {
+        self.is_open() && self.stall == Stall::No && !self.eof && self.rare.is_none()
     }
 }
 

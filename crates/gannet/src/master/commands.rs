@@ -187,14 +187,15 @@ impl Reactor {
         if command.has(HANDLER_FAILED) {
             self.count(ReactorCounter::HandlerFailed);
         }
-        let Some(slot) = self.conns.find(whose) else {
+        let Some((slot, conn)) = self.conns.find_mut(whose) else {
             return;
         };
-        if let Some(conn) = self.conns.get_mut(slot) {
-            conn.in_flight = conn.in_flight.saturating_sub(1);
-        }
+        conn.in_flight = conn.in_flight.saturating_sub(1);
         if command.has(HANDLER_FAILED) {
             self.handler_failed(slot);
+        } else if conn.is_calm() && self.stopping.is_none() {
+            // Nothing has waited for it.
+            return;
         }
         self.event_done(slot);
     }

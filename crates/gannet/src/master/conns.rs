@@ -2,7 +2,7 @@
 //!
 //! They stand side by side in chunks, each made when the first of its slots is used and given back when
 //! the last is free: nothing is moved when their number grows, no memory waits for growth, and none is
-//! spent on finding them but two words a chunk.
+//! spent on finding them but two words a chunk at most.
 
 use std::collections::VecDeque;
 
@@ -14,18 +14,14 @@ use crate::id::ConnId;
 pub(super) struct Conns {
     reactor: usize,
     limit: usize,
-    chunks: Vec<Chunk>,
+    /// Each has [`CHUNK`] slots; one without connections has no memory.
+    chunks: Vec<Option<Box<[Option<Conn>; CHUNK]>>>,
+    /// Connections in each of them.
+    lens: Vec<u32>,
     /// Slots that were ever handed out.
     used: usize,
     free: VecDeque<u32>,
     len: usize,
-}
-
-/// The connections in [`CHUNK`] slots; none has no memory.
-#[derive(Default)]
-struct Chunk {
-    conns: Box<[Option<Conn>]>,
-    len: u32,
 }
 
 impl Conns {
@@ -34,6 +30,7 @@ impl Conns {
             reactor,
             limit,
             chunks: Vec::new(),
+            lens: Vec::new(),
             used: 0,
             free: VecDeque::new(),
             len: 0,
@@ -66,28 +63,31 @@ impl Conns {
     }
 
     pub(super) fn insert(&mut self, conn: Conn) {
-        let (chunk, at) = place(conn.id.slot());
-        if self.chunks.len() <= chunk {
-            self.chunks.resize_with(chunk + 1, Chunk::default);
+        let (number, at) = place(conn.id.slot());
+        if self.chunks.len() <= number {
+            self.chunks.resize_with(number + 1, || None);
+            self.lens.resize(number + 1, 0);
         }
-        let chunk = &mut self.chunks[chunk];
-        if chunk.len == 0 {
-            chunk.conns = (0..CHUNK).map(|_| None).collect();
+        if self.chunks[number].is_none() {
+            let empty: Box<[_]> = (0..CHUNK).map(|_| None).collect();
+            self.chunks[number] = empty.try_into().ok();
         }
-        debug_assert!(chunk.conns[at].is_none());
-        chunk.conns[at] = Some(conn);
-        chunk.len += 1;
-        self.len += 1;
+        if let Some(chunk) = &mut self.chunks[number] {
+            debug_assert!(chunk[at].is_none());
+            chunk[at] = Some(conn);
+            self.lens[number] += 1;
+            self.len += 1;
+        }
     }
 
     /// Takes a connection out; its slot becomes free.
     pub(super) fn remove(&mut self, slot: usize) -> Option<Conn> {
-        let (chunk, at) = place(slot);
-        let chunk = self.chunks.get_mut(chunk)?;
-        let conn = chunk.conns.get_mut(at)?.take()?;
-        chunk.len -= 1;
-        if chunk.len == 0 {
-            *chunk = Chunk::default();
+        let (number, at) = place(slot);
+        let chunk = self.chunks.get_mut(number)?;
+        let conn = chunk.as_mut()?[at].take()?;
+        self.lens[number] -= 1;
+        if self.lens[number] == 0 {
+            *chunk = None;
         }
         self.len -= 1;
         if conn.id.generation() < ConnId::MAX_GENERATION {
@@ -106,14 +106,27 @@ impl Conns {
             .then_some(slot)
     }
 
-    pub(super) fn get(&self, slot: usize) -> Option<&Conn> {
-        let (chunk, at) = place(slot);
-        self.chunks.get(chunk)?.conns.get(at)?.as_ref()
+    /// A connection, if it is (still) there, and its slot.
+    #[inline]
+    pub(super) fn find_mut(&mut self, id: ConnId) -> Option<(usize, &mut Conn)> {
+        let slot = id.slot();
+        if id.reactor() != self.reactor {
+            return None;
+        }
+        let conn = self.get_mut(slot)?;
+        (conn.id == id).then_some((slot, conn))
     }
 
+    #[inline]
+    pub(super) fn get(&self, slot: usize) -> Option<&Conn> {
+        let (chunk, at) = place(slot);
+        self.chunks.get(chunk)?.as_ref()?[at].as_ref()
+    }
+
+    #[inline]
     pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut Conn> {
         let (chunk, at) = place(slot);
-        self.chunks.get_mut(chunk)?.conns.get_mut(at)?.as_mut()
+        self.chunks.get_mut(chunk)?.as_mut()?[at].as_mut()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -203,7 +216,7 @@ mod tests {
         let ids: Vec<_> = (0..2 * CHUNK + 1).map(|_| kit.open().unwrap()).collect();
         let chunks = |kit: &Kit| {
             let chunks = kit.conns.chunks.iter();
-            chunks.filter(|chunk| !chunk.conns.is_empty()).count()
+            chunks.filter(|chunk| chunk.is_some()).count()
         };
         assert_eq!(chunks(&kit), 3);
         assert_eq!(kit.conns.slots().len(), ids.len());

@@ -26,9 +26,13 @@ use crate::{
 impl Reactor {
     /// The poll set has something about a connection.
     pub(super) fn socket_ready(&mut self, id: ConnId, flags: EventFlags) {
-        let Some(slot) = self.conns.find(id) else {
+        let Some((slot, conn)) = self.conns.find_mut(id) else {
             return;
         };
+        if flags == EventFlags::IN && conn.stall == Stall::No && !conn.eof {
+            // It has sent something, and that is all.
+            return self.readable(slot);
+        }
         if flags.contains(EventFlags::OUT) {
             self.flush(slot);
         }
@@ -80,8 +84,16 @@ impl Reactor {
                     self.buffer[..kept].copy_from_slice(&conn.input);
                     conn.input.clear();
                 }
-                self.count_received(slot, len);
-                self.take_in(slot, kept + len);
+                conn.last_seen = self.clock.now;
+                conn.pinged = false;
+                let is_bare = conn.is_bare_tcp();
+                let row = self.row(slot);
+                self.table.note_received(row, self.clock.unix, len);
+                self.add(ReactorCounter::BytesIn, len);
+                match is_bare {
+                    true => self.take_tcp(slot, kept + len),
+                    false => self.take_in(slot, kept + len),
+                }
                 if len == most {
                     self.ask_again(slot);
                 }
@@ -99,9 +111,8 @@ impl Reactor {
         };
         conn.last_seen = self.clock.now;
         conn.pinged = false;
-        if let Some(row) = self.table.row_of(conn.id) {
-            self.table.note_received(row, self.clock.unix, len);
-        }
+        let row = self.row(slot);
+        self.table.note_received(row, self.clock.unix, len);
         self.add(ReactorCounter::BytesIn, len);
     }
 
@@ -181,12 +192,12 @@ impl Reactor {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
+        if conn.is_bare_tcp() {
+            return self.take_tcp(slot, len);
+        }
         if !conn.is_open() {
             // Nothing is taken from a connection that is being closed.
             return;
-        }
-        if matches!(conn.speaks, Speaks::Tcp) && !conn.awaits_header() {
-            return self.take_tcp(slot, len);
         }
         let Some(len) = self.take_header(slot, len) else {
             return;
@@ -288,14 +299,10 @@ impl Reactor {
         self.buffer = buffer;
     }
 
+    /// A message has come from the connection in this slot, which is open.
+    #[inline]
     pub(super) fn message_in(&mut self, slot: usize) {
-        if let Some(row) = self
-            .conns
-            .get(slot)
-            .and_then(|conn| self.table.row_of(conn.id))
-        {
-            self.table.add(row, Cell::MessagesIn, 1);
-        }
+        self.table.add(self.row(slot), Cell::MessagesIn, 1);
     }
 
     /// The client sends no more.
@@ -373,6 +380,14 @@ impl Reactor {
             // Nobody reads the answer any more.
             self.leave(slot, Closed::of(CloseReason::Reset));
         }
+    }
+}
+
+impl Conn {
+    /// Whatever comes is for its handler, as it is.
+    #[inline]
+    fn is_bare_tcp(&self) -> bool {
+        matches!(self.speaks, Speaks::Tcp) && self.is_open() && !self.awaits_header()
     }
 }
 

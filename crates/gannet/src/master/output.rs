@@ -81,6 +81,32 @@ impl Output {
 
     /// Writes as much as the socket takes. Returns how many bytes left.
     pub(super) fn write_to(&mut self, socket: impl AsFd, pool: &mut Pool) -> io::Result<usize> {
+        if self.segments.len() == 1
+            && let Some(Segment::Own(buffer)) = self.segments.front_mut()
+            && let Some(bytes) = buffer.get(self.sent..).filter(|bytes| !bytes.is_empty())
+        {
+            // Nearly always it is one small piece, and leaves whole.
+            let send = || rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL);
+            return match rustix::io::retry_on_intr(send) {
+                Ok(written) if written == bytes.len() && buffer.capacity() <= JOIN * 2 => {
+                    // The queue keeps its buffer: it goes to the pool with it.
+                    buffer.clear();
+                    (self.sent, self.queued) = (0, 0);
+                    Ok(written)
+                }
+                Ok(written) => {
+                    self.advance(written, pool);
+                    Ok(written + self.write_rest(socket, pool)?)
+                }
+                Err(rustix::io::Errno::AGAIN) => Ok(0),
+                Err(error) => Err(error.into()),
+            };
+        }
+        self.write_rest(socket, pool)
+    }
+
+    /// As [`Output::write_to`], of whatever there is.
+    fn write_rest(&mut self, socket: impl AsFd, pool: &mut Pool) -> io::Result<usize> {
         let mut total = 0;
         while self.queued > 0 {
             let written = match self.segments.len() {

@@ -78,17 +78,24 @@ impl Reactor {
         aux: u64,
         payload: &[&[u8]],
     ) -> bool {
-        let link = match self.route(slot, kind, payload) {
-            Ok(link) => link,
-            Err(stall) => {
-                self.stall(slot, stall);
-                return false;
-            }
+        let usual = match kind {
+            EventKind::RequestBody | EventKind::Close => None,
+            _ => self.straight(slot),
+        };
+        let index = match usual {
+            Some(index) => index,
+            None => match self.route(slot, kind, payload) {
+                Ok(index) => index,
+                Err(stall) => {
+                    self.stall(slot, stall);
+                    return false;
+                }
+            },
         };
         let Some(conn) = self.conns.get_mut(slot) else {
             return true;
         };
-        let Some(link) = self.links[link].as_mut() else {
+        let Some(link) = self.links[index].as_mut() else {
             return false;
         };
         let header = EventHeader {
@@ -105,6 +112,21 @@ impl Reactor {
         conn.link = link.incarnation;
         self.count(ReactorCounter::Events);
         true
+    }
+
+    /// What [`Reactor::route`] says of nearly every event, found sooner: its connection stays where it is, and
+    /// nothing is in the way. `None`: that has to be looked at.
+    #[inline]
+    fn straight(&self, slot: usize) -> Option<usize> {
+        let conn = self.conns.get(slot)?;
+        let place = self.places.get(usize::from(conn.place))?;
+        let index = place.current?;
+        let link = self.links.get(index)?.as_ref()?;
+        let may = match conn.in_flight {
+            0 => self.settings.dispatch == Dispatch::Connection,
+            some => (some as usize) < self.settings.max_in_flight && conn.link == link.incarnation,
+        };
+        (may && place.backlog.is_empty()).then_some(index)
     }
 
     /// As [`Reactor::offer`], but keeps the event with the connection until it can be handed over.

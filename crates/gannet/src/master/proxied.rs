@@ -33,7 +33,8 @@ use crate::{
 impl Conn {
     /// Nothing but a PROXY header is taken from the connection yet.
     pub(super) fn awaits_header(&self) -> bool {
-        self.rare().header_due != 0
+        // Asked of every read and every message.
+        self.rare.as_ref().is_some_and(|rare| rare.header_due != 0)
     }
 }
 

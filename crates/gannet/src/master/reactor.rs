@@ -132,6 +132,8 @@ pub(crate) struct Reactor {
     pub(super) working: Arc<AtomicUsize>,
     pub(super) works: bool,
     pub(super) conns: Conns,
+    /// The row of a connection is its slot behind this one.
+    first_row: usize,
     pub(super) links: Vec<Option<Link>>,
     /// In thread mode: what leads to the worker of this thread.
     direct: Option<Rc<Direct>>,
@@ -255,6 +257,8 @@ impl Reactor {
         ] {
             counters[gauge as usize] = 0;
         }
+        let table = ConnTable::attach(control.clone(), dimensions);
+        let first_row = table.first_row(id);
         let places = settings.places();
         let largest = settings
             .listeners
@@ -267,7 +271,7 @@ impl Reactor {
             dispatch: parts.dispatch,
             generation: parts.generation,
             epoll,
-            table: ConnTable::attach(control.clone(), dimensions),
+            table,
             reports: parts.reports,
             packets: Packets::new(&parts.listeners, &settings, id)?,
             next_place: 0,
@@ -279,6 +283,7 @@ impl Reactor {
             working: parts.working,
             works: true,
             conns: Conns::new(id, dimensions.slots),
+            first_row,
             links: Vec::new(),
             direct: (settings.mode == Mode::Thread)
                 .then(|| Rc::new(Direct::new(dimensions, settings.max_parked))),
@@ -362,11 +367,11 @@ impl Reactor {
         for event in ready.events.drain(..) {
             let (key, flags) = (event.data.u64(), event.flags);
             match key {
+                _ if key < GUEST => self.socket_ready(ConnId::from_u64(key), flags),
                 BELL => {}
                 _ if key & GUEST != 0 => ready.guests |= 1 << (key & !GUEST),
                 _ if key & PACKETS != 0 => self.packets_ready((key & !PACKETS) as usize),
-                _ if key & LISTENER != 0 => self.accept((key & !LISTENER) as usize),
-                _ => self.socket_ready(ConnId::from_u64(key), flags),
+                _ => self.accept((key & !LISTENER) as usize),
             }
         }
         self.serve_woken();
@@ -430,10 +435,18 @@ impl Reactor {
         &self.epoll
     }
 
+    /// The row in the table of the connection in this slot.
+    #[inline]
+    pub(super) fn row(&self, slot: usize) -> usize {
+        self.first_row + slot
+    }
+
+    #[inline]
     pub(super) fn count(&mut self, counter: ReactorCounter) {
         self.counters[counter as usize] += 1;
     }
 
+    #[inline]
     pub(super) fn add(&mut self, counter: ReactorCounter, by: usize) {
         self.counters[counter as usize] += by as u64;
     }
@@ -635,7 +648,7 @@ const BELL: u64 = 1 << 63;
 pub(super) const LISTENER: u64 = 1 << 62;
 /// Keys of the listeners for datagrams, with their index.
 pub(super) const PACKETS: u64 = 1 << 61;
-/// Keys of descriptors that are not the reactor's, with their bit.
+/// Keys of descriptors that are not the reactor's, with their bit. Of all these the least.
 const GUEST: u64 = 1 << 60;
 /// Events taken in one turn.
 const EVENTS: usize = 512;

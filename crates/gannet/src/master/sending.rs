@@ -39,11 +39,12 @@ impl Reactor {
 
     /// Queues one message for a connection.
     pub(super) fn send(&mut self, id: ConnId, text: bool, data: &[u8]) {
-        let Some(slot) = self.conns.find(id) else {
-            return;
-        };
-        self.catch_up(slot);
-        let Some(conn) = self.conns.get_mut(slot) else {
+        if !self.topics.logs.is_empty()
+            && let Some(slot) = self.conns.find(id)
+        {
+            self.catch_up(slot);
+        }
+        let Some((slot, conn)) = self.conns.find_mut(id) else {
             return;
         };
         let listener = &self.settings.listeners[usize::from(conn.listener)];
@@ -53,7 +54,7 @@ impl Reactor {
         let (pool, compressors) = (&mut self.pool, &mut self.compressors);
         if conn.is_open() && queue_message(conn, pool, compressors, listener, text, data) {
             mark(conn, &mut self.dirty);
-            count_message(&self.table, id);
+            self.table.add(self.row(slot), Cell::MessagesOut, 1);
         }
     }
 
@@ -85,7 +86,7 @@ impl Reactor {
             return false;
         }
         mark(conn, &mut self.dirty);
-        count_message(&self.table, conn.id);
+        self.table.add(self.row(slot), Cell::MessagesOut, 1);
         true
     }
 
@@ -107,15 +108,12 @@ impl Reactor {
         self.flush_streams();
         let mut dirty = std::mem::take(&mut self.dirty);
         for id in dirty.drain(..) {
-            if let Some(slot) = self.conns.find(id) {
-                if let Some(conn) = self.conns.get_mut(slot) {
-                    conn.dirty = false;
-                    if conn.writing {
-                        // The poll set says when there is room.
-                        continue;
-                    }
+            if let Some((slot, conn)) = self.conns.find_mut(id) {
+                conn.dirty = false;
+                // If it is waited for, the poll set says when there is room.
+                if !conn.writing {
+                    self.flush(slot);
                 }
-                self.flush(slot);
             }
         }
         // Flushing can queue (a close frame of the next connection): that leaves next turn.
@@ -148,27 +146,33 @@ impl Reactor {
         self.serve_woken();
     }
 
-    /// Writes what is queued for one connection, as far as the socket takes it.
+    /// Writes what is queued for one connection, as far as the socket takes it. Nearly always that is all of it,
+    /// and nothing else is to be done.
     pub(super) fn flush(&mut self, slot: usize) {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
-        let id = conn.id;
         let written = match conn.write_out(&mut self.pool) {
             None => return self.shut_if_flushed(slot),
             Some(Ok(written)) => written,
             Some(Err(_)) => return self.leave(slot, Closed::of(CloseReason::Reset)),
         };
-        if conn.is_all_out() {
-            let output = conn.output.take();
-            if let Some(output) = output {
-                output.recycle(&mut self.pool);
-            }
-            if let Some(row) = self.table.row_of(id) {
-                self.table.add(row, Cell::BytesOut, written);
-            }
-            return self.add(ReactorCounter::BytesOut, written);
+        if !conn.is_all_out() {
+            return self.written(slot, written);
         }
+        if let Some(output) = conn.output.take() {
+            output.recycle(&mut self.pool);
+        }
+        self.table.add(self.row(slot), Cell::BytesOut, written);
+        self.add(ReactorCounter::BytesOut, written);
+    }
+
+    /// So much was written for a connection, and that is not all that is to be done.
+    #[inline(never)]
+    fn written(&mut self, slot: usize, written: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         let now = self.clock.now;
         let to_watch = conn.note_unread(now, written);
         let (queued, unwritten) = (conn.queued(), conn.unwritten());
@@ -199,12 +203,11 @@ impl Reactor {
         if let Some(output) = conn.output.take_if(is_done) {
             output.recycle(&mut self.pool);
         }
-        if let Some(row) = self.table.row_of(id) {
-            self.table.add(row, Cell::BytesOut, written);
-            self.table
-                .cell(row, Cell::Queued)
-                .store(queued as u64, Relaxed);
-        }
+        let row = self.row(slot);
+        self.table.add(row, Cell::BytesOut, written);
+        self.table
+            .cell(row, Cell::Queued)
+            .store(queued as u64, Relaxed);
         if !is_stream {
             self.add(ReactorCounter::BytesOut, written);
         }
@@ -269,7 +272,8 @@ impl Listener {
 }
 
 impl Conn {
-    /// All that was queued has left at once, as it nearly always does, and nobody waits for that.
+    /// All that was queued has left at once, and nobody waits for that.
+    #[inline]
     fn is_all_out(&self) -> bool {
         let plain = self.tls.is_none() && self.stream.is_none() && !self.writing;
         let goes_on = self.is_open() && self.stall != Stall::Own;
@@ -293,11 +297,5 @@ pub(super) fn mark(conn: &mut Conn, dirty: &mut Vec<ConnId>) {
     if !conn.dirty && !matches!(conn.phase, Phase::Gone(_)) {
         conn.dirty = true;
         dirty.push(conn.id);
-    }
-}
-
-fn count_message(table: &crate::conn_table::ConnTable, id: ConnId) {
-    if let Some(row) = table.row_of(id) {
-        table.add(row, Cell::MessagesOut, 1);
     }
 }
