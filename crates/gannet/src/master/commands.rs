@@ -132,11 +132,23 @@ impl Reactor {
         }
     }
 
+    /// Nearly all commands send something, or end an event, or both.
+    #[inline]
     fn carry_out(&mut self, index: usize, command: &CommandHeader, payload: &[u8]) {
+        match command.kind {
+            CommandKind::Send => self.send(command.conn, command.has(TEXT), payload),
+            CommandKind::Done => {}
+            _ => self.carry_out_other(index, command, payload),
+        }
+        if command.done != 0 {
+            self.carry_out_done(index, command);
+        }
+    }
+
+    fn carry_out_other(&mut self, index: usize, command: &CommandHeader, payload: &[u8]) {
         let conn = command.conn;
         match command.kind {
-            CommandKind::Done => {}
-            CommandKind::Send => self.send(conn, command.has(TEXT), payload),
+            CommandKind::Done | CommandKind::Send => {}
             CommandKind::Publish => self.carry_out_publish(command, payload),
             CommandKind::Subscribe | CommandKind::Unsubscribe | CommandKind::Bind => {
                 if let (Some(slot), Ok(name)) = (self.conns.find(conn), str::from_utf8(payload)) {
@@ -174,11 +186,9 @@ impl Reactor {
                 }
             }
         }
-        if command.done != 0 {
-            self.carry_out_done(index, command);
-        }
     }
 
+    #[inline(never)]
     fn carry_out_done(&mut self, index: usize, command: &CommandHeader) {
         let finished = self.links[index]
             .as_mut()

@@ -86,7 +86,7 @@ impl Reactor {
                 }
                 conn.last_seen = self.clock.now;
                 conn.pinged = false;
-                let is_bare = conn.is_bare_tcp();
+                let (is_bare, hup) = (conn.is_bare_tcp(), conn.hup);
                 let row = self.row(slot);
                 self.table.note_received(row, self.clock.unix, len);
                 self.add(ReactorCounter::BytesIn, len);
@@ -97,7 +97,9 @@ impl Reactor {
                 if len == most {
                     self.ask_again(slot);
                 }
-                self.read_on_if_hung_up(slot);
+                if hup {
+                    self.read_on_if_hung_up(slot);
+                }
             }
             Err(Errno::AGAIN) => {}
             Err(_) => self.leave(slot, Closed::of(CloseReason::Reset)),
@@ -285,6 +287,9 @@ impl Reactor {
 
     /// As [`Reactor::take_in`], without a protocol.
     fn take_tcp(&mut self, slot: usize, len: usize) {
+        if len <= self.piece && self.offer_received(slot, len) {
+            return;
+        }
         let buffer = std::mem::take(&mut self.buffer);
         let mut rest = &buffer[..len];
         while !rest.is_empty() {

@@ -18,9 +18,11 @@ use super::pace::Unread;
 /// The queue.
 #[derive(Default)]
 pub(super) struct Output {
-    /// Where nothing is queued, at most one that is empty, and the queue's own.
-    segments: VecDeque<Segment>,
-    /// Bytes of the first segment that have left.
+    /// What leaves first; what is queued next is appended to it, until something stands behind it. Nearly always
+    /// it is all there is. Where nothing is queued it is empty, and keeps its memory.
+    first: Vec<u8>,
+    behind: VecDeque<Segment>,
+    /// Bytes of the first piece that have left: of `first`, or, if that is empty, of the first behind it.
     sent: usize,
     queued: usize,
     /// Who wants to know when at most so many bytes are queued: (limit, incarnation, token).
@@ -54,11 +56,25 @@ impl Output {
     }
 
     /// Lets `write` append to the queue.
+    #[inline]
     pub(super) fn append(&mut self, pool: &mut Pool, write: impl FnOnce(&mut Vec<u8>)) {
-        if !matches!(self.segments.back(), Some(Segment::Own(buffer)) if buffer.len() < JOIN) {
-            self.segments.push_back(Segment::Own(pool.take()));
+        if !self.behind.is_empty() || self.first.len() >= JOIN {
+            return self.append_behind(pool, write);
         }
-        if let Some(Segment::Own(buffer)) = self.segments.back_mut() {
+        if self.first.capacity() == 0 {
+            self.first = pool.take();
+        }
+        let before = self.first.len();
+        write(&mut self.first);
+        self.queued += self.first.len() - before;
+    }
+
+    #[cold]
+    fn append_behind(&mut self, pool: &mut Pool, write: impl FnOnce(&mut Vec<u8>)) {
+        if !matches!(self.behind.back(), Some(Segment::Own(buffer)) if buffer.len() < JOIN) {
+            self.behind.push_back(Segment::Own(pool.take()));
+        }
+        if let Some(Segment::Own(buffer)) = self.behind.back_mut() {
             let before = buffer.len();
             write(buffer);
             self.queued += buffer.len() - before;
@@ -67,63 +83,65 @@ impl Output {
 
     /// Queues a buffer of the pool as it is.
     pub(super) fn push(&mut self, pool: &mut Pool, bytes: Vec<u8>) {
-        self.give_empty(pool);
-        self.queued += bytes.len();
-        self.segments.push_back(Segment::Own(bytes));
+        let len = bytes.len();
+        if self.queued == 0 {
+            pool.give(std::mem::replace(&mut self.first, bytes));
+        } else {
+            self.behind.push_back(Segment::Own(bytes));
+        }
+        self.queued += len;
     }
 
     /// Queues bytes that others have queued too.
     pub(super) fn share(&mut self, pool: &mut Pool, bytes: Rc<[u8]>) {
-        self.give_empty(pool);
+        if self.queued == 0 {
+            // What comes next does not go into it.
+            pool.give(std::mem::take(&mut self.first));
+        }
         self.queued += bytes.len();
-        self.segments.push_back(Segment::Shared(bytes));
+        self.behind.push_back(Segment::Shared(bytes));
     }
 
     /// Writes as much as the socket takes. Returns how many bytes left.
+    #[inline]
     pub(super) fn write_to(&mut self, socket: impl AsFd, pool: &mut Pool) -> io::Result<usize> {
-        if self.segments.len() == 1
-            && let Some(Segment::Own(buffer)) = self.segments.front_mut()
-            && let Some(bytes) = buffer.get(self.sent..).filter(|bytes| !bytes.is_empty())
-        {
-            // Nearly always it is one small piece, and leaves whole.
-            let send = || rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL);
-            return match rustix::io::retry_on_intr(send) {
-                Ok(written) if written == bytes.len() && buffer.capacity() <= JOIN * 2 => {
-                    // The queue keeps its buffer: it goes to the pool with it.
-                    buffer.clear();
-                    (self.sent, self.queued) = (0, 0);
-                    Ok(written)
-                }
-                Ok(written) => {
-                    self.advance(written, pool);
-                    Ok(written + self.write_rest(socket, pool)?)
-                }
-                Err(rustix::io::Errno::AGAIN) => Ok(0),
-                Err(error) => Err(error.into()),
-            };
+        if !self.behind.is_empty() || self.sent > 0 || self.first.is_empty() {
+            return self.write_pieces(socket, pool);
         }
-        self.write_rest(socket, pool)
+        // A little cheaper than `write`, which knows less about what it writes to.
+        let send = || rustix::net::send(&socket, &self.first, SendFlags::NOSIGNAL);
+        match rustix::io::retry_on_intr(send) {
+            Ok(written) if written == self.first.len() => {
+                self.first_has_left(pool);
+                self.queued = 0;
+                Ok(written)
+            }
+            Ok(written) => {
+                self.advance(written, pool);
+                Ok(written + self.write_pieces(socket, pool)?)
+            }
+            Err(rustix::io::Errno::AGAIN) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// As [`Output::write_to`], of whatever there is.
-    fn write_rest(&mut self, socket: impl AsFd, pool: &mut Pool) -> io::Result<usize> {
+    #[inline(never)]
+    fn write_pieces(&mut self, socket: impl AsFd, pool: &mut Pool) -> io::Result<usize> {
         let mut total = 0;
         while self.queued > 0 {
-            let written = match self.segments.len() {
-                // A little cheaper than `write`, which knows less about what it writes to.
-                1 => rustix::io::retry_on_intr(|| {
-                    rustix::net::send(&socket, self.first(), SendFlags::NOSIGNAL)
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let mut count = 0;
+            for (slot, piece) in slices.iter_mut().zip(self.pieces()) {
+                let skip = if count == 0 { self.sent } else { 0 };
+                *slot = IoSlice::new(&piece[skip..]);
+                count += 1;
+            }
+            let written = match &slices[..count] {
+                [slice] => rustix::io::retry_on_intr(|| {
+                    rustix::net::send(&socket, slice, SendFlags::NOSIGNAL)
                 }),
-                _ => {
-                    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-                    let mut count = 0;
-                    for (slot, segment) in slices.iter_mut().zip(&self.segments) {
-                        let skip = if count == 0 { self.sent } else { 0 };
-                        *slot = IoSlice::new(&segment.bytes()[skip..]);
-                        count += 1;
-                    }
-                    rustix::io::retry_on_intr(|| rustix::io::writev(&socket, &slices[..count]))
-                }
+                slices => rustix::io::retry_on_intr(|| rustix::io::writev(&socket, slices)),
             };
             match written {
                 Ok(written) => {
@@ -141,7 +159,8 @@ impl Output {
     pub(super) fn take(&mut self, most: usize, pool: &mut Pool, mut each: impl FnMut(&[u8])) {
         let mut left = most.min(self.queued);
         while left > 0 {
-            let piece = self.first();
+            let piece = self.pieces().next().unwrap_or_default();
+            let piece = &piece[self.sent..];
             let piece = &piece[..piece.len().min(left)];
             each(piece);
             let taken = piece.len();
@@ -151,52 +170,63 @@ impl Output {
     }
 
     /// Gives the buffers back, and the queue itself.
+    #[inline]
     pub(super) fn recycle(mut self: Box<Self>, pool: &mut Pool) {
-        if self.queued > 0 || self.segments.len() > 1 {
-            while let Some(segment) = self.segments.pop_front() {
-                if let Segment::Own(buffer) = segment {
-                    pool.give(buffer);
-                }
-            }
+        if self.queued > 0 || !self.behind.is_empty() {
+            self.forget(pool);
         }
         // One that was long keeps too much memory, and so does a list of waiters.
         if pool.queues.len() < POOLED
-            && self.segments.capacity() <= SEGMENTS
+            && self.behind.capacity() <= SEGMENTS
             && self.waiters.capacity() == 0
         {
-            (self.sent, self.queued, self.unread) = (0, 0, None);
+            self.unread = None;
             pool.queues.push(self);
         }
     }
 
-    /// Gives its empty buffer back: what comes next does not go into it.
-    fn give_empty(&mut self, pool: &mut Pool) {
-        if self.queued == 0
-            && let Some(Segment::Own(buffer)) = self.segments.pop_front()
-        {
-            pool.give(buffer);
+    /// What is queued is not written any more.
+    #[cold]
+    fn forget(&mut self, pool: &mut Pool) {
+        pool.give(std::mem::take(&mut self.first));
+        for segment in self.behind.drain(..) {
+            if let Segment::Own(buffer) = segment {
+                pool.give(buffer);
+            }
         }
+        (self.sent, self.queued) = (0, 0);
     }
 
-    fn first(&self) -> &[u8] {
-        self.segments
-            .front()
-            .map_or(&[], |segment| &segment.bytes()[self.sent..])
+    /// What is queued, piece by piece, with what of the first of them has left.
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let first = Some(self.first.as_slice()).filter(|first| !first.is_empty());
+        first
+            .into_iter()
+            .chain(self.behind.iter().map(Segment::bytes))
+    }
+
+    /// All of `first` has left: its memory stays with the queue, and goes to the pool with it.
+    #[inline]
+    fn first_has_left(&mut self, pool: &mut Pool) {
+        self.sent = 0;
+        match self.behind.is_empty() && self.first.capacity() <= JOIN * 2 {
+            true => self.first.clear(),
+            false => pool.give(std::mem::take(&mut self.first)),
+        }
     }
 
     fn advance(&mut self, mut written: usize, pool: &mut Pool) {
         self.queued -= written;
-        if self.queued == 0
-            && self.segments.len() == 1
-            && let [Segment::Own(buffer)] = self.segments.as_mut_slices().0
-            && buffer.capacity() <= JOIN * 2
-        {
-            // The queue keeps its buffer: it goes to the pool with it.
-            buffer.clear();
-            self.sent = 0;
-            return;
+        if !self.first.is_empty() {
+            let left = self.first.len() - self.sent;
+            if written < left {
+                self.sent += written;
+                return;
+            }
+            written -= left;
+            self.first_has_left(pool);
         }
-        while let Some(segment) = self.segments.front() {
+        while let Some(segment) = self.behind.front() {
             let left = segment.bytes().len() - self.sent;
             if written < left {
                 self.sent += written;
@@ -204,7 +234,7 @@ impl Output {
             }
             written -= left;
             self.sent = 0;
-            if let Some(Segment::Own(buffer)) = self.segments.pop_front() {
+            if let Some(Segment::Own(buffer)) = self.behind.pop_front() {
                 pool.give(buffer);
             }
         }
@@ -222,6 +252,7 @@ impl Segment {
 
 impl Pool {
     /// The queue of a connection, which gets one if it has none.
+    #[inline]
     pub(super) fn queue<'a>(&mut self, of: &'a mut Option<Box<Output>>) -> &'a mut Output {
         of.get_or_insert_with(|| self.queues.pop().unwrap_or_default())
     }
@@ -243,7 +274,7 @@ impl Pool {
 const JOIN: usize = 16 << 10;
 /// Buffers kept for reuse: at most 8 MiB. And queues, each of which may have one more: 8 MiB.
 const POOLED: usize = 256;
-/// Segments that a queue which is kept has room for.
+/// Pieces behind the first that a queue which is kept has room for.
 const SEGMENTS: usize = 8;
 const MAX_SLICES: usize = 32;
 
@@ -262,7 +293,7 @@ mod tests {
         output.append(&mut pool, |out| out.extend_from_slice(b"two "));
         output.share(&mut pool, Rc::from(&b"three "[..]));
         output.append(&mut pool, |out| out.extend_from_slice(b"four"));
-        assert_eq!((output.segments.len(), output.queued()), (3, 18));
+        assert_eq!((output.pieces().count(), output.queued()), (3, 18));
 
         assert_eq!(output.write_to(&ours, &mut pool).unwrap(), 18);
         assert_eq!(output.queued(), 0);
@@ -288,7 +319,7 @@ mod tests {
         // What does not go into it, goes without it.
         let output = pool.queue(&mut of);
         output.share(&mut pool, Rc::from(&b"three"[..]));
-        assert_eq!((output.segments.len(), pool.buffers.len()), (1, 1));
+        assert_eq!((output.pieces().count(), pool.buffers.len()), (1, 1));
         assert_eq!(output.write_to(&ours, &mut pool).unwrap(), 5);
         drop(ours);
         let mut text = String::new();
@@ -308,8 +339,8 @@ mod tests {
             output.take(most, &mut pool, |piece| taken.push(piece.to_vec()));
         }
         assert_eq!(taken, [&b"one "[..], b"tw", b"o ", b"th", b"ree"]);
-        // It keeps the last buffer.
-        assert_eq!((output.queued(), output.segments.len()), (0, 1));
+        assert_eq!((output.queued(), output.pieces().count()), (0, 0));
+        assert_eq!(pool.buffers.len(), 2, "both buffers are back");
     }
 
     #[test]

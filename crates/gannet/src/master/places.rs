@@ -38,7 +38,7 @@ use crate::{
     layout::ReactorCounter,
     peer::Peer,
     server::DispatchRequest,
-    settings::{Dispatch, Forwarded, Mode},
+    settings::{Dispatch, Forwarded, Mode, Settings},
     wire::event::{EventHeader, EventKind},
 };
 
@@ -78,19 +78,37 @@ impl Reactor {
         aux: u64,
         payload: &[&[u8]],
     ) -> bool {
-        let usual = match kind {
-            EventKind::RequestBody | EventKind::Close => None,
-            _ => self.straight(slot),
-        };
-        let index = match usual {
-            Some(index) => index,
-            None => match self.route(slot, kind, payload) {
-                Ok(index) => index,
-                Err(stall) => {
-                    self.stall(slot, stall);
-                    return false;
-                }
-            },
+        let is_plain = !matches!(kind, EventKind::RequestBody | EventKind::Close);
+        if is_plain
+            && let Some(conn) = self.conns.get_mut(slot)
+            && let Some(link) = straight(conn, &self.places, &mut self.links, &self.settings)
+        {
+            let given = give(conn, link, kind, flags, aux, payload);
+            match given {
+                true => self.count(ReactorCounter::Events),
+                false => self.stall(slot, Stall::Place),
+            }
+            return given;
+        }
+        self.offer_where_it_may_go(slot, kind, flags, aux, payload)
+    }
+
+    /// As [`Reactor::offer`], where a look at the connection and its place is not enough.
+    #[inline(never)]
+    fn offer_where_it_may_go(
+        &mut self,
+        slot: usize,
+        kind: EventKind,
+        flags: u8,
+        aux: u64,
+        payload: &[&[u8]],
+    ) -> bool {
+        let index = match self.route(slot, kind, payload) {
+            Ok(index) => index,
+            Err(stall) => {
+                self.stall(slot, stall);
+                return false;
+            }
         };
         let Some(conn) = self.conns.get_mut(slot) else {
             return true;
@@ -98,35 +116,30 @@ impl Reactor {
         let Some(link) = self.links[index].as_mut() else {
             return false;
         };
-        let header = EventHeader {
-            flags,
-            origin: conn.listener,
-            aux,
-            ..EventHeader::new(kind, conn.id)
-        };
-        if link.push(header, payload).is_err() {
-            self.stall(slot, Stall::Place);
-            return false;
+        let given = give(conn, link, kind, flags, aux, payload);
+        match given {
+            true => self.count(ReactorCounter::Events),
+            false => self.stall(slot, Stall::Place),
         }
-        conn.in_flight += 1;
-        conn.link = link.incarnation;
-        self.count(ReactorCounter::Events);
-        true
+        given
     }
 
-    /// What [`Reactor::route`] says of nearly every event, found sooner: its connection stays where it is, and
-    /// nothing is in the way. `None`: that has to be looked at.
+    /// What a connection without a protocol has sent, as one event, if it can be handed over at once. `false`:
+    /// nothing was done.
     #[inline]
-    fn straight(&self, slot: usize) -> Option<usize> {
-        let conn = self.conns.get(slot)?;
-        let place = self.places.get(usize::from(conn.place))?;
-        let index = place.current?;
-        let link = self.links.get(index)?.as_ref()?;
-        let may = match conn.in_flight {
-            0 => self.settings.dispatch == Dispatch::Connection,
-            some => (some as usize) < self.settings.max_in_flight && conn.link == link.incarnation,
+    pub(super) fn offer_received(&mut self, slot: usize, len: usize) -> bool {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return false;
         };
-        (may && place.backlog.is_empty()).then_some(index)
+        let link = straight(conn, &self.places, &mut self.links, &self.settings);
+        let data = &self.buffer[..len];
+        if link.is_none_or(|link| !give(conn, link, EventKind::Receive, 0, 0, &[data])) {
+            return false;
+        }
+        conn.input.release();
+        self.count(ReactorCounter::Events);
+        self.message_in(slot);
+        true
     }
 
     /// As [`Reactor::offer`], but keeps the event with the connection until it can be handed over.
@@ -625,6 +638,48 @@ impl Reactor {
                 .and_then(|slot| self.conns.get(slot))
                 .is_some_and(Conn::may_repeat_request)
     }
+}
+
+/// What [`Reactor::route`] says of nearly every event, found sooner: its connection stays where it is, and
+/// nothing is in the way. `None`: that has to be looked at.
+#[inline]
+fn straight<'a>(
+    conn: &Conn,
+    places: &[Place],
+    links: &'a mut [Option<Link>],
+    settings: &Settings,
+) -> Option<&'a mut Link> {
+    let place = places.get(usize::from(conn.place))?;
+    let link = links.get_mut(place.current?)?.as_mut()?;
+    let may = match conn.in_flight {
+        0 => settings.dispatch == Dispatch::Connection,
+        some => (some as usize) < settings.max_in_flight && conn.link == link.incarnation,
+    };
+    (may && place.backlog.is_empty()).then_some(link)
+}
+
+/// Hands an event over. `false`: there is no room.
+#[inline]
+fn give(
+    conn: &mut Conn,
+    link: &mut Link,
+    kind: EventKind,
+    flags: u8,
+    aux: u64,
+    payload: &[&[u8]],
+) -> bool {
+    let header = EventHeader {
+        flags,
+        origin: conn.listener,
+        aux,
+        ..EventHeader::new(kind, conn.id)
+    };
+    if link.push(header, payload).is_err() {
+        return false;
+    }
+    conn.in_flight += 1;
+    conn.link = link.incarnation;
+    true
 }
 
 /// Clients of one address go to one worker; on a Unix socket, those of one process.

@@ -38,6 +38,7 @@ impl Reactor {
     }
 
     /// Queues one message for a connection.
+    #[inline(never)]
     pub(super) fn send(&mut self, id: ConnId, text: bool, data: &[u8]) {
         if !self.topics.logs.is_empty()
             && let Some(slot) = self.conns.find(id)

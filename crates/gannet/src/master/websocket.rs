@@ -219,6 +219,7 @@ impl WebSocket {
 }
 
 /// Queues one message the way the connection speaks. `false`: it speaks nothing that has messages.
+#[inline]
 pub(super) fn queue_message(
     conn: &mut Conn,
     pool: &mut Pool,
@@ -231,26 +232,40 @@ pub(super) fn queue_message(
         // Whose it is nobody knows yet.
         return false;
     }
-    let kind = if text {
-        MessageKind::Text
-    } else {
-        MessageKind::Binary
+    if conn.is_tcp() {
+        let output = pool.queue(&mut conn.output);
+        output.append(pool, |out| out.extend_from_slice(data));
+        return true;
+    }
+    queue_encoded(conn, pool, compressors, listener, text, data)
+}
+
+/// The same for what speaks HTTP, or began with it.
+#[inline(never)]
+fn queue_encoded(
+    conn: &mut Conn,
+    pool: &mut Pool,
+    compressors: &mut Compressors,
+    listener: &Listener,
+    text: bool,
+    data: &[u8],
+) -> bool {
+    let kind = match text {
+        true => MessageKind::Text,
+        false => MessageKind::Binary,
     };
     match &mut conn.speaks {
         Speaks::Http(http) => match http.exchange.before_accept() {
             Some(early) => websocket::encode_message(early, kind, data),
             None => return false,
         },
-        Speaks::Http2(_) | Speaks::Taken => return false,
-        Speaks::Tcp | Speaks::Framed(_) => pool
-            .queue(&mut conn.output)
-            .append(pool, |out| out.extend_from_slice(data)),
         Speaks::WebSocket(websocket) => {
             let output = pool.queue(&mut conn.output);
             output.append(pool, |out| {
                 compressors.encode(&mut websocket.sending, listener, out, kind, data);
             });
         }
+        Speaks::Http2(_) | Speaks::Taken | Speaks::Tcp | Speaks::Framed(_) => return false,
     }
     true
 }

@@ -69,8 +69,9 @@ impl Case {
 
     /// Lays an event down; the future is to be polled.
     ///
-    /// Until here nothing is taken out of an event or moved into something else: each time would copy it.
-    #[inline]
+    /// Until here nothing is taken out of an event or moved into something else: each time would copy it. (That
+    /// is why this is a call: inlined, its caller would begin with a copy of each field.)
+    #[inline(never)]
     pub(crate) fn give(
         &self,
         reactor: usize,
