@@ -11,9 +11,9 @@ use rustix::net::Shutdown;
 
 use super::{
     conn::{Closed, Conn, Phase, Speaks, Stall},
-    places::BODY_IN_FLIGHT,
     rare::Ending,
     reactor::Reactor,
+    routes::BODY_IN_FLIGHT,
 };
 use crate::{
     close::CloseReason,

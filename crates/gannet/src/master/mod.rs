@@ -20,7 +20,8 @@
 //! | `compress`              | compressing WebSocket messages                              |
 //! | `pace`                  | clients that are too slow, or send too much of something    |
 //! | `closing`               | how connections end; deadlines; stop                        |
-//! | `places`                | which worker gets an event; redelivery                      |
+//! | `places`                | the places of workers; redelivery                           |
+//! | `routes`                | which worker gets an event                                  |
 //! | `link`, `ledger`        | the rings to a worker; what it owes                         |
 //! | `commands`              | what workers ask for                                        |
 //! | `audience`              | what the control socket wants of connections                |
@@ -62,6 +63,7 @@ mod proxied;
 mod rare;
 mod reactor;
 mod rings;
+mod routes;
 mod sending;
 mod slow_reader;
 mod spread;

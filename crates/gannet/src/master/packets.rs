@@ -324,7 +324,7 @@ impl Reactor {
         };
         match self.settings.dispatch {
             Dispatch::Connection | Dispatch::PeerAddress | Dispatch::Uid => {
-                super::places::by_address(peer, self.settings.workers)
+                super::routes::by_address(peer, self.settings.workers)
             }
             Dispatch::RoundRobin => {
                 self.next_place = (self.next_place + 1) % self.settings.workers;

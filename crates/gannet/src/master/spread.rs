@@ -27,9 +27,9 @@ use std::{
 use rustix::net::SocketAddrAny;
 
 use super::{
-    places::by_address,
     reactor::{Order, Reactor},
     ring,
+    routes::by_address,
 };
 use crate::{
     peer::Peer,
