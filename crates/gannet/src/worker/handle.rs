@@ -1,6 +1,6 @@
 //! From an event to the handler's method, and from what it returns to commands.
 
-use std::{convert::Infallible, rc::Rc};
+use std::{convert::Infallible, pin::pin, rc::Rc};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -59,7 +59,8 @@ pub(crate) async fn handle<H: Handler>(core: Rc<Core<H>>, case: Rc<Case>) -> Inf
                 let message = Message::Binary(case.payload());
                 handler.message(core.conn(case), message).await
             }
-            EventKind::Request => request(core, core.conn(case), case).await,
+            // It is large: pinned where it is made it is not moved, as `await` by itself would do twice.
+            EventKind::Request => pin!(request(core, core.conn(case), case)).await,
             EventKind::Connect => handler.connect(core.conn(case)).await,
             EventKind::Close => {
                 let reason = CloseReason::from_u16(case.header().aux as u16);
@@ -126,7 +127,7 @@ async fn request<H: Handler>(core: &Core<H>, conn: Conn, case: &Case) -> Result 
         return refuse(core, asked, error).await;
     }
     asked.head_only = request.method() == Method::HEAD;
-    let mut response = core.handler.request(conn, request).await?;
+    let mut response = pin!(core.handler.request(conn, request)).await?;
     if respond_now(&core.local, asked, &mut response)? {
         return Ok(());
     }
