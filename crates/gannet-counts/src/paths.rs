@@ -46,6 +46,14 @@ pub(crate) const PATHS: &[Path] = &[
         },
     },
     Path {
+        name: "event/own-thread",
+        what: "the same in thread mode, and sent back",
+        make: || {
+            let mut own = counts::OwnThread::new();
+            Ok(Box::new(move || own.round()))
+        },
+    },
+    Path {
         name: "ledger",
         what: "four events entered, and done in another order",
         make: || {

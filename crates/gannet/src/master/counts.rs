@@ -15,9 +15,13 @@ use super::{
 };
 use crate::{
     control::Role as Kind,
+    direct::{Batch, Direct, Event, Taken},
     id::{ConnId, WorkerId},
     layout::{Dimensions, WORKER_KIND},
-    wire::event::{EventHeader, EventKind},
+    wire::{
+        command::{CommandHeader, CommandKind},
+        event::{EventHeader, EventKind},
+    },
 };
 
 /// The header of an event, encoded and decoded.
@@ -89,6 +93,54 @@ impl Events {
         self.worker.commit();
         let done = header.and_then(|header| self.link.finish(header.seq));
         given && read.is_ok() && done.is_some()
+    }
+}
+
+/// What lies between the reactor and the worker of one thread, and the batch of the reactor.
+pub struct OwnThread {
+    direct: Box<Direct>,
+    batch: Batch,
+}
+
+impl OwnThread {
+    /// With nothing in it.
+    #[expect(clippy::new_without_default, reason = "its like have none either")]
+    pub fn new() -> Self {
+        let dimensions = Dimensions {
+            tls_words: 0,
+            reactors: 1,
+            slots: 1,
+            ring: 64 << 10,
+            arena: 1 << 20,
+        };
+        OwnThread {
+            direct: Box::new(Direct::new(dimensions, 1 << 20)),
+            batch: Batch::default(),
+        }
+    }
+
+    /// An event of 64 bytes is given to the worker and read; a command sends it back, finishes it, and is
+    /// taken.
+    pub fn round(&mut self) -> bool {
+        let OwnThread { direct, batch } = self;
+        let conn = ConnId::from_u64(7);
+        let header = EventHeader::new(EventKind::Message, conn);
+        let given = direct.push(header, &[black_box(&[7; 64])]);
+        let Some(Event { header, payload }) = direct.next_event() else {
+            return false;
+        };
+        let send = CommandHeader::new(CommandKind::Send, conn);
+        let sent = direct.send(&send, &[], &payload);
+        let amended = sent.is_ok_and(|number| direct.amend(number, header.seq));
+        direct.exchange(batch);
+        let mut taken = Taken::default();
+        let Some((command, payload)) = batch.next() else {
+            return false;
+        };
+        direct.note(&mut taken, &payload);
+        let came = batch.payload(payload).len() == 64;
+        direct.took(&taken);
+        given.is_ok() && amended && came && direct.finish(command.done).is_some()
     }
 }
 
