@@ -17,13 +17,14 @@ pub(super) fn is(byte: u8, class: u8) -> bool {
 
 /// How many bytes at the front are of this class.
 ///
-/// Letters, digits, `-` and `.` are of all classes, and nearly all that there is: eight are looked at at once.
+/// Letters, digits, `-` and `.` are of all classes, and nearly all that there is, with `/` in a target: eight are
+/// looked at at once.
 #[inline]
 pub(super) fn run(bytes: &[u8], class: u8) -> usize {
     let mut at = 0;
     loop {
         while let Some(eight) = bytes[at..].first_chunk() {
-            let others = !common(u64::from_le_bytes(*eight)) & (0x80 * ONES);
+            let others = !common(u64::from_le_bytes(*eight), class) & (0x80 * ONES);
             if others != 0 {
                 at += others.trailing_zeros() as usize / 8;
                 break;
@@ -37,15 +38,18 @@ pub(super) fn run(bytes: &[u8], class: u8) -> usize {
     }
 }
 
-/// The highest bit of each byte that is a letter, a digit, `-` or `.`.
+/// The highest bit of each byte that is a letter, a digit, `-`, `.`, or of the class and `/`.
 #[inline]
-fn common(bytes: u64) -> u64 {
+fn common(bytes: u64, class: u8) -> u64 {
     // No sum of two such bytes is beyond its byte.
     let low = bytes & (0x7f * ONES);
     let from = |bytes: u64, first: u8| bytes + u64::from(0x80 - first) * ONES;
     let lower = low | (0x20 * ONES);
     let letters = from(lower, b'a') & !from(lower, b'z' + 1);
-    let others = from(low, b'-') & !from(low, b'9' + 1) & from(low ^ (u64::from(b'/') * ONES), 1);
+    let mut others = from(low, b'-') & !from(low, b'9' + 1);
+    if !is(b'/', class) {
+        others &= from(low ^ (u64::from(b'/') * ONES), 1);
+    }
     (letters | others) & !bytes
 }
 
@@ -182,7 +186,7 @@ mod tests {
         for class in [TOKEN, PATH, QUERY, HOST] {
             for byte in 0..=u8::MAX {
                 for at in 0..20 {
-                    for filler in [b'a', b'Z', b'0', b'9', b'-', b'.', b'_'] {
+                    for filler in [b'a', b'Z', b'0', b'9', b'-', b'.', b'/', b'_'] {
                         let mut bytes = vec![filler; 20];
                         bytes[at] = byte;
                         let expected = bytes.iter().position(|&byte| !is(byte, class));

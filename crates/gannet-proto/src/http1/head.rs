@@ -136,14 +136,14 @@ pub(super) struct HeadFacts<'a> {
 }
 
 impl<'a> HeadFacts<'a> {
-    /// Takes a header.
+    /// Takes a header, whose name is a token.
     #[inline]
     pub(super) fn add(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), RequestError> {
         // The length tells most names apart without a look at their letters.
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
+            4 if is_host_name(name) => {
                 self.hosts += 1;
-                self.host = value.trim_ascii();
+                self.host = trim(value);
                 Ok(())
             }
             6 | 7 | 10 | 14 | 17 => self.add_rare(name, value.trim_ascii()),
@@ -216,6 +216,26 @@ impl<'a> HeadFacts<'a> {
             expect_continue: self.expect_continue && is_11 && body != BodyLength::None,
             upgrade: self.upgrade && self.connection_upgrade && is_11,
         })
+    }
+}
+
+/// Whether a token is `host`, in any case.
+#[inline]
+fn is_host_name(token: &[u8]) -> bool {
+    // No other characters of a token become these by this bit.
+    token.first_chunk().is_some_and(|token| {
+        u32::from_le_bytes(*token) | 0x2020_2020 == u32::from_le_bytes(*b"host")
+    })
+}
+
+/// The value without white space around it: nearly always one space.
+#[inline]
+fn trim(value: &[u8]) -> &[u8] {
+    match value {
+        [b' ', trimmed @ ..] if matches!(trimmed, [first, .., last] if *first > b' ' && *last > b' ') => {
+            trimmed
+        }
+        _ => value.trim_ascii(),
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn read<'a>(input: &'a [u8], limits: &Limits) -> Option<(usize, Reque
     if target.first() != Some(&b'/') {
         return None;
     }
-    let mut target_len = bytes::run(target, PATH);
+    let mut target_len = 1 + bytes::run(&target[1..], PATH);
     if target.get(target_len) == Some(&b'?') {
         target_len += bytes::run(&target[target_len..], QUERY);
     }
@@ -34,12 +34,14 @@ pub(super) fn read<'a>(input: &'a [u8], limits: &Limits) -> Option<(usize, Reque
     let (mut at, mut count) = (0, 0);
     loop {
         let rest = &section[at..];
+        if rest.first_chunk() == Some(b"\r\n") {
+            break;
+        }
         let name_len = bytes::run(rest, TOKEN);
-        let value = match rest[name_len..].strip_prefix(b":") {
-            Some(value) if name_len > 0 => value,
-            _ if rest.starts_with(b"\r\n") => break,
-            _ => return None,
-        };
+        let value = rest[name_len..].strip_prefix(b":")?;
+        if name_len == 0 {
+            return None;
+        }
         let value_len = bytes::value_end(value)?;
         if value[value_len..].first_chunk() != Some(b"\r\n") {
             return None;

@@ -122,12 +122,12 @@ fn is_host_name(host: &str) -> bool {
 fn is_port(port: &[u8]) -> bool {
     let mut number = 0u32;
     for &byte in port {
-        if !byte.is_ascii_digit() {
+        let digit = u32::from(byte.wrapping_sub(b'0'));
+        // Ends before it could overflow.
+        if digit > 9 || number > u32::from(u16::MAX) {
             return false;
         }
-        number = number
-            .saturating_mul(10)
-            .saturating_add(u32::from(byte - b'0'));
+        number = number * 10 + digit;
     }
     number <= u32::from(u16::MAX)
 }

@@ -107,6 +107,13 @@ impl Http {
 
 impl Method {
     pub(super) fn of(method: &str) -> Self {
+        if method == "GET" {
+            return Method {
+                idempotent: true,
+                safe: true,
+                ..Method::default()
+            };
+        }
         Method {
             head: method == "HEAD",
             connect: method == "CONNECT",

@@ -60,9 +60,9 @@ impl Reactor {
                 if used == input.len() {
                     return used;
                 }
-                if let Some(len) = self.hand_over_behind(slot, decoder, exchange, &input[used..]) {
-                    used += len;
-                    continue;
+                used += self.hand_over_behind(slot, decoder, exchange, &input[used..]);
+                if used == input.len() {
+                    return used;
                 }
                 if self.conns.get(slot).is_some_and(|it| it.stall == Stall::No) {
                     // The next request waits; its bytes are not asked for again.

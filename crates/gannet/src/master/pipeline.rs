@@ -28,39 +28,47 @@ use crate::{
 };
 
 impl Reactor {
-    /// Gives the worker the request at the front of `input`, if it may go behind the one that is
-    /// answered; how long it is.
+    /// Gives the worker the requests at the front of `input` that may go behind the one that is answered; how
+    /// many bytes they are.
     pub(super) fn hand_over_behind(
         &mut self,
         slot: usize,
         decoder: &Decoder,
         exchange: &mut Exchange,
         input: &[u8],
-    ) -> Option<usize> {
-        let conn = self.conns.get(slot)?;
+    ) -> usize {
+        let Some(conn) = self.conns.get(slot) else {
+            return 0;
+        };
         let listener = &self.settings.listeners[usize::from(conn.listener)];
         // A request of a proxy may be another client's, and may then be another worker's.
         let is_open = listener.forwarded == Forwarded::Off && self.stopping.is_none();
-        if !is_open || !exchange.takes_more() || conn.queued() > listener.max_queued {
-            return None;
+        if !is_open || conn.queued() > listener.max_queued {
+            return 0;
         }
-        let (len, head) = decoder.peek_plain(input)?;
-        let method = Method::of(head.method);
-        if !method.safe
-            || listener.protocol == Protocol::Websocket && handshake::is_requested(&head)
-        {
-            return None;
-        }
+        // None of this changes here.
+        let upgrades = listener.protocol == Protocol::Websocket;
+        let before = exchange.behind.len();
         let mut request = self.pool.take();
-        super::http::encode_head(&mut request, &head, None);
-        let given = self.offer(slot, EventKind::Request, BODY_COMPLETE, 0, &[&request]);
-        self.pool.give(request);
-        if !given {
-            return None;
+        let mut used = 0;
+        while exchange.takes_more()
+            && let Some((len, head)) = decoder.peek_plain(&input[used..])
+        {
+            let method = Method::of(head.method);
+            if !method.safe || upgrades && handshake::is_requested(&head) {
+                break;
+            }
+            request.clear();
+            super::http::encode_head(&mut request, &head, None);
+            if !self.offer(slot, EventKind::Request, BODY_COMPLETE, 0, &[&request]) {
+                break;
+            }
+            exchange.behind.push_back(method);
+            used += len;
         }
-        self.count(ReactorCounter::Requests);
-        exchange.behind.push_back(method);
-        Some(len)
+        self.pool.give(request);
+        self.add(ReactorCounter::Requests, exchange.behind.len() - before);
+        used
     }
 }
 

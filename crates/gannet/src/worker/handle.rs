@@ -127,12 +127,17 @@ async fn request<H: Handler>(core: &Core<H>, conn: Conn, case: &Case) -> Result 
         return refuse(core, asked, error).await;
     }
     asked.head_only = request.method() == Method::HEAD;
-    let mut response = pin!(core.handler.request(conn, request)).await?;
-    if respond_now(&core.local, asked, &mut response)? {
+    // Requests and responses are large: pinned where it is made and looked at where it lies, neither is moved
+    // once more.
+    let future = pin!(core.handler.request(conn, request));
+    let mut outcome = future.await;
+    if let Ok(response) = &mut outcome
+        && respond_now(&core.local, asked, response)?
+    {
         return Ok(());
     }
     // Most responses are whole, and find room: the others shall not make the future of all larger.
-    Box::pin(respond(&core.local, asked, response)).await
+    Box::pin(respond(&core.local, asked, outcome?)).await
 }
 
 async fn open<H: Handler>(core: &Core<H>, conn: Conn, case: &Case) -> Result {
