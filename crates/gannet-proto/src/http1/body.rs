@@ -46,16 +46,13 @@ impl<'a> BodyFacts<'a> {
         }
     }
 
+    /// Nothing is said of a body.
     #[inline]
-    pub(super) fn decide(&self, version: Version, limit: u64) -> Result<BodyLength, RequestError> {
-        match (self.content_length, &self.codings) {
-            (None, None) => Ok(BodyLength::None),
-            _ => self.decide_framed(version, limit),
-        }
+    pub(super) fn is_none(&self) -> bool {
+        self.content_length.is_none() && self.codings.is_none()
     }
 
-    /// The same, where something is said of a body.
-    fn decide_framed(&self, version: Version, limit: u64) -> Result<BodyLength, RequestError> {
+    pub(super) fn decide(&self, version: Version, limit: u64) -> Result<BodyLength, RequestError> {
         if self.is_repeated {
             return Err(RequestError::bad(
                 "Content-Length is there twice: send it once",

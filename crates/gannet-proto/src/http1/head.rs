@@ -178,16 +178,16 @@ impl<'a> HeadFacts<'a> {
     }
 
     /// The head that they make with their line.
-    #[inline]
     pub(super) fn decide(
         &self,
         line: RequestLine<'a>,
         headers: Headers<'a>,
         limits: &Limits,
     ) -> Result<RequestHead<'a>, RequestError> {
-        let is_11 = line.version == Version::Http11;
         match self.hosts {
-            0 if is_11 => return Err(RequestError::bad("Host is missing: HTTP/1.1 needs it")),
+            0 if line.version == Version::Http11 => {
+                return Err(RequestError::bad("Host is missing: HTTP/1.1 needs it"));
+            }
             0 => {}
             1 if !target::is_host(self.host) => {
                 return Err(RequestError::bad(
@@ -206,7 +206,36 @@ impl<'a> HeadFacts<'a> {
             ));
         }
         let body = self.body.decide(line.version, limits.max_body_size)?;
-        Ok(RequestHead {
+        Ok(self.head(line, headers, body))
+    }
+
+    /// The same for a line that names no authority. `None`: [`HeadFacts::decide`] says what is wrong.
+    #[inline]
+    pub(super) fn decide_plain(
+        &self,
+        line: RequestLine<'a>,
+        headers: Headers<'a>,
+        limits: &Limits,
+    ) -> Option<RequestHead<'a>> {
+        if self.hosts != 1 || !target::is_host(self.host) {
+            return None;
+        }
+        let body = match self.body.is_none() {
+            true => BodyLength::None,
+            false => self.body.decide(line.version, limits.max_body_size).ok()?,
+        };
+        Some(self.head(line, headers, body))
+    }
+
+    #[inline]
+    fn head(
+        &self,
+        line: RequestLine<'a>,
+        headers: Headers<'a>,
+        body: BodyLength,
+    ) -> RequestHead<'a> {
+        let is_11 = line.version == Version::Http11;
+        RequestHead {
             method: line.method,
             target: line.target,
             version: line.version,
@@ -215,7 +244,7 @@ impl<'a> HeadFacts<'a> {
             keep_alive: !self.close && (is_11 || self.keep_alive),
             expect_continue: self.expect_continue && is_11 && body != BodyLength::None,
             upgrade: self.upgrade && self.connection_upgrade && is_11,
-        })
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn read<'a>(input: &'a [u8], limits: &Limits) -> Option<(usize, Reque
         return None;
     }
     let headers = Headers::counted(&section[..at], count);
-    Some((len, facts.decide(line, headers, limits).ok()?))
+    Some((len, facts.decide_plain(line, headers, limits)?))
 }
 
 /// The method, and what follows the space behind it.

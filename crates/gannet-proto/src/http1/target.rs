@@ -119,17 +119,18 @@ fn is_host_name(host: &str) -> bool {
 }
 
 /// Digits that make a number below 65,536, or nothing.
+#[inline]
 fn is_port(port: &[u8]) -> bool {
-    let mut number = 0u32;
-    for &byte in port {
-        let digit = u32::from(byte.wrapping_sub(b'0'));
-        // Ends before it could overflow.
-        if digit > 9 || number > u32::from(u16::MAX) {
-            return false;
-        }
-        number = number * 10 + digit;
-    }
-    number <= u32::from(u16::MAX)
+    let number = match port.len() {
+        0..=4 => &[][..],
+        5 => port,
+        // The same with zeros in front.
+        len => match port.split_at(len - 5) {
+            (zeros, number) if zeros.iter().all(|&byte| byte == b'0') => number,
+            _ => return false,
+        },
+    };
+    port.iter().all(u8::is_ascii_digit) && number <= b"65535"
 }
 
 #[cfg(test)]
@@ -148,12 +149,39 @@ mod tests {
             "a:",
             "a%20b",
             "a:65535",
+            "a:0065535",
+            "a.name.that.is.longer:00000",
         ] {
             assert!(is_host(valid.as_bytes()), "{valid}");
         }
         for invalid in [
-            "", ":80", "a b", "a,b", "user@a", "a/b", "a:b", "a:80:80", "a:65536", "a:+80", "[::1",
-            "::1", "[a]", "[::1]80", "a%2", "a%zz", "\u{e4}", "a?b", "a#b", "a\\b", "[]", "[v1.a]",
+            "",
+            ":80",
+            "a b",
+            "a,b",
+            "user@a",
+            "a/b",
+            "a:b",
+            "a:80:80",
+            "a:65536",
+            "a:165535",
+            "a:0065536",
+            "a:99999",
+            "a:6553x",
+            "a:000000000000000000000065536",
+            "a:+80",
+            "[::1",
+            "::1",
+            "[a]",
+            "[::1]80",
+            "a%2",
+            "a%zz",
+            "\u{e4}",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "[]",
+            "[v1.a]",
         ] {
             assert!(!is_host(invalid.as_bytes()), "{invalid}");
         }

@@ -76,6 +76,12 @@ impl Reactor {
                 self.stall(slot, Stall::Own);
                 return used;
             }
+            if exchange.state == State::Idle
+                && let Some(len) = self.hand_over(slot, decoder, exchange, &input[used..])
+            {
+                used += len;
+                continue;
+            }
             let whole = input.len();
             let mut end = whole;
             if exchange.state == State::Streaming {
@@ -171,9 +177,12 @@ impl Reactor {
         } else {
             Response::Body(framing)
         };
+        let ends = complete && !exchange.next_behind();
         self.write_head(slot, head, body, complete && body.is_empty());
-        if complete {
-            self.exchange_ends(slot);
+        match complete {
+            true if ends => self.exchange_ends(slot),
+            true => self.take_more(slot),
+            false => {}
         }
     }
 
@@ -216,7 +225,13 @@ impl Reactor {
         if framing == Framing::Chunked && !is_head {
             self.write(slot, |out| http1::encode_last_chunk(out, trailers));
         }
-        self.exchange_ends(slot);
+        match self
+            .http(slot)
+            .is_some_and(|(exchange, _)| exchange.next_behind())
+        {
+            true => self.take_more(slot),
+            false => self.exchange_ends(slot),
+        }
     }
 
     /// A response cannot be finished.
@@ -542,12 +557,6 @@ impl Reactor {
             // Only the end itself was not yet handed over.
             exchange.state = State::Answering;
         }
-        if exchange.keep_alive && exchange.next_behind() {
-            if conn.stall == Stall::Own {
-                self.wake(slot);
-            }
-            return;
-        }
         let refused = exchange.state == State::Upgrading;
         let unread = exchange.state == State::Streaming;
         if !exchange.keep_alive || stopping || unread {
@@ -583,11 +592,7 @@ impl Reactor {
 }
 
 /// Appends a head as it crosses the ring.
-pub(super) fn encode_head(
-    out: &mut Vec<u8>,
-    request: &http1::RequestHead<'_>,
-    client: Option<SocketAddr>,
-) {
+fn encode_head(out: &mut Vec<u8>, request: &http1::RequestHead<'_>, client: Option<SocketAddr>) {
     head::encode(
         out,
         request.version as u8,

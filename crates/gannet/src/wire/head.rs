@@ -16,13 +16,28 @@ use std::{
 
 use super::{u16_at, u32_at};
 
-const FIXED: usize = 16;
+/// Bytes before the method, or the target.
+pub(crate) const FIXED: usize = 16;
 const CLIENT: usize = 18;
 
 /// Methods that cross the ring as a number.
 const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE",
 ];
+
+/// The front of a head that is the pieces `target` and `lines` behind it, if its method has a number and no
+/// proxy has named a client.
+#[inline]
+pub(crate) fn front(
+    version: u8,
+    method: &str,
+    target: &str,
+    (lines, count): (&[u8], usize),
+) -> Option<[u8; FIXED]> {
+    let number = METHODS.iter().position(|known| *known == method)? as u8 + 1;
+    let len = FIXED + target.len() + lines.len();
+    Some(fixed(len, version, (number, 0), target, count, false))
+}
 
 /// Appends a head to `out`. `client`: whom a proxy has named for this request.
 pub(crate) fn encode(
@@ -40,19 +55,19 @@ pub(crate) fn encode(
     };
     let client_len = if client.is_some() { CLIENT } else { 0 };
     let len = FIXED + method.len() + target.len() + lines.len() + client_len;
-    let mut fixed = [0; FIXED];
-    fixed[..4].copy_from_slice(&(len as u32).to_le_bytes());
-    fixed[4] = version;
-    fixed[5] = client.is_some().into();
-    fixed[6] = number;
-    fixed[7] = method.len() as u8;
-    fixed[8..12].copy_from_slice(&(target.len() as u32).to_le_bytes());
-    fixed[12..14].copy_from_slice(&(count as u16).to_le_bytes());
+    let method_len = method.len() as u8;
+    let has_client = client.is_some();
+    let fixed = fixed(
+        len,
+        version,
+        (number, method_len),
+        target,
+        count,
+        has_client,
+    );
     out.reserve(len);
     out.extend_from_slice(&fixed);
-    if number == 0 {
-        out.extend_from_slice(method.as_bytes());
-    }
+    out.extend_from_slice(method.as_bytes());
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(lines);
     if let Some(client) = client {
@@ -63,6 +78,27 @@ pub(crate) fn encode(
         out.extend_from_slice(&ip.octets());
         out.extend_from_slice(&client.port().to_le_bytes());
     }
+}
+
+/// What a head of `len` bytes begins with. The method: its number, or 0, and its length.
+#[inline]
+fn fixed(
+    len: usize,
+    version: u8,
+    (number, method_len): (u8, u8),
+    target: &str,
+    count: usize,
+    has_client: bool,
+) -> [u8; FIXED] {
+    let mut fixed = [0; FIXED];
+    fixed[..4].copy_from_slice(&(len as u32).to_le_bytes());
+    fixed[4] = version;
+    fixed[5] = has_client.into();
+    fixed[6] = number;
+    fixed[7] = method_len;
+    fixed[8..12].copy_from_slice(&(target.len() as u32).to_le_bytes());
+    fixed[12..14].copy_from_slice(&(count as u16).to_le_bytes());
+    fixed
 }
 
 /// A head in a payload.
@@ -177,6 +213,18 @@ mod tests {
             assert_eq!(head.client(), None);
             assert_eq!(body, b"body");
         }
+    }
+
+    #[test]
+    fn is_the_same_in_pieces() {
+        for method in METHODS {
+            let front = front(1, method, "/a", (LINES, 2)).unwrap();
+            assert_eq!(
+                [&front, &b"/a"[..], LINES].concat(),
+                encoded(method, "/a", None)
+            );
+        }
+        assert_eq!(front(1, "PROPFIND", "/a", (LINES, 2)), None);
     }
 
     #[test]
