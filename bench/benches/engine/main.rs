@@ -314,8 +314,11 @@ fn start(example: &str, listen: impl FnOnce(Spec) -> Spec) -> Result<Server> {
             "build",
             "--quiet",
             "--release",
-            // With single packages, cargo would choose other features for what they share.
-            "--workspace",
+            // As compare does, and as users have them: without what other packages ask of shared libraries.
+            "-p",
+            "gannet-examples",
+            "-p",
+            "gannet-bench",
             "--example",
             example,
         ])
