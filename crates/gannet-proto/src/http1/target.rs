@@ -47,8 +47,14 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
     match value[name..].split_first() {
         None => name > 0,
         Some((b':', port)) if name > 0 => is_port(port),
-        _ => std::str::from_utf8(value).is_ok_and(|value| split_port(value).is_some()),
+        _ => is_unusual_host(value),
     }
+}
+
+/// The same for an address in brackets and a name with percent-encodings.
+#[cold]
+fn is_unusual_host(value: &[u8]) -> bool {
+    std::str::from_utf8(value).is_ok_and(|value| split_port(value).is_some())
 }
 
 /// Whether two authorities are the same, case and the default ports of http and https aside.

@@ -220,7 +220,10 @@ impl Local {
 
     /// Gives a map for headers, which is empty, the memory of one that was, if there is any.
     pub(crate) fn lend_header_map(&self, to: &mut HeaderMap) {
-        std::mem::swap(to, &mut self.header_map.borrow_mut());
+        let mut kept = self.header_map.borrow_mut();
+        if kept.capacity() > 0 {
+            std::mem::swap(to, &mut kept);
+        }
     }
 
     /// Takes the memory of a map that nobody needs any more.
