@@ -17,14 +17,15 @@
 //! # Invariants
 //!
 //! 1. Events are read, and commands taken, in the order in which they were written.
-//! 2. The ledger has the events that were written with a number, from the first on that has no outcome: `base`
-//!    is its number, and there are no gaps. `held` is what those without outcome take.
+//! 2. The ledger has the events that were written with a number, from `base` on and without gaps. In front stands
+//!    one without outcome. Those below `base` that have none are `late`. `held` is what all of them take, `live`
+//!    how many they are; so the ledger has at most twice as many entries, or [`KEEP`].
 //! 3. No cell is borrowed while other code runs: what the reactor does for a command may write an event, and
 //!    the user's function that chooses a worker may send something.
 
 use std::{
     cell::RefCell,
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     ops::{AddAssign, Range, SubAssign},
 };
 
@@ -93,6 +94,8 @@ struct Events {
     waiting: Room,
     ledger: VecDeque<Owed>,
     base: u64,
+    /// Events without outcome that were in front of many that have one.
+    late: BTreeMap<u64, Owed>,
     live: usize,
     held: Room,
     /// Small payloads are cut from it.
@@ -140,6 +143,7 @@ impl Direct {
                 waiting: Room::default(),
                 ledger: VecDeque::new(),
                 base: 1,
+                late: BTreeMap::new(),
                 live: 0,
                 held: Room::default(),
                 chunk: BytesMut::new(),
@@ -206,18 +210,22 @@ impl Direct {
     /// The worker says that an event is done: whose it was. `None`: there is no such event, or it was done before.
     pub(crate) fn finish(&self, seq: u64) -> Option<ConnId> {
         let mut events = self.events.borrow_mut();
-        let index = usize::try_from(seq.checked_sub(events.base)?).ok()?;
-        let owed = events.ledger.get_mut(index)?;
-        if std::mem::replace(&mut owed.done, true) {
-            return None;
-        }
-        let (conn, size) = (owed.header.conn, self.limits.size(owed.len));
-        events.held -= size;
+        let (conn, len) = match seq.checked_sub(events.base) {
+            Some(index) => {
+                let owed = events.ledger.get_mut(usize::try_from(index).ok()?)?;
+                if std::mem::replace(&mut owed.done, true) {
+                    return None;
+                }
+                (owed.header.conn, owed.len)
+            }
+            None => {
+                let owed = events.late.remove(&seq)?;
+                (owed.header.conn, owed.len)
+            }
+        };
+        events.held -= self.limits.size(len);
         events.live -= 1;
-        while events.ledger.front().is_some_and(|owed| owed.done) {
-            events.ledger.pop_front();
-            events.base += 1;
-        }
+        events.sweep();
         Some(conn)
     }
 
@@ -243,11 +251,12 @@ impl Direct {
     pub(crate) fn take_unfinished(&self) -> Vec<(EventHeader, Vec<u8>, bool)> {
         let mut events = self.events.borrow_mut();
         let mut unread = std::mem::take(&mut events.unread).into_iter().peekable();
+        let late = std::mem::take(&mut events.late).into_values();
         let owed = std::mem::take(&mut events.ledger);
         events.base += owed.len() as u64;
         (events.live, events.waiting, events.held) = (0, Room::default(), Room::default());
         let mut unfinished = Vec::new();
-        for Owed { header, .. } in owed.into_iter().filter(|owed| !owed.done) {
+        for Owed { header, .. } in late.chain(owed).filter(|owed| !owed.done) {
             while unread.next_if(|event| event.header.seq == 0).is_some() {}
             let event = unread.next_if(|event| event.header.seq == header.seq);
             let read = event.is_none();
@@ -390,9 +399,34 @@ impl Events {
         if self.unread.capacity() > KEEP {
             self.unread = VecDeque::new();
         }
-        if self.ledger.capacity() > KEEP && self.ledger.is_empty() {
-            self.ledger = VecDeque::new();
+        if self.ledger.capacity() > KEEP.max(4 * self.ledger.len()) {
+            self.ledger.shrink_to(KEEP);
         }
+    }
+
+    /// Lets go of what is done at the front. An event that takes its time must not keep those that come after
+    /// it: when they are many, it is moved out of their way.
+    #[inline]
+    fn sweep(&mut self) {
+        while let Some(front) = self.ledger.front() {
+            let is_late = !front.done && self.has_many_done();
+            if !front.done && !is_late {
+                return;
+            }
+            let Some(front) = self.ledger.pop_front() else {
+                return;
+            };
+            if is_late {
+                self.late.insert(self.base, front);
+            }
+            self.base += 1;
+        }
+    }
+
+    /// Whether most of a long ledger is done.
+    fn has_many_done(&self) -> bool {
+        let len = self.ledger.len();
+        len > KEEP && len / 2 > self.live - self.late.len()
     }
 
     /// A small payload.
@@ -640,6 +674,31 @@ mod tests {
         let third = direct.send(&command(3), b"", b"").unwrap();
         direct.exchange(&mut batch);
         assert!(!direct.amend(third, 9), "it is with the reactor");
+    }
+
+    #[test]
+    fn an_event_that_takes_its_time_keeps_nothing_of_those_behind_it() {
+        let direct = direct();
+        let slow = [1, 2].map(|conn| direct.push(event(conn), &[b"slow"]).unwrap());
+        let mut longest = 0;
+        for _ in 0..100_000 {
+            let number = direct.push(event(3), &[b"quick"]).unwrap();
+            while direct.next_event().is_some() {}
+            assert_eq!(direct.finish(number), Some(ConnId::from_u64(3)));
+            longest = longest.max(direct.events.borrow().ledger.len());
+        }
+        assert!(longest <= KEEP + 1, "{longest} entries");
+        assert_eq!(direct.owed(), 2);
+        let last = direct.push(event(4), &[b"last"]).unwrap();
+        assert_eq!(direct.finish(slow[1]), Some(ConnId::from_u64(2)));
+        assert_eq!(direct.finish(slow[1]), None, "once");
+        let unfinished = direct.take_unfinished();
+        let unfinished: Vec<_> = unfinished
+            .iter()
+            .map(|(header, _, read)| (header.seq, *read))
+            .collect();
+        assert_eq!(unfinished, [(slow[0], true), (last, false)]);
+        assert_eq!(direct.finish(slow[0]), None);
     }
 
     #[test]
