@@ -31,14 +31,11 @@ impl Reactor {
         };
         match self.links[index].as_mut().map(|link| &mut link.way) {
             Some(Way::Rings(_)) => self.take_from_ring(index, bounds),
-            Some(Way::Direct(own)) => {
-                own.direct.exchange(&mut own.batch);
-                if !own.batch.is_empty() {
-                    let (direct, batch) = (own.direct.clone(), std::mem::take(&mut own.batch));
-                    self.take_from_batch(index, bounds, &direct, batch);
-                }
+            Some(Way::Direct(own)) if own.direct.has_commands() => {
+                let (direct, batch) = (own.direct.clone(), std::mem::take(&mut own.batch));
+                self.take_from_batch(index, bounds, &direct, batch);
             }
-            None => {}
+            Some(Way::Direct(_)) | None => {}
         }
     }
 
@@ -94,9 +91,14 @@ impl Reactor {
     /// carried out may look at that, or write to it.
     fn take_from_batch(&mut self, index: usize, bounds: Bounds, direct: &Direct, mut batch: Batch) {
         let (mut count, mut taken) = (0, Taken::default());
-        while self.may_take(count, &bounds)
-            && let Some((header, payload)) = batch.next()
-        {
+        while self.may_take(count, &bounds) {
+            if batch.is_empty() {
+                // What was left over last time goes first.
+                direct.exchange(&mut batch);
+            }
+            let Some((header, payload)) = batch.next() else {
+                break;
+            };
             count += 1;
             direct.note(&mut taken, &payload);
             self.carry_out(index, &header, batch.payload(payload));
@@ -118,7 +120,7 @@ impl Reactor {
         let gives_out = bounds.compressed < usize::MAX && self.topics.logs.is_full();
         let compressed = self.compressors.taken().wrapping_sub(bounds.before);
         if gives_out || compressed >= bounds.compressed {
-            // There are more, so the next turn comes at once.
+            // If there are more, the next turn comes at once.
             self.count(ReactorCounter::Yields);
             return false;
         }

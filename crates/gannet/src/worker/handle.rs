@@ -129,8 +129,10 @@ async fn request<H: Handler>(core: &Core<H>, conn: Conn, case: &Case) -> Result 
     asked.head_only = request.method() == Method::HEAD;
     // Requests and responses are large: pinned where it is made and looked at where it lies, neither is moved
     // once more.
-    let future = pin!(core.handler.request(conn, request));
-    let mut outcome = future.await;
+    let mut outcome = {
+        let future = pin!(core.handler.request(conn, request));
+        future.await
+    };
     if let Ok(response) = &mut outcome
         && respond_now(&core.local, asked, response)?
     {
