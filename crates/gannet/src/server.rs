@@ -109,7 +109,8 @@ pub struct DispatchRequest<'a> {
     pub peer: Peer,
     /// The uid bound to the connection.
     pub uid: Option<&'a str>,
-    /// The first bytes of the event's data; empty for events without.
+    /// The first bytes of the event's data; of an HTTP request and a WebSocket's handshake the target, such as
+    /// `/room/7?user=ann`. Empty for events without.
     pub data: &'a [u8],
     /// Number of workers: the answer is below it.
     pub workers: usize,

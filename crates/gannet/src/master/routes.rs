@@ -25,7 +25,10 @@ use crate::{
     peer::Peer,
     server::DispatchRequest,
     settings::{Dispatch, Forwarded, Mode, Settings},
-    wire::event::{EventHeader, EventKind},
+    wire::{
+        event::{EventHeader, EventKind},
+        head::Head,
+    },
 };
 
 impl Reactor {
@@ -178,7 +181,7 @@ impl Reactor {
             return Err(Stall::Own);
         }
         if conn.in_flight == 0 {
-            self.choose_place(slot, payload);
+            self.choose_place(slot, kind, payload);
         }
         let Some(conn) = self.conns.get(slot) else {
             return Err(Stall::Own);
@@ -197,7 +200,7 @@ impl Reactor {
     }
 
     /// Chooses anew for a connection that has nothing in flight, where the mode says so.
-    fn choose_place(&mut self, slot: usize, payload: &[&[u8]]) {
+    fn choose_place(&mut self, slot: usize, kind: EventKind, payload: &[&[u8]]) {
         let Some(conn) = self.conns.get(slot) else {
             return;
         };
@@ -223,6 +226,10 @@ impl Reactor {
             },
             Dispatch::Custom => {
                 let data = payload.first().copied().unwrap_or_default();
+                let data = match kind {
+                    EventKind::Request | EventKind::Open => target_of(data),
+                    _ => data,
+                };
                 self.custom(
                     conn.id,
                     usize::from(conn.listener),
@@ -346,6 +353,11 @@ fn give(
     true
 }
 
+/// What the user's function sees of a request: the rest of its head is not there to be read by others.
+fn target_of(payload: &[u8]) -> &[u8] {
+    Head::split(payload).map_or(&[], |(head, _)| head.target())
+}
+
 /// Clients of one address go to one worker; on a Unix socket, those of one process.
 pub(super) fn by_address(peer: Peer, workers: usize) -> usize {
     match peer {
@@ -362,3 +374,19 @@ fn hashed(value: impl Hash, count: usize) -> usize {
 
 /// Pieces of a request body that may be in flight: 32 KiB each.
 pub(super) const BODY_IN_FLIGHT: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::head;
+
+    #[test]
+    fn of_a_request_its_target_is_shown() {
+        let mut payload = Vec::new();
+        let lines = b"Host: a\r\n";
+        head::encode(&mut payload, 1, "GET", "/room/7?a=b", (lines, 1), None);
+        payload.extend_from_slice(b"body");
+        assert_eq!(target_of(&payload), b"/room/7?a=b");
+        assert_eq!(target_of(b"no head"), b"");
+    }
+}
