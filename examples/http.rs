@@ -22,7 +22,6 @@ impl Handler for Http {
 
     async fn request(&self, _conn: Conn, request: Request) -> Result<Response> {
         Ok(match (request.method(), request.uri().path()) {
-            // To HEAD, the engine sends the head only.
             // A string is sent as text/plain. To HEAD, the engine sends the head only.
             (&Method::GET | &Method::HEAD, "/") => Response::new("Hello from Gannet\n".into()),
             (&Method::GET | &Method::HEAD, "/pid") => {

@@ -36,8 +36,8 @@ pub type Response = http::Response<Body>;
 /// the reader. It is `Send`, and implements [`http_body::Body`].
 ///
 /// A body made of a `&str` or a `String` is text: a response with such a body has `content-type: text/plain;
-/// charset=utf-8` if it has no `content-type` of its own. Of bytes, streams and what a service returns nothing is
-/// supposed.
+/// charset=utf-8` if it has no `content-type` of its own. Of bytes and of streams nothing
+/// is supposed, nor of bodies of other types.
 #[derive(Default)]
 pub struct Body {
     inner: Inner,

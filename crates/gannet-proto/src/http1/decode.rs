@@ -107,7 +107,8 @@ impl Decoder {
     }
 
     /// Looks at the request at the front of `input` without taking it, if that request is plain: here
-    /// as a whole, well-formed, without a body, in HTTP/1.1, and asking nothing of its connection.
+    /// as a whole, well-formed, with a path as its target, without a body, in HTTP/1.1, and asking nothing of its
+    /// connection.
     /// Gives its length and its head.
     ///
     /// The decoder stays as it is. Who passes over that many bytes has taken the request, and the

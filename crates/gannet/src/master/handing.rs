@@ -551,12 +551,6 @@ mod tests {
         }
         office.clerks.insert(0, first);
         office.work(1, office.now + STEP);
-        eprintln!(
-            "{ids:?} {:?} {:?} {}",
-            office.began,
-            office.clerks[1].given,
-            office.desk.queued()
-        );
         assert!(ids.iter().all(|id| office.began.get(id) == Some(&1)));
         office.go_on(STEP);
         assert_eq!(office.clerks[0].given, 10, "it reads them");

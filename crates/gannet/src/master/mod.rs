@@ -12,7 +12,8 @@
 //! | `input`                 | reading, and what was read                                  |
 //! | `tls`                   | TLS between socket and protocol                             |
 //! | `framed`, `http`,       | the protocols                                               |
-//! | `exchange`, `http2`,    |                                                             |
+//! | `exchange`, `pipeline`, |                                                             |
+//! | `http2`,                |                                                             |
 //! | `websocket`             |                                                             |
 //! | `proxied`               | who the client behind a proxy is                            |
 //! | `packets`               | datagrams                                                   |
@@ -22,7 +23,8 @@
 //! | `closing`               | how connections end; deadlines; stop                        |
 //! | `places`                | the places of workers; redelivery                           |
 //! | `routes`                | which worker gets an event                                  |
-//! | `link`, `ledger`        | the rings to a worker; what it owes                         |
+//! | `link`                  | the way to a worker                                         |
+//! | `rings`, `ledger`       | one of another process or thread: its rings; what it owes   |
 //! | `commands`              | what workers ask for                                        |
 //! | `audience`              | what the control socket wants of connections                |
 //! | `topics`                | publishing                                                  |

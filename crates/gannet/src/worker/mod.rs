@@ -3,12 +3,12 @@
 //!
 //! - `run`: the process from start to end; `process`: that of a user process; `engine`: their loop.
 //! - `doze`: how it sleeps under load; `inline`: the loop in thread mode; `wake`: waking either.
-//! - `inbound`: events out of the rings; `dispatch`: which handler runs when; `case`: the event that it
-//!   has; `handle`: the call.
-//! - `outbound`: commands into the rings; `local`: what belongs to the worker's thread;
-//!   `shared`: what its handles reach from any thread.
+//! - `inbound`: events, out of a ring or from the reactor of this thread; `dispatch`: which handler runs
+//!   when; `case`: the event that it has; `handle`: the call.
+//! - `outbound`: commands to a reactor; `outgoing`: the ring to one of another process or thread; `local`:
+//!   what belongs to the worker's thread; `shared`: what its handles reach from any thread.
 //! - `timer`: timers; `caught`: panics of user code; `latency`: how long handlers take.
-//! - `request`, `upload`, `respond`: HTTP.
+//! - `request`, `fields`, `upload`, `respond`: HTTP.
 //! - `awaited`: answers that somebody waits for; `submit` and `topics`: what asks for them.
 //!
 //! Everything but `shared`, `awaited` and `upload` stays on the worker's thread. No `RefCell`
