@@ -287,7 +287,7 @@ impl Reactor {
 
     /// As [`Reactor::take_in`], without a protocol.
     fn take_tcp(&mut self, slot: usize, len: usize) {
-        if len <= self.piece && self.offer_received(slot, len) {
+        if (1..=self.piece).contains(&len) && self.offer_received(slot, len) {
             return;
         }
         let buffer = std::mem::take(&mut self.buffer);

@@ -222,13 +222,10 @@ where
         let mut flushed = self.dispatcher.tick();
         for reactor in 0..self.inbound.len() {
             for count in 1..=TURN {
-                let Some(event) = self.inbound[reactor].next(&mut self.chunk) else {
-                    break;
-                };
-                if event.header.is_plain() {
-                    self.dispatch(reactor, event, None);
-                } else {
-                    self.take(reactor, event);
+                match self.inbound[reactor].next(&mut self.chunk) {
+                    Some(event) if event.header.is_plain() => self.dispatch(reactor, event, None),
+                    Some(event) => self.take(reactor, event),
+                    None => break,
                 }
                 // Handlers that compute for long do not hold back what others have written.
                 let is_late = self.dispatcher.tick() != flushed;
