@@ -164,6 +164,18 @@ impl<'a> Head<'a> {
         self.lines_at()..self.bytes.len() - self.client_len()
     }
 
+    /// Names as received (any case) and values. What makes requests of heads reads the lines itself.
+    #[cfg(any(test, feature = "opentelemetry"))]
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let mut lines = &self.bytes[self.lines()];
+        std::iter::from_fn(move || {
+            let line = gannet_proto::http1::split_line(lines)?;
+            let (first, rest) = lines.split_at_checked(line.len)?;
+            lines = rest;
+            Some((&first[..line.name], &first[line.value]))
+        })
+    }
+
     /// How many lines there are.
     pub(crate) fn count(&self) -> usize {
         usize::from(u16_at(self.bytes, 12))
@@ -210,6 +222,10 @@ mod tests {
             assert_eq!(&out[head.target_range()], b"/echo?x=1");
             assert_eq!((head.version(), head.count()), (1, 2));
             assert_eq!(&out[head.lines()], LINES);
+            assert_eq!(
+                head.headers().collect::<Vec<_>>(),
+                [(&b"Host"[..], &b"a"[..]), (b"X-Empty", b"")]
+            );
             assert_eq!(head.client(), None);
             assert_eq!(body, b"body");
         }
