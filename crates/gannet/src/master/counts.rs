@@ -48,14 +48,7 @@ impl Events {
     ///
     /// There is no memory for it, or no descriptor.
     pub fn new() -> io::Result<Self> {
-        let dimensions = Dimensions {
-            tls_words: 0,
-            reactors: 1,
-            slots: 1,
-            ring: 64 << 10,
-            arena: 1 << 20,
-        };
-        let region = Region::create("counts", WORKER_KIND, dimensions.worker_len());
+        let region = Region::create("counts", WORKER_KIND, SMALL.worker_len());
         let region = region.map_err(io::Error::other)?;
         let attachment = Attachment {
             worker: WorkerId(0),
@@ -67,13 +60,13 @@ impl Events {
         Ok(Events {
             link: Box::new(Link::attach(
                 0,
-                dimensions,
+                SMALL,
                 attachment,
                 None,
                 1 << 20,
                 Arc::default(),
             )),
-            worker: Consumer::attach(region, dimensions.event_ring(0)),
+            worker: Consumer::attach(region, SMALL.event_ring(0)),
             payload: Vec::new(),
         })
     }
@@ -106,15 +99,8 @@ impl OwnThread {
     /// With nothing in it.
     #[expect(clippy::new_without_default, reason = "its like have none either")]
     pub fn new() -> Self {
-        let dimensions = Dimensions {
-            tls_words: 0,
-            reactors: 1,
-            slots: 1,
-            ring: 64 << 10,
-            arena: 1 << 20,
-        };
         OwnThread {
-            direct: Box::new(Direct::new(dimensions, 1 << 20)),
+            direct: Box::new(Direct::new(SMALL, 1 << 20)),
             batch: Batch::default(),
         }
     }
@@ -201,3 +187,12 @@ impl Deadlines {
         self.due.contains(&0)
     }
 }
+
+/// One reactor, one connection.
+const SMALL: Dimensions = Dimensions {
+    tls_words: 0,
+    reactors: 1,
+    slots: 1,
+    ring: 64 << 10,
+    arena: 1 << 20,
+};
