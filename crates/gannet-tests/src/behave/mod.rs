@@ -76,7 +76,10 @@ pub fn serve(variant: Variant) -> Result {
     }
     let errors = std::env::var_os("BEHAVE_ERRORS");
     processes::add(shared::declare(Server::new(settings))?)?
-        .dispatch_with(|event| usize::from(event.peer.port().unwrap_or(0)))
+        .dispatch_with(|event| match event.data.strip_prefix(b"/worker?at=") {
+            Some([digit, ..]) => usize::from(*digit),
+            _ => usize::from(event.peer.port().unwrap_or(0)),
+        })
         // The function is for those who set `dispatch` to `custom`.
         .dispatch(Dispatch::Connection)
         .on_worker_error(move |error| {

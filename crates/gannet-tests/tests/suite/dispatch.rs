@@ -153,6 +153,22 @@ fn a_function_may_choose_the_worker() {
     server.stop();
 }
 
+#[test]
+fn a_function_sees_the_target_of_a_request() {
+    // The test server chooses by the digit: "0" is 48, and 48 modulo 4 is 0.
+    let server = behave()
+        .set("dispatch", "custom")
+        .set("workers", 4)
+        .http()
+        .start();
+    let mut client = server.http();
+    for worker in ["2", "0", "3", "1", "1", "2"] {
+        let target = format!("/worker?at={worker}");
+        assert_eq!(client.get(&target).text(), worker);
+    }
+    server.stop();
+}
+
 fn server(dispatch: &str, workers: i64) -> Server {
     behave()
         .set("dispatch", dispatch)
