@@ -79,11 +79,11 @@ export class Server {
     await this.command("reload");
   }
 
+  /** How many it killed: one that a reload has replaced may have ended since it was listed. */
   async killWorkers() {
     const status = await this.status();
     const pids = status.workers.map((worker) => worker.pid).filter(Boolean);
-    for (const pid of pids) process.kill(pid, "SIGKILL");
-    return pids.length;
+    return pids.filter(kill).length;
   }
 
   async status() {
@@ -107,5 +107,15 @@ export class Server {
       this.#process.kill("SIGKILL");
     }
     await rm(this.#data, { recursive: true, force: true });
+  }
+}
+
+/** Whether the process was there to be killed. */
+function kill(pid) {
+  try {
+    return process.kill(pid, "SIGKILL");
+  } catch (error) {
+    if (error.code === "ESRCH") return false;
+    throw error;
   }
 }
