@@ -70,9 +70,12 @@ pub use consumer::Consumer;
 pub use producer::{Full, Producer};
 pub use record::{OutOfBounds, Record};
 
-use std::{fmt, sync::atomic::Ordering};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
 
-use crate::region::Region;
+use crate::{region::Region, words::Words};
 
 /// A place in a ring: bytes since the ring was made.
 ///
@@ -125,11 +128,13 @@ impl RingSpec {
         capacity / 4 - HEADER
     }
 
-    /// Has [`RingSpec::used`] say `bytes`, of a ring that nobody uses: for what stands in its place.
-    pub fn show(&self, region: &Region, bytes: usize) {
-        region
-            .word(self.offset + HEAD)
-            .store(bytes as u64, Ordering::Release);
+    /// What [`RingSpec::used`] says of a ring that nobody uses, for what stands in its place to be set.
+    ///
+    /// # Panics
+    ///
+    /// If the ring is not inside the region.
+    pub fn stand_in(&self, region: Arc<Region>) -> Words<1> {
+        Words::attach(region, self.offset + HEAD)
     }
 
     /// Bytes of this ring that were published and not read, for whoever watches it: the two cursors are

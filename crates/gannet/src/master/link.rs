@@ -14,11 +14,14 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{
+            AtomicU32,
+            Ordering::{self, Relaxed},
+        },
     },
 };
 
-use gannet_shm::{Region, RingSpec};
+use gannet_shm::{Region, Words};
 
 use super::{hand::Hand, rings::Rings};
 use crate::{
@@ -67,9 +70,8 @@ pub(super) struct Own {
     pub(super) direct: Rc<Direct>,
     /// Commands that were not carried out yet.
     pub(super) batch: Batch,
-    /// Where the rings would be: there `status` and the metrics look for what waits.
-    region: Arc<Region>,
-    rings: [RingSpec; 2],
+    /// Of the rings that would be here, for `status` and the metrics: how many bytes wait.
+    shown: [Words<1>; 2],
 }
 
 /// What a link is made of: a worker that is ready, and what it shares.
@@ -116,10 +118,9 @@ impl Link {
             Some(direct) => Way::Direct(Box::new(Own {
                 direct,
                 batch: Batch::default(),
-                region,
-                rings: [
-                    dimensions.event_ring(reactor),
-                    dimensions.command_ring(reactor),
+                shown: [
+                    dimensions.event_ring(reactor).stand_in(region.clone()),
+                    dimensions.command_ring(reactor).stand_in(region),
                 ],
             })),
             None => {
@@ -332,8 +333,8 @@ impl Link {
 impl Own {
     /// Says how much waits.
     fn show(&self) {
-        for (ring, bytes) in self.rings.iter().zip(self.direct.waiting()) {
-            ring.show(&self.region, bytes);
+        for (word, bytes) in self.shown.iter().zip(self.direct.waiting()) {
+            word[0].store(bytes as u64, Relaxed);
         }
     }
 }

@@ -198,6 +198,9 @@ impl Reactor {
 
     /// Sends what was queued in this turn.
     pub(super) fn flush_packets(&mut self) {
+        if self.packets.outbox.is_empty() {
+            return;
+        }
         let outbox = std::mem::take(&mut self.packets.outbox);
         let bytes = std::mem::take(&mut self.packets.bytes);
         for letters in outbox.chunk_by(|one, other| one.listener == other.listener) {

@@ -20,7 +20,7 @@ use std::{
 };
 
 use gannet_proto::http1::Date;
-use gannet_shm::{Doorbell, Region};
+use gannet_shm::{Doorbell, Region, Words};
 use rustix::{
     event::epoll,
     fs::Timespec,
@@ -174,9 +174,8 @@ pub(crate) struct Reactor {
     pub(super) closing_time: bool,
     told: bool,
     ended: bool,
-    counters: [u64; COUNTERS],
-    counters_at: usize,
-    control: Arc<Region>,
+    /// Of this reactor, in shared memory: others see them at once.
+    counters: Words<COUNTERS>,
     bell: Doorbell,
     orders: mpsc::Receiver<Order>,
     next_check: u64,
@@ -244,18 +243,14 @@ impl Reactor {
         let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &parts.bell, epoll::EventData::new_u64(BELL), edge)?;
         let clock = Clock::new();
-        let counters_at = dimensions.reactor_counters(id);
-        let mut counters = [0; COUNTERS];
-        for (index, counter) in counters.iter_mut().enumerate() {
-            *counter = control.word(counters_at + index * 8).load(Relaxed);
-        }
+        let counters = Words::<COUNTERS>::attach(control.clone(), dimensions.reactor_counters(id));
         for gauge in [
             ReactorCounter::Connections,
             ReactorCounter::Http2Open,
             ReactorCounter::Parked,
             ReactorCounter::TasksQueued,
         ] {
-            counters[gauge as usize] = 0;
+            counters[gauge as usize].store(0, Relaxed);
         }
         let table = ConnTable::attach(control.clone(), dimensions);
         let first_row = table.first_row(id);
@@ -313,9 +308,7 @@ impl Reactor {
             told: false,
             ended: false,
             counters,
-            counters_at,
-            bell: Doorbell::attach(control.clone(), dimensions.reactor_bell(id), parts.bell),
-            control,
+            bell: Doorbell::attach(control, dimensions.reactor_bell(id), parts.bell),
             orders: parts.orders,
             settings,
         };
@@ -380,14 +373,6 @@ impl Reactor {
         self.publish();
     }
 
-    /// Shows how many events the workers were given, before their handlers run on this very thread.
-    pub(crate) fn show_events(&self) {
-        let events = ReactorCounter::Events as usize;
-        self.control
-            .word(self.counters_at + events * 8)
-            .store(self.counters[events], Relaxed);
-    }
-
     /// The second half: takes what workers and the master have sent, and writes all that is to go
     /// out.
     pub(crate) fn end_turn(&mut self) {
@@ -401,7 +386,7 @@ impl Reactor {
         self.desk_assign();
         self.publish();
         self.note_connections();
-        self.store_counters();
+        self.note_turn();
         if self.stopped && !self.told {
             self.told = true;
             self.reports.send(Report::Stopped);
@@ -443,20 +428,23 @@ impl Reactor {
 
     #[inline]
     pub(super) fn count(&mut self, counter: ReactorCounter) {
-        self.counters[counter as usize] += 1;
+        self.add(counter, 1);
     }
 
+    /// Nobody else writes it.
     #[inline]
     pub(super) fn add(&mut self, counter: ReactorCounter, by: usize) {
-        self.counters[counter as usize] += by as u64;
+        let word = &self.counters[counter as usize];
+        word.store(word.load(Relaxed) + by as u64, Relaxed);
     }
 
     pub(super) fn set(&mut self, counter: ReactorCounter, to: usize) {
-        self.counters[counter as usize] = to as u64;
+        self.counters[counter as usize].store(to as u64, Relaxed);
     }
 
     pub(super) fn count_closed(&mut self, reason: crate::CloseReason) {
-        self.counters[ReactorCounter::Closed as usize + reason as usize] += 1;
+        let word = &self.counters[ReactorCounter::Closed as usize + reason as usize];
+        word.store(word.load(Relaxed) + 1, Relaxed);
     }
 
     /// The link of this incarnation.
@@ -579,16 +567,15 @@ impl Reactor {
         self.set(ReactorCounter::Parked, parked);
     }
 
-    fn store_counters(&mut self) {
+    /// Counts what is counted once a turn.
+    fn note_turn(&mut self) {
         self.set(ReactorCounter::Connections, self.conns.len() - self.streams);
         self.set(ReactorCounter::Http2Open, self.streams);
         self.count(ReactorCounter::Turns);
         let (runs, saved) = self.compressors.take_counts();
-        self.add(ReactorCounter::Compressed, runs);
-        self.add(ReactorCounter::CompressionSaved, saved);
-        let words = self.control.words(self.counters_at, COUNTERS);
-        for (word, counter) in words.iter().zip(&self.counters) {
-            word.store(*counter, Relaxed);
+        if runs > 0 {
+            self.add(ReactorCounter::Compressed, runs);
+            self.add(ReactorCounter::CompressionSaved, saved);
         }
     }
 }

@@ -101,7 +101,6 @@ impl Inline {
             if std::mem::take(&mut self.ready.guests) & 1 << CHANNEL != 0 {
                 self.due = DUE;
             }
-            self.reactor.show_events();
             engine.shared.count(WorkerCounter::Turns);
             let more = !engine.orders.exit.get() && engine.turn();
             engine.local.flush();

@@ -118,6 +118,9 @@ impl Reactor {
 
     /// Looks at all that the library has woken.
     pub(super) fn serve_woken(&mut self) {
+        if self.woken.is_empty() {
+            return;
+        }
         let mut woken = std::mem::take(&mut self.woken_ids);
         for _ in 0..ROUNDS {
             self.woken.take(&mut woken);
