@@ -124,11 +124,13 @@ fn a_plain_request_can_be_looked_at_and_passed_over() {
     let mut decoder = Decoder::new(Limits::default());
     let first = get("X-A: b\r\n");
     let mut input = format!("{first}{}", get("")).into_bytes();
-    let (len, head) = decoder.peek_plain(&input).unwrap();
-    assert_eq!((len, head.target), (first.len(), "/"));
+    let head = decoder.peek_plain(&input).unwrap();
+    assert_eq!((head.len, head.method), (first.len(), "GET"));
+    assert_eq!((head.target, head.headers.len()), (&b"/"[..], 2));
     assert_eq!(head.headers.first("x-a"), Some(&b"b"[..]));
     assert!(decoder.is_idle());
     // What follows is decoded as if nothing had stood before it.
+    let len = head.len;
     let decoded = decoder.decode(&mut input[len..]).unwrap();
     assert!(matches!(decoded.event, Some(Event::Head(_))));
     assert!(
@@ -149,6 +151,7 @@ fn what_is_not_plain_is_not_passed_over() {
         get("Transfer-Encoding: chunked\r\n"),
         get("Connection: close\r\n"),
         get("Connection: upgrade\r\nUpgrade: websocket\r\n"),
+        get("Upgrade: websocket\r\n"),
         get("Host: again\r\n"),
         get("X-A : b\r\n"),
         get("").replace("1.1", "1.0"),

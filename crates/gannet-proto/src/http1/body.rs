@@ -46,12 +46,6 @@ impl<'a> BodyFacts<'a> {
         }
     }
 
-    /// Nothing is said of a body.
-    #[inline]
-    pub(super) fn is_none(&self) -> bool {
-        self.content_length.is_none() && self.codings.is_none()
-    }
-
     pub(super) fn decide(&self, version: Version, limit: u64) -> Result<BodyLength, RequestError> {
         if self.is_repeated {
             return Err(RequestError::bad(

@@ -9,7 +9,7 @@ use super::{
     head::{self, RequestHead, RequestLine},
     headers::{Headers, is_trailer},
     limits::{Limits, MAX_HEADERS},
-    plain,
+    plain::{self, PlainHead},
     scan::Scan,
 };
 
@@ -109,19 +109,16 @@ impl Decoder {
     /// Looks at the request at the front of `input` without taking it, if that request is plain: here
     /// as a whole, well-formed, with a path as its target, without a body, in HTTP/1.1, and asking nothing of its
     /// connection.
-    /// Gives its length and its head.
     ///
-    /// The decoder stays as it is. Who passes over that many bytes has taken the request, and the
+    /// The decoder stays as it is. Who passes over [`PlainHead::len`] bytes has taken the request, and the
     /// decoder is before the next one. `None` means that [`Decoder::decode`] has to judge, now or
     /// when more has come.
     #[inline]
-    pub fn peek_plain<'a>(&self, input: &'a [u8]) -> Option<(usize, RequestHead<'a>)> {
-        if !matches!(self.state, State::Start { skipped: false }) {
-            return None;
+    pub fn peek_plain<'a>(&self, input: &'a [u8]) -> Option<PlainHead<'a>> {
+        match self.state {
+            State::Start { skipped: false } => plain::peek(input, &self.limits),
+            _ => None,
         }
-        let found = plain::read(input, &self.limits);
-        // Only heads in HTTP/1.1 are read in this way.
-        found.filter(|(_, head)| head.body == BodyLength::None && head.keep_alive && !head.upgrade)
     }
 
     /// Drops the rest of the current body as it arrives, up to the limit: the next event

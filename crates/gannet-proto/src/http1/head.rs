@@ -5,7 +5,7 @@ use memchr::memchr;
 use super::{
     body::{BodyFacts, BodyLength},
     error::RequestError,
-    headers::{Headers, has_token, is_token},
+    headers::{Headers, is_token},
     limits::{Limits, MAX_METHOD},
     target,
 };
@@ -95,17 +95,6 @@ impl<'a> RequestLine<'a> {
         })
     }
 
-    /// What is known to be in order: a method, a path, HTTP/1.1. `None`: the method wants another target.
-    #[inline]
-    pub(super) fn with_path(method: &'a str, target: &'a str) -> Option<Self> {
-        (method != "CONNECT").then_some(Self {
-            method,
-            target,
-            version: Version::Http11,
-            authority: None,
-        })
-    }
-
     /// Adds the headers, which were found by their line ends only.
     pub(super) fn with_headers(
         self,
@@ -143,7 +132,7 @@ impl<'a> HeadFacts<'a> {
         match name.len() {
             4 if is_host_name(name) => {
                 self.hosts += 1;
-                self.host = trim(value);
+                self.host = value.trim_ascii();
                 Ok(())
             }
             6 | 7 | 10 | 14 | 17 => self.add_rare(name, value.trim_ascii()),
@@ -154,24 +143,23 @@ impl<'a> HeadFacts<'a> {
     /// Takes a header that is not in every request.
     fn add_rare(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), RequestError> {
         match name.len() {
-            6 if name.eq_ignore_ascii_case(b"expect") => {
+            6 if is_word(name, b"expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(RequestError::new(417, "Expect knows `100-continue` only"));
                 }
                 self.expect_continue = true;
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
-            10 if name.eq_ignore_ascii_case(b"connection") => {
-                self.close |= has_token(value, "close");
-                self.keep_alive |= has_token(value, "keep-alive");
-                self.connection_upgrade |= has_token(value, "upgrade");
+            7 if is_word(name, b"upgrade") => self.upgrade = true,
+            10 if is_word(name, b"connection") => {
+                for option in value.split(|&byte| byte == b',') {
+                    let option = option.trim_ascii();
+                    self.close |= is_word(option, b"close");
+                    self.keep_alive |= is_word(option, b"keep-alive");
+                    self.connection_upgrade |= is_word(option, b"upgrade");
+                }
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
-                self.body.add_content_length(value)
-            }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                self.body.add_transfer_encoding(value);
-            }
+            14 if is_word(name, b"content-length") => self.body.add_content_length(value),
+            17 if is_word(name, b"transfer-encoding") => self.body.add_transfer_encoding(value),
             _ => {}
         }
         Ok(())
@@ -209,22 +197,41 @@ impl<'a> HeadFacts<'a> {
         Ok(self.head(line, headers, body))
     }
 
-    /// The same for a line that names no authority. `None`: [`HeadFacts::decide`] says what is wrong.
+    /// Whether a header with this name may have to be added: told by its length and its first letter, as those
+    /// that need it are few. `Host` is not among them.
     #[inline]
+    pub(super) fn may_be_one(name: &[u8]) -> bool {
+        let first = name.first().map_or(0, |first| first | 0x20);
+        matches!(
+            (name.len(), first),
+            (6, b'e') | (7, b'u') | (10 | 14, b'c') | (17, b't')
+        )
+    }
+
+    /// The head that they make with a path, in HTTP/1.1, if the host is known to be in order. `None`:
+    /// [`HeadFacts::decide`] says what is wrong.
     pub(super) fn decide_plain(
         &self,
-        line: RequestLine<'a>,
+        method: &'a str,
+        target: &'a str,
         headers: Headers<'a>,
         limits: &Limits,
     ) -> Option<RequestHead<'a>> {
-        if self.hosts != 1 || !target::is_host(self.host) {
-            return None;
-        }
-        let body = match self.body.is_none() {
-            true => BodyLength::None,
-            false => self.body.decide(line.version, limits.max_body_size).ok()?,
+        let line = RequestLine {
+            method,
+            target,
+            version: Version::Http11,
+            authority: None,
         };
+        let body = self.body.decide(line.version, limits.max_body_size).ok()?;
         Some(self.head(line, headers, body))
+    }
+
+    /// Whether they say, in HTTP/1.1, that there is no body, and ask nothing of the connection. An `Upgrade` that the
+    /// connection does not name means nothing, but is rare: it is taken for one that does.
+    pub(super) fn mean_nothing(&self, limits: &Limits) -> bool {
+        let body = self.body.decide(Version::Http11, limits.max_body_size);
+        !self.close && !self.upgrade && matches!(body, Ok(BodyLength::None))
     }
 
     #[inline]
@@ -248,24 +255,24 @@ impl<'a> HeadFacts<'a> {
     }
 }
 
-/// Whether a token is `host`, in any case.
+/// Whether these are the letters and hyphens of a word in small letters, in any case. In names and values, no other
+/// characters become those by this bit.
 #[inline]
-fn is_host_name(token: &[u8]) -> bool {
-    // No other characters of a token become these by this bit.
-    token.first_chunk().is_some_and(|token| {
-        u32::from_le_bytes(*token) | 0x2020_2020 == u32::from_le_bytes(*b"host")
-    })
+fn is_word<const N: usize>(bytes: &[u8], word: &[u8; N]) -> bool {
+    <&[u8; N]>::try_from(bytes).is_ok_and(|bytes| bytes.map(|byte| byte | 0x20) == *word)
 }
 
-/// The value without white space around it: nearly always one space.
+/// Whether a token is `host`, in any case.
 #[inline]
-fn trim(value: &[u8]) -> &[u8] {
-    match value {
-        [b' ', trimmed @ ..] if matches!(trimmed, [first, .., last] if *first > b' ' && *last > b' ') => {
-            trimmed
-        }
-        _ => value.trim_ascii(),
-    }
+pub(super) fn is_host_name(token: &[u8]) -> bool {
+    <&[u8; 4]>::try_from(token).is_ok_and(|token| reads_host(*token))
+}
+
+/// Whether these are the letters of `host`, in any case.
+#[inline]
+pub(super) fn reads_host(letters: [u8; 4]) -> bool {
+    // No other characters become these by this bit.
+    u32::from_le_bytes(letters) | 0x2020_2020 == u32::from_le_bytes(*b"host")
 }
 
 /// The most bytes that a request line can have without breaking a limit, with its CRLF.

@@ -142,7 +142,7 @@ impl<'a> Iterator for HeadersIter<'a> {
 /// Splits the next line off.
 #[inline]
 fn next_field<'a>(lines: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let (name, rest) = lines.split_at(run(lines, TOKEN));
+    let (name, rest) = lines.split_at(run::<TOKEN>(lines));
     let rest = rest.strip_prefix(b":")?;
     let end = match value_end(rest)? {
         end if rest[end..].starts_with(b"\r\n") => end + 2,
@@ -222,7 +222,7 @@ pub fn has_token(list: &[u8], token: &str) -> bool {
 
 /// Whether the bytes are a token (RFC 9110 section 5.6.2): the form of methods and names.
 pub fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && run(bytes, TOKEN) == bytes.len()
+    !bytes.is_empty() && run::<TOKEN>(bytes) == bytes.len()
 }
 
 /// Whether a name may stand in a trailer section: nothing that frames, routes, modifies or

@@ -60,6 +60,7 @@ pub use self::{
     head::{RequestHead, Version},
     headers::{Headers, HeadersIter, Line, has_token, is_token, split_line},
     limits::Limits,
+    plain::PlainHead,
     status::reason_phrase,
 };
 pub(crate) use self::{

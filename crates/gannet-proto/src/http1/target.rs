@@ -1,6 +1,9 @@
 //! Request targets (RFC 9112 section 3.2) and the value of `Host`.
 
-use super::bytes::{HOST, PATH, QUERY, is, run};
+use super::{
+    bytes::{HOST, PATH, QUERY, digits, is, run},
+    head::reads_host,
+};
 
 /// Checks a target against the form that the method wants. Gives the authority that it
 /// names, if it names one.
@@ -41,9 +44,8 @@ pub(crate) fn target_fault(method: &str, target: &str) -> Option<&'static str> {
 
 /// Whether the bytes can be the value of `Host`: a host name or address that is not
 /// empty, and maybe a port.
-#[inline]
 pub(crate) fn is_host(value: &[u8]) -> bool {
-    let name = run(value, HOST);
+    let name = run::<HOST>(value);
     match value[name..].split_first() {
         None => name > 0,
         Some((b':', port)) if name > 0 => is_port(port),
@@ -51,8 +53,37 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
     }
 }
 
+/// What is behind the first of these header lines, if that is `Host` as nearly all write it, with a value that
+/// it can have: a name or an IPv4 address, and a port of at most five digits. `None`: it has to be looked at as any
+/// other.
+#[inline(always)]
+pub(super) fn behind_host(lines: &[u8]) -> Option<&[u8]> {
+    let (&[h, o, s, t, b':', b' '], value) = lines.split_first_chunk()? else {
+        return None;
+    };
+    if !reads_host([h, o, s, t]) {
+        return None;
+    }
+    match value.split_at(run::<HOST>(value)) {
+        ([], _) => None,
+        (_, [b'\r', b'\n', behind @ ..]) => Some(behind),
+        (_, [b':', port @ ..]) => behind_port(port),
+        _ => None,
+    }
+}
+
+/// What is behind the line end that follows a port in its usual form. Eight bytes are looked at at once.
+#[inline(always)]
+fn behind_port(port: &[u8]) -> Option<&[u8]> {
+    let eight = u64::from_be_bytes(*port.first_chunk()?);
+    let len = digits(eight);
+    // As texts of the same length compare.
+    let is_port = len < 5 || len == 5 && eight >> 24 <= u64::from_be_bytes(*b"\0\0\x0065535");
+    let ends = (eight << (8 * (len & 7))) >> 48 == u64::from(u16::from_be_bytes(*b"\r\n"));
+    (is_port && ends).then(|| &port[len + 2..])
+}
+
 /// The same for an address in brackets and a name with percent-encodings.
-#[cold]
 fn is_unusual_host(value: &[u8]) -> bool {
     std::str::from_utf8(value).is_ok_and(|value| split_port(value).is_some())
 }
@@ -76,8 +107,8 @@ fn strip_scheme(target: &str) -> Option<&str> {
 }
 
 fn check_path(path: &str) -> Result<(), &'static str> {
-    let query = &path.as_bytes()[run(path.as_bytes(), PATH)..];
-    match query.is_empty() || query[0] == b'?' && run(query, QUERY) == query.len() {
+    let query = &path.as_bytes()[run::<PATH>(path.as_bytes())..];
+    match query.is_empty() || query[0] == b'?' && run::<QUERY>(query) == query.len() {
         true => Ok(()),
         false => Err("holds a character that has to be percent-encoded"),
     }
@@ -125,7 +156,6 @@ fn is_host_name(host: &str) -> bool {
 }
 
 /// Digits that make a number below 65,536, or nothing.
-#[inline]
 fn is_port(port: &[u8]) -> bool {
     let number = match port.len() {
         0..=4 => &[][..],
@@ -155,10 +185,15 @@ mod tests {
             "a:",
             "a%20b",
             "a:65535",
+            "a.name.that.is.longer",
             "a:0065535",
             "a.name.that.is.longer:00000",
         ] {
             assert!(is_host(valid.as_bytes()), "{valid}");
+            let line = format!("hOst: {valid}\r\nmore.than.eight");
+            let is_usual = !valid.contains(['[', '%']) && !valid.contains(":0065535");
+            let behind = is_usual.then_some(&b"more.than.eight"[..]);
+            assert_eq!(behind_host(line.as_bytes()), behind, "{valid}");
         }
         for invalid in [
             "",
@@ -190,6 +225,8 @@ mod tests {
             "[v1.a]",
         ] {
             assert!(!is_host(invalid.as_bytes()), "{invalid}");
+            let line = format!("Host: {invalid}\r\nmore.than.eight");
+            assert_eq!(behind_host(line.as_bytes()), None, "{invalid}");
         }
     }
 

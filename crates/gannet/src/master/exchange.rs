@@ -1,13 +1,11 @@
 //! The exchange of an HTTP connection: a request, and its response. The states stand in `http`.
 
-use std::collections::VecDeque;
-
 use gannet_proto::{
     http1::{self, Decoder, Framing, Version},
     websocket::Deflate,
 };
 
-use super::pace::Progress;
+use super::{pace::Progress, pipeline::Behind};
 
 /// An HTTP connection: what reads it, and the request that it is in.
 pub(super) struct Http {
@@ -31,8 +29,8 @@ pub(super) struct Exchange {
     /// Pieces of the body that were given to the worker.
     pub(super) pieces: u32,
     pub(super) upgrade: Option<Box<Upgrade>>,
-    /// Methods of the requests that were handed over behind this one, in HTTP/1.1: see `pipeline`.
-    pub(super) behind: VecDeque<Method>,
+    /// The requests that were handed over behind this one, in HTTP/1.1: see `pipeline`.
+    pub(super) behind: Behind,
     /// When the current request began, ms; 0: it has not.
     pub(super) began: u64,
     /// How the body that is passed on as it arrives comes on.
@@ -108,17 +106,24 @@ impl Http {
 impl Method {
     pub(super) fn of(method: &str) -> Self {
         if method == "GET" {
-            return Method {
-                idempotent: true,
-                safe: true,
-                ..Method::default()
-            };
+            return Method::safe(false);
         }
         Method {
             head: method == "HEAD",
             connect: method == "CONNECT",
             idempotent: IDEMPOTENT.contains(&method),
             safe: SAFE.contains(&method),
+        }
+    }
+
+    /// A safe one, of which no more matters than whether it is HEAD.
+    #[inline]
+    pub(super) fn safe(head: bool) -> Self {
+        Method {
+            head,
+            connect: false,
+            idempotent: true,
+            safe: true,
         }
     }
 }
@@ -137,7 +142,7 @@ impl Exchange {
             expects_continue: false,
             pieces: 0,
             upgrade: None,
-            behind: VecDeque::new(),
+            behind: Behind::default(),
             began: 0,
             progress: None,
         }
@@ -205,7 +210,7 @@ impl Exchange {
 
     /// Events of the request that is answered, and of those behind it.
     fn handed_over(&self) -> u32 {
-        1 + self.pieces + self.behind.len() as u32
+        1 + self.pieces + self.behind.len()
     }
 
     /// Whether the event that has just ended can be that of the request that is answered: its own

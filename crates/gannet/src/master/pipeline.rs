@@ -9,14 +9,11 @@
 //! must not be run twice is alone with its worker.
 //!
 //! Invariants:
-//! - `behind` has an entry for each request that was handed over and whose answer has not begun, but
-//!   for the one that the exchange is in, which is the oldest.
+//! - `behind` has each request that was handed over and whose answer has not begun, but for the one that the
+//!   exchange is in, which is the oldest.
 //! - While it has any, the exchange is *answering*, and no piece of a body is in flight.
 
-use gannet_proto::{
-    http1::{Decoder, RequestHead, Version},
-    websocket::handshake,
-};
+use gannet_proto::http1::{Decoder, PlainHead, Version};
 
 use super::{
     conn::Stall,
@@ -25,12 +22,21 @@ use super::{
 };
 use crate::{
     layout::ReactorCounter,
-    settings::{Dispatch, Forwarded, Protocol},
+    settings::{Dispatch, Forwarded},
     wire::{
         event::{BODY_COMPLETE, EventKind},
         head,
     },
 };
+
+/// Requests that wait for their turn, oldest first: whether each asks for a head only. All are safe, and nothing else
+/// matters of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Behind {
+    /// A bit for each, the lowest for the oldest.
+    heads: u16,
+    len: u16,
+}
 
 impl Reactor {
     /// Gives the worker the request at the front of `input`, if it is all there and there is nothing to it but to
@@ -50,17 +56,12 @@ impl Reactor {
         if !is_plain || !input.starts_with(b"GET ") {
             return None;
         }
-        let upgrades = listener.protocol == Protocol::Websocket;
-        let (len, head) = decoder.peek_plain(input)?;
-        if upgrades && handshake::is_requested(&head) {
-            return None;
-        }
-        let front = front(&head)?;
-        exchange.answers(Method::of(head.method));
+        let request = decoder.peek_plain(input)?;
+        let (front, rest) = pieces(&request, input)?;
+        exchange.answers(Method::safe(false));
         self.count(ReactorCounter::Requests);
-        let pieces: [&[u8]; _] = [&front, head.target.as_bytes(), head.headers.as_bytes()];
-        self.offer_or_hold(slot, EventKind::Request, BODY_COMPLETE, 0, &pieces);
-        Some(len)
+        self.offer_or_hold(slot, EventKind::Request, BODY_COMPLETE, 0, &[&front, rest]);
+        Some(request.len)
     }
 
     /// Another request is answered from here on: its connection may have more.
@@ -92,41 +93,44 @@ impl Reactor {
         if !is_open || conn.queued() > listener.max_queued {
             return 0;
         }
-        // None of this changes here.
-        let upgrades = listener.protocol == Protocol::Websocket;
-        let before = exchange.behind.len();
-        let mut used = 0;
-        while exchange.takes_more()
-            && let Some((len, head)) = decoder.peek_plain(&input[used..])
-        {
-            let method = Method::of(head.method);
-            if !method.safe || upgrades && handshake::is_requested(&head) {
-                break;
-            }
-            let Some(front) = front(&head) else {
+        let (mut used, mut given) = (0, 0);
+        for _ in 0..exchange.takes_more() {
+            let input = &input[used..];
+            let Some(request) = decoder.peek_plain(input) else {
                 break;
             };
-            let pieces: [&[u8]; _] = [&front, head.target.as_bytes(), head.headers.as_bytes()];
-            if !self.offer(slot, EventKind::Request, BODY_COMPLETE, 0, &pieces) {
+            let method = Method::of(request.method);
+            if !method.safe {
                 break;
             }
-            exchange.behind.push_back(method);
-            used += len;
+            let Some((front, rest)) = pieces(&request, input) else {
+                break;
+            };
+            if !self.offer(slot, EventKind::Request, BODY_COMPLETE, 0, &[&front, rest]) {
+                break;
+            }
+            exchange.behind.push(method.head);
+            given += 1;
+            used += request.len;
         }
-        self.add(ReactorCounter::Requests, exchange.behind.len() - before);
+        self.add(ReactorCounter::Requests, given);
         used
     }
 }
 
 impl Exchange {
-    /// Whether another request may be handed over behind this one.
-    fn takes_more(&self) -> bool {
-        self.state == State::Answering
+    /// How many requests more may be handed over behind this one.
+    fn takes_more(&self) -> u16 {
+        let may = self.state == State::Answering
             && self.method.safe
             && self.version == Version::Http11
             && self.keep_alive
-            && self.pieces == 0
-            && self.behind.len() < BEHIND
+            && self.pieces == 0;
+        if may {
+            Behind::MOST - self.behind.len
+        } else {
+            0
+        }
     }
 
     /// A whole request in HTTP/1.1 without a body is given to the worker.
@@ -142,26 +146,82 @@ impl Exchange {
     }
 
     /// The response is complete: goes on with the request behind, if there is one and the connection is kept.
+    #[inline]
     pub(super) fn next_behind(&mut self) -> bool {
         if !self.keep_alive {
             return false;
         }
-        let Some(method) = self.behind.pop_front() else {
+        let Some(head) = self.behind.pop() else {
             return false;
         };
-        self.method = method;
+        self.method = Method::safe(head);
         self.response = Response::None;
         true
     }
 }
 
-/// What a head begins with that goes to the worker in pieces: its target and its lines follow.
-#[inline]
-fn front(head: &RequestHead<'_>) -> Option<[u8; head::FIXED]> {
-    let lines = (head.headers.as_bytes(), head.headers.len());
-    head::front(head.version as u8, head.method, head.target, lines)
+impl Behind {
+    /// Requests that may be handed over behind another. What a client that does not read makes the
+    /// server hold is `max_queued` and the answers to these, at most 256 KiB each that are sent whole.
+    const MOST: u16 = 15;
+
+    /// There is room: see [`Behind::MOST`].
+    #[inline]
+    fn push(&mut self, head: bool) {
+        self.heads |= u16::from(head) << self.len;
+        self.len += 1;
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<bool> {
+        self.len = self.len.checked_sub(1)?;
+        let head = self.heads & 1 != 0;
+        self.heads >>= 1;
+        Some(head)
+    }
+
+    pub(super) fn len(self) -> u32 {
+        self.len.into()
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.len == 0
+    }
 }
 
-/// Requests that may be handed over behind another. What a client that does not read makes the
-/// server hold is `max_queued` and the answers to these, at most 256 KiB each that are sent whole.
-const BEHIND: usize = 15;
+/// A request at the front of `input`, as it goes to the worker: what is before its target, and the rest as it stands
+/// there. `None`: its method has no number.
+#[inline]
+fn pieces<'a>(request: &PlainHead<'_>, input: &'a [u8]) -> Option<([u8; head::FIXED], &'a [u8])> {
+    let number = head::number(request.method)?;
+    // `method target HTTP/1.1`, the headers, the empty line.
+    let rest = input.get(request.method.len() + 1..request.len - 2)?;
+    let front = head::front(number, request.target, rest, &request.headers);
+    Some((front, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_behind_comes_in_its_order() {
+        let mut behind = Behind::default();
+        let mut expected = std::collections::VecDeque::new();
+        for round in 0..1000_u32 {
+            if round % 7 < 4 && behind.len < Behind::MOST {
+                let head = round % 3 == 0;
+                behind.push(head);
+                expected.push_back(head);
+            } else {
+                assert_eq!(behind.pop(), expected.pop_front());
+            }
+            assert_eq!(behind.len() as usize, expected.len());
+            assert_eq!(behind.is_empty(), expected.is_empty());
+        }
+        while let Some(head) = behind.pop() {
+            assert_eq!(Some(head), expected.pop_front());
+        }
+        assert!(expected.is_empty());
+    }
+}

@@ -2,9 +2,12 @@
 //!
 //! Checked by the parser before; the worker only builds `http` types from it. Layout: u32
 //! length of all, u8 version, u8 1 if a proxy has named the client, u8 number of the method ([`METHODS`], from 1) or 0,
-//! u8 length of the method if it has none, u32 length of the target, u16 number of headers, u16 0; that method; the
-//! target; the header lines as the parser has left them (`name: value\r\n`); then, if there is a client, its IP as IPv6
-//! (IPv4 mapped, 16 bytes) and u16 its port.
+//! u8 length of the method if it has none, u32 length of the target, u16 number of headers, u16 length of the gap; that
+//! method; the target; the gap; the header lines as the parser has left them (`name: value\r\n`); then, if there is a
+//! client, its IP as IPv6 (IPv4 mapped, 16 bytes) and u16 its port.
+//!
+//! In the gap may be anything: a request that goes over as it stands in the input has the end of its first line there,
+//! as one piece costs less than two.
 //!
 //! The lines are cut up where values and names are made of them, and nowhere before: looking for a colon and for the
 //! end of a line costs no more than a table of where they are, and that look shows what a value holds.
@@ -13,6 +16,8 @@ use std::{
     net::{Ipv6Addr, SocketAddr},
     ops::Range,
 };
+
+use gannet_proto::http1;
 
 use super::{u16_at, u32_at};
 
@@ -25,18 +30,41 @@ const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE",
 ];
 
-/// The front of a head that is the pieces `target` and `lines` behind it, if its method has a number and no
-/// proxy has named a client.
+/// The number of a method, if it has one.
+#[inline]
+pub(crate) fn number(method: &str) -> Option<u8> {
+    match method {
+        "GET" => Some(1),
+        _ => position(method),
+    }
+}
+
+#[inline(never)]
+fn position(method: &str) -> Option<u8> {
+    let at = METHODS.iter().position(|known| *known == method)?;
+    Some(at as u8 + 1)
+}
+
+/// What is in front of `rest`, in a head of HTTP/1.1 with this method, if no proxy has named a client. `rest` begins with
+/// the target and ends with the headers; what is between them is the gap.
 #[inline]
 pub(crate) fn front(
-    version: u8,
-    method: &str,
-    target: &str,
-    (lines, count): (&[u8], usize),
-) -> Option<[u8; FIXED]> {
-    let number = METHODS.iter().position(|known| *known == method)? as u8 + 1;
-    let len = FIXED + target.len() + lines.len();
-    Some(fixed(len, version, (number, 0), target, count, false))
+    number: u8,
+    target: &[u8],
+    rest: &[u8],
+    headers: &http1::Headers<'_>,
+) -> [u8; FIXED] {
+    let gap = rest.len() - target.len() - headers.as_bytes().len();
+    Fixed {
+        len: FIXED + rest.len(),
+        version: 1,
+        number,
+        target: target.len(),
+        count: headers.len(),
+        gap,
+        ..Fixed::default()
+    }
+    .encode()
 }
 
 /// Appends a head to `out`. `client`: whom a proxy has named for this request.
@@ -48,23 +76,23 @@ pub(crate) fn encode(
     (lines, count): (&[u8], usize),
     client: Option<SocketAddr>,
 ) {
-    let number = METHODS.iter().position(|known| *known == method);
-    let (number, method) = match number {
-        Some(at) => (at as u8 + 1, ""),
+    let (number, method) = match number(method) {
+        Some(number) => (number, ""),
         None => (0, method),
     };
     let client_len = if client.is_some() { CLIENT } else { 0 };
     let len = FIXED + method.len() + target.len() + lines.len() + client_len;
-    let method_len = method.len() as u8;
-    let has_client = client.is_some();
-    let fixed = fixed(
+    let fixed = Fixed {
         len,
         version,
-        (number, method_len),
-        target,
+        has_client: client.is_some(),
+        number,
+        method: method.len(),
+        target: target.len(),
         count,
-        has_client,
-    );
+        gap: 0,
+    }
+    .encode();
     out.reserve(len);
     out.extend_from_slice(&fixed);
     out.extend_from_slice(method.as_bytes());
@@ -80,25 +108,39 @@ pub(crate) fn encode(
     }
 }
 
-/// What a head of `len` bytes begins with. The method: its number, or 0, and its length.
-#[inline]
-fn fixed(
+/// What a head begins with: see the module's documentation.
+#[derive(Default)]
+struct Fixed {
     len: usize,
     version: u8,
-    (number, method_len): (u8, u8),
-    target: &str,
-    count: usize,
     has_client: bool,
-) -> [u8; FIXED] {
-    let mut fixed = [0; FIXED];
-    fixed[..4].copy_from_slice(&(len as u32).to_le_bytes());
-    fixed[4] = version;
-    fixed[5] = has_client.into();
-    fixed[6] = number;
-    fixed[7] = method_len;
-    fixed[8..12].copy_from_slice(&(target.len() as u32).to_le_bytes());
-    fixed[12..14].copy_from_slice(&(count as u16).to_le_bytes());
-    fixed
+    number: u8,
+    method: usize,
+    target: usize,
+    count: usize,
+    gap: usize,
+}
+
+impl Fixed {
+    /// As two words, which is how it is written soonest.
+    #[inline]
+    fn encode(&self) -> [u8; FIXED] {
+        let [version, client] = [self.version, u8::from(self.has_client)];
+        let [first, second] = [
+            u64::from(self.len as u32)
+                | u64::from(version) << 32
+                | u64::from(client) << 40
+                | u64::from(self.number) << 48
+                | u64::from(self.method as u8) << 56,
+            u64::from(self.target as u32)
+                | u64::from(self.count as u16) << 32
+                | u64::from(self.gap as u16) << 48,
+        ];
+        let mut fixed = [0; FIXED];
+        fixed[..8].copy_from_slice(&first.to_le_bytes());
+        fixed[8..].copy_from_slice(&second.to_le_bytes());
+        fixed
+    }
 }
 
 /// A head in a payload.
@@ -182,7 +224,7 @@ impl<'a> Head<'a> {
     }
 
     fn lines_at(&self) -> usize {
-        FIXED + self.method_len() + self.target_len()
+        FIXED + self.method_len() + self.target_len() + usize::from(u16_at(self.bytes, 14))
     }
 
     fn method_len(&self) -> usize {
@@ -232,15 +274,28 @@ mod tests {
     }
 
     #[test]
-    fn is_the_same_in_pieces() {
-        for method in METHODS {
-            let front = front(1, method, "/a", (LINES, 2)).unwrap();
+    fn a_request_goes_over_as_it_stands() {
+        for method in METHODS.into_iter().filter(|method| *method != "CONNECT") {
+            let rest = ["/a?b HTTP/1.1\r\n".as_bytes(), LINES].concat();
+            let input = [method.as_bytes(), b" ", &rest, b"\r\n"].concat();
+            let decoder = http1::Decoder::new(http1::Limits::default());
+            let request = decoder.peek_plain(&input).unwrap();
+            let number = number(method).unwrap();
+            let front = front(number, request.target, &rest, &request.headers);
+            let payload = [&front[..], &rest, b"body"].concat();
+
+            let (head, body) = Head::split(&payload).unwrap();
             assert_eq!(
-                [&front, &b"/a"[..], LINES].concat(),
-                encoded(method, "/a", None)
+                (head.method(), head.target()),
+                (method.as_bytes(), &b"/a?b"[..])
             );
+            assert_eq!((head.version(), head.count()), (1, 2));
+            assert_eq!(&payload[head.target_range()], b"/a?b");
+            assert_eq!(&payload[head.lines()], LINES);
+            assert_eq!(head.client(), None);
+            assert_eq!(body, b"body");
         }
-        assert_eq!(front(1, "PROPFIND", "/a", (LINES, 2)), None);
+        assert_eq!(number("PROPFIND"), None);
     }
 
     #[test]
@@ -262,7 +317,7 @@ mod tests {
         for cut in 0..whole.len() {
             assert!(Head::split(&whole[..cut]).is_none());
         }
-        for (at, byte) in [(0, 15), (2, 1), (7, 200), (8, 99), (11, 255)] {
+        for (at, byte) in [(0, 15), (2, 1), (7, 200), (8, 99), (11, 255), (14, 99)] {
             let mut out = whole.clone();
             out[at] = byte;
             assert!(Head::split(&out).is_none(), "{at}");
