@@ -96,9 +96,14 @@ impl Framing {
 /// not already say it, then what the framing needs. A connection whose end frames the
 /// body is never kept alive.
 pub fn encode_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
+    encode_response(out, head, b"");
+}
+
+/// Appends a response: as [`encode_response_head`], then its body, or the beginning of that.
+pub fn encode_response(out: &mut Vec<u8>, head: &ResponseHead<'_>, body: &[u8]) {
     debug_assert!(head.framing != Framing::Chunked || head.version == Version::Http11);
 
-    out.reserve(ENGINE_HEADERS_SIZE + head.headers.len());
+    out.reserve(ENGINE_HEADERS_SIZE + head.headers.len() + body.len());
     if let (200, true, Version::Http11, Framing::Length(length), Some(date)) = (
         head.status,
         head.keep_alive,
@@ -109,10 +114,17 @@ pub fn encode_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
         // What nearly all responses begin with is all there already.
         out.extend_from_slice(&date.usual);
         push_digits(out, length);
-        out.extend_from_slice(head.headers);
-        out.extend_from_slice(b"\r\n");
-        return;
+    } else {
+        push_unusual(out, head);
     }
+    out.extend_from_slice(head.headers);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body);
+}
+
+/// What is in front of the headers that come from the caller.
+#[inline(never)]
+fn push_unusual(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     push_status_line(out, head.status);
     if let Some(date) = head.date {
         out.extend_from_slice(date.line());
@@ -130,8 +142,6 @@ pub fn encode_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Framing::None | Framing::Close => {}
     }
-    out.extend_from_slice(head.headers);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends a chunk. Empty data gives nothing: an empty chunk would end the body.

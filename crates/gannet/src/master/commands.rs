@@ -139,6 +139,7 @@ impl Reactor {
     fn carry_out(&mut self, index: usize, command: &CommandHeader, payload: &[u8]) {
         match command.kind {
             CommandKind::Send => self.send(command.conn, command.has(TEXT), payload),
+            CommandKind::Response => self.respond(command, payload),
             CommandKind::Done => {}
             _ => self.carry_out_other(index, command, payload),
         }
@@ -150,7 +151,7 @@ impl Reactor {
     fn carry_out_other(&mut self, index: usize, command: &CommandHeader, payload: &[u8]) {
         let conn = command.conn;
         match command.kind {
-            CommandKind::Done | CommandKind::Send => {}
+            CommandKind::Done | CommandKind::Send | CommandKind::Response => {}
             CommandKind::Publish => self.carry_out_publish(command, payload),
             CommandKind::Subscribe | CommandKind::Unsubscribe | CommandKind::Bind => {
                 if let (Some(slot), Ok(name)) = (self.conns.find(conn), str::from_utf8(payload)) {
@@ -170,15 +171,13 @@ impl Reactor {
             CommandKind::TaskCancel => self.desk_cancel(index, command.aux),
             CommandKind::Datagram => self.send_packet(usize::from(command.code), payload),
             CommandKind::Pipe => self.pipe(index, command.code, payload),
-            CommandKind::Response
-            | CommandKind::ResponseBody
+            CommandKind::ResponseBody
             | CommandKind::ResponseEnd
             | CommandKind::ResponseAbort
             | CommandKind::Continue
             | CommandKind::Accept => {
                 if let Some(slot) = self.conns.find(conn) {
                     match command.kind {
-                        CommandKind::Response => self.respond(slot, command, payload),
                         CommandKind::ResponseBody => self.respond_body(slot, payload),
                         CommandKind::ResponseEnd => self.respond_end(slot, payload),
                         CommandKind::ResponseAbort => self.respond_abort(slot),

@@ -166,6 +166,18 @@ impl Exchange {
         self.is_busy() && self.response != Response::Complete
     }
 
+    /// The request is here in full, has no answer yet, and is one whose answer, if that is whole, says no more than its
+    /// status, its length and its headers: HTTP/1.1, no HEAD, no tunnel, and the connection goes on.
+    #[inline]
+    pub(super) fn awaits_plain_answer(&self) -> bool {
+        self.state == State::Answering
+            && self.response == Response::None
+            && self.keep_alive
+            && self.version == Version::Http11
+            && !self.method.head
+            && !self.method.connect
+    }
+
     /// A request has begun and is not here in full.
     pub(super) fn is_receiving(&self) -> bool {
         self.began != 0

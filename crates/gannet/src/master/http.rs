@@ -20,7 +20,7 @@ use gannet_proto::{
 };
 
 use super::{
-    conn::{Closed, Speaks, Stall},
+    conn::{Closed, Phase, Speaks, Stall},
     exchange::{Exchange, Http, Method, Response, Source, State, Upgrade},
     pace::Progress,
     reactor::Reactor,
@@ -31,7 +31,6 @@ use crate::{
     layout::ReactorCounter,
     settings::Protocol,
     wire::{
-        self,
         command::{COMPLETE, CommandHeader},
         event::{BODY_ABORT, BODY_COMPLETE, BODY_END, BODY_TRAILERS, EXPECT_CONTINUE, EventKind},
         head,
@@ -127,19 +126,71 @@ impl Reactor {
     }
 
     /// A worker's response, or the head of one.
-    pub(super) fn respond(&mut self, slot: usize, command: &CommandHeader, payload: &[u8]) {
+    ///
+    /// Nearly all are whole, and answer a request that is here in full, on a connection of HTTP/1.1 that goes on: these
+    /// go straight to its output. [`Reactor::respond_otherwise`] knows the others.
+    #[inline(never)]
+    pub(super) fn respond(&mut self, command: &CommandHeader, payload: &[u8]) {
+        let Some((slot, conn)) = self.conns.find_mut(command.conn) else {
+            return;
+        };
+        let Some((headers, body)) = head_and_body(payload) else {
+            return;
+        };
+        let is_quiet = self.stopping.is_none() && self.topics.logs.is_empty();
+        let Speaks::Http(http) = &mut conn.speaks else {
+            return;
+        };
+        let exchange = &mut http.exchange;
+        let length = command.aux.max(body.len() as u64);
+        let framing = Framing::choose(Version::Http11, Asked::Other, command.code, Some(length));
+        if !(is_quiet
+            && command.has(COMPLETE)
+            && matches!(framing, Framing::Length(_))
+            && exchange.awaits_plain_answer()
+            && conn.phase == Phase::Open
+            && conn.socket.is_some())
+        {
+            return self.respond_otherwise(slot, command, headers, body);
+        }
+        exchange.response = Response::Complete;
+        let goes_on = exchange.next_behind();
+        let head = ResponseHead {
+            status: command.code,
+            headers,
+            framing,
+            keep_alive: true,
+            version: Version::Http11,
+            date: Some(self.clock.date()),
+        };
+        let output = self.pool.queue(&mut conn.output);
+        output.append(&mut self.pool, |out| {
+            http1::encode_response(out, &head, body)
+        });
+        mark(conn, &mut self.dirty);
+        match goes_on {
+            // What it has sent may go on behind this one.
+            true if conn.stall == Stall::Own => self.wake(slot),
+            true => {}
+            false => self.exchange_ends(slot),
+        }
+    }
+
+    #[inline(never)]
+    fn respond_otherwise(
+        &mut self,
+        slot: usize,
+        command: &CommandHeader,
+        headers: &[u8],
+        body: &[u8],
+    ) {
         let stopping = self.stopping.is_some();
         let Some((exchange, open)) = self.http(slot) else {
             return;
         };
-        if !open || !exchange.is_busy() || exchange.response != Response::None || payload.len() < 4
-        {
+        if !open || !exchange.is_busy() || exchange.response != Response::None {
             return;
         }
-        let lines = wire::u32_at(payload, 0) as usize;
-        let Some((headers, body)) = payload[4..].split_at_checked(lines) else {
-            return;
-        };
         let complete = command.has(COMPLETE);
         let length = match complete {
             true => Some(command.aux.max(body.len() as u64)),
@@ -328,8 +379,7 @@ impl Reactor {
         if conn.has_outlet() {
             let output = self.pool.queue(&mut conn.output);
             output.append(&mut self.pool, |out| {
-                http1::encode_response_head(out, &head);
-                out.extend_from_slice(body);
+                http1::encode_response(out, &head, body);
             });
             mark(conn, &mut self.dirty);
         }
@@ -589,6 +639,13 @@ impl Reactor {
             _ => None,
         }
     }
+}
+
+/// The header lines in front of a response's payload, and its body, or the beginning of that.
+#[inline]
+fn head_and_body(payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = payload.split_first_chunk()?;
+    rest.split_at_checked(u32::from_le_bytes(*len) as usize)
 }
 
 /// Appends a head as it crosses the ring.
