@@ -10,6 +10,7 @@
 //! - [`script`] plays conversations frame by frame.
 //! - [`tls`] makes certificates, and speaks TLS for the others.
 //! - [`load`] sends numbered messages over many connections and checks every answer.
+//! - [`gate`] keeps a handler until the test has looked.
 //! - [`metrics`] reads the pages of the admin listener.
 //! - [`wait`] waits for conditions, never for a time.
 //! - [`behave`] is the handler of the test servers (`src/bin`), which does what messages tell it.
@@ -20,6 +21,7 @@
 pub mod behave;
 pub mod deflate;
 pub mod frames;
+pub mod gate;
 pub mod http;
 pub mod http2;
 pub mod load;

@@ -11,6 +11,7 @@ use std::{
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -21,7 +22,7 @@ use crate::{
     process::{self, Memory, Signal},
     tcp::{self, TcpClient},
     udp::UdpClient,
-    wait::{SOAK, wait_for, wait_until},
+    wait::{DEADLINE, SOAK, wait_for, wait_until},
     websocket::WebSocket,
 };
 
@@ -630,16 +631,15 @@ impl Drop for Server {
 
 /// What is still there of a run after its processes had time to end.
 fn left_after(run: &str) -> Vec<u32> {
-    let mut left = Vec::new();
     // The children see the end of the manager a moment after everyone else.
-    for _ in 0..PATIENCE {
-        left = process::with_environment(RUN, run);
-        if left.is_empty() {
-            break;
+    let begin = Instant::now();
+    loop {
+        let left = process::with_environment(RUN, run);
+        if left.is_empty() || begin.elapsed() > DEADLINE {
+            return left;
         }
-        thread::sleep(std::time::Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
-    left
 }
 
 /// The rows in what `clients --json` prints.
@@ -688,5 +688,3 @@ const PROGRAM: &str = "program";
 const PID_FILE: &str = "server.pid";
 const OUT: &str = "out";
 const LOG: &str = "log";
-/// Hundredths of a second.
-const PATIENCE: u32 = 500;

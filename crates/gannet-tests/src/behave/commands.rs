@@ -5,7 +5,7 @@ use std::{process, thread, time::Duration};
 use bytes::Bytes;
 use gannet::{Conn, ConnId, Error, Result, TaskError, TaskOptions, WorkerId};
 
-use super::{Behave, logs, shared, timers};
+use super::{Behave, gates, logs, shared, timers};
 
 impl Behave {
     /// Does what `text` says; the answer, if it has one.
@@ -46,6 +46,17 @@ impl Behave {
             "sleep-block" => {
                 let (ms, rest) = rest.split_once(' ').unwrap_or((rest, ""));
                 thread::sleep(Duration::from_millis(number(ms)?));
+                rest.to_owned()
+            }
+            // `gate FILE X`: answers when the test has opened it.
+            "gate" => {
+                let (gate, rest) = two(rest)?;
+                gates::wait_at(gate).await;
+                rest.to_owned()
+            }
+            "gate-block" => {
+                let (gate, rest) = two(rest)?;
+                gates::block_at(gate);
                 rest.to_owned()
             }
             // `eat MS PADDING`: takes its time and says nothing.

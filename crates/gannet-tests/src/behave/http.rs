@@ -10,7 +10,7 @@ use gannet::{
 
 use http_body_util::BodyExt;
 
-use super::{Behave, commands::number};
+use super::{Behave, commands::number, gates};
 
 impl Behave {
     pub(super) async fn route(&self, conn: Conn, mut request: Request) -> Result<Response> {
@@ -116,6 +116,10 @@ impl Behave {
             "/sleep" => {
                 tokio::time::sleep(milliseconds()?).await;
                 text("slept")
+            }
+            "/gate" => {
+                gates::wait_at(of("file")).await;
+                text("passed")
             }
             "/block" => {
                 thread::sleep(milliseconds()?);

@@ -1,7 +1,7 @@
 //! A server that does what messages tell it.
 //!
 //! On every listener a message is a word and its arguments, answered with text: `echo X`,
-//! `sleep-async 50 X`, `abort`, `sub TOPIC`, `task sleep 50 X`. TCP has one command a line (every
+//! `sleep-async 50 X`, `gate FILE X`, `abort`, `sub TOPIC`, `task sleep 50 X`. TCP has one command a line (every
 //! test sends its line in one write), WebSocket one a message; HTTP has routes (see `http`).
 //! Messages that begin with `#` are echoed as they are. Datagrams have commands of their own (see
 //! `packets`).
@@ -18,6 +18,7 @@
 
 mod commands;
 mod framing;
+mod gates;
 mod http;
 mod logs;
 mod packets;

@@ -12,7 +12,7 @@ use gannet::{Error, Result, Task};
 use super::{
     Behave,
     commands::{number, two},
-    shared,
+    gates, shared,
 };
 
 impl Behave {
@@ -60,6 +60,11 @@ impl Behave {
             "sleep" => {
                 let (ms, rest) = two(rest)?;
                 thread::sleep(Duration::from_millis(number(ms)?));
+                rest.to_owned()
+            }
+            "gate" => {
+                let (gate, rest) = two(rest)?;
+                gates::block_at(gate);
                 rest.to_owned()
             }
             "shared" => shared::command(&self.worker, rest).await?,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use gannet_tests::{
+    gate::Gate,
     server::Server,
     tcp::{TcpClient, small_buffers},
     wait::{soak, wait_until},
@@ -21,14 +22,13 @@ fn a_blocking_handler_delays_the_clients_of_its_own_worker_only() {
     let mut blocked = server.websocket();
     let own = blocked.ask("worker");
     let mut other = connected_to_another(&server, &own);
-    blocked.send("sleep-block 1500 awake");
+    let gate = Gate::shut();
+    blocked.send(format!("gate-block {} awake", gate.path()));
     for n in 0..20 {
         assert_eq!(other.ask(format!("echo {n}")), n.to_string());
     }
-    assert!(
-        !has_input(&mut blocked),
-        "the others had to wait for the blocked worker"
-    );
+    assert!(!has_input(&mut blocked), "the handler did not block");
+    gate.open();
     assert_eq!(blocked.text(), "awake");
     server.stop();
 }
@@ -37,14 +37,13 @@ fn a_blocking_handler_delays_the_clients_of_its_own_worker_only() {
 fn an_awaiting_handler_delays_nobody_else() {
     let server = behave().set("workers", 1).websocket().start();
     let (mut waiting, mut other) = (server.websocket(), server.websocket());
-    waiting.send("sleep-async 1500 awake");
+    let gate = Gate::shut();
+    waiting.send(format!("gate {} awake", gate.path()));
     for n in 0..20 {
         assert_eq!(other.ask(format!("echo {n}")), n.to_string());
     }
-    assert!(
-        !has_input(&mut waiting),
-        "the others had to wait for the awaiting handler"
-    );
+    assert!(!has_input(&mut waiting), "the handler did not wait");
+    gate.open();
     assert_eq!(waiting.text(), "awake");
     server.stop();
 }
@@ -189,7 +188,8 @@ fn what_follows_a_close_frame_is_not_kept() {
     let server = behave().websocket().start();
     let mut client = server.websocket();
     // While the handler runs the connection is still open.
-    client.send("sleep-async 3000 late");
+    let gate = Gate::shut();
+    client.send(format!("gate {} late", gate.path()));
     client.frame(true, opcode::CLOSE, 1000_u16.to_be_bytes());
     let junk = vec![0; 1 << 20];
     for _ in 0..64 {
@@ -197,6 +197,7 @@ fn what_follows_a_close_frame_is_not_kept() {
     }
     let most = largest(&server);
     assert!(most < 64 << 20, "a process has {} MiB", most >> 20);
+    gate.open();
     assert_eq!(client.text(), "late");
     server.stop();
 }

@@ -93,7 +93,7 @@ fn reload_onto_code_that_fails_in_start_keeps_the_old_code() {
 
 #[test]
 fn reload_onto_code_that_is_not_ready_in_time_keeps_the_old_code() {
-    let server = behave().set("start_timeout_ms", 500).websocket().start();
+    let server = behave().set("start_timeout_ms", 4_000).websocket().start();
     server.replace_program(env!("CARGO_BIN_EXE_never_ready"));
     let ended = refused(&server);
     assert!(ended.err.contains("ready"), "{}", ended.err);

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use gannet_tests::{server::Server, wait::wait_until};
+use gannet_tests::{gate::Gate, server::Server, wait::wait_until};
 
 use crate::behave;
 
@@ -99,7 +99,8 @@ fn a_connection_that_is_reset_while_much_waits_ends() {
     let server = behave().websocket().start();
     let mut client = server.websocket();
     // More than may be in flight, so that reading stops.
-    client.send("eat 1000");
+    let gate = Gate::shut();
+    client.send(format!("gate {} late", gate.path()));
     (0..80).for_each(|_| client.send("eat 0"));
     wait_until("the limit", || server.in_flight() == 64);
     // More than one read, but in each of them fewer messages than may be in flight.
@@ -108,6 +109,7 @@ fn a_connection_that_is_reset_while_much_waits_ends() {
     let socket = socket2::SockRef::from(client.tcp().socket());
     socket.set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
+    gate.open();
     wait_until("its end", || server.connections() == 0);
     server.stop();
 }
@@ -118,11 +120,18 @@ fn the_end_of_a_client_in_the_middle_of_a_request_is_told_to_no_handler() {
     let mut watcher = server.websocket();
     assert_eq!(watcher.ask("sub closed"), "ok");
     let mut client = server.http();
-    client.send("GET /sleep?ms=1000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    let gate = Gate::shut();
+    let path = gate.path();
+    client.send(format!(
+        "GET /gate?file={path} HTTP/1.1\r\nHost: test\r\n\r\n"
+    ));
     wait_until("the handler to run", || server.in_flight() == 1);
     let socket = socket2::SockRef::from(client.tcp().socket());
     socket.set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
+    // Nobody tells of its end before the handler has ended, but by then it has been seen.
+    std::thread::sleep(Duration::from_millis(300));
+    gate.open();
     wait_until("the handler to end", || server.in_flight() == 0);
 
     let mut client = server.tcp();

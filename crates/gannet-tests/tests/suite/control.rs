@@ -102,7 +102,7 @@ fn a_hang_up_signal_disturbs_nobody() {
     let (mut client, before) = (server.websocket(), server.processes());
     server.signal(process::Signal::HUP);
     // The manager takes its signals before its next request.
-    assert_eq!(server.connections(), 1);
+    wait_until("the connection in the status", || server.connections() == 1);
     assert_eq!(client.ask("echo still here"), "still here");
     assert_eq!(server.processes(), before);
     server.stop();
@@ -140,7 +140,11 @@ fn no_descriptor_leaks_over_reloads_and_crashes() {
     for _ in 0..5 {
         round(&mut client);
     }
-    wait_until("as many descriptors as before", || count() == before);
+    // Something of the first round may have been closed a moment too late to be left out.
+    wait_until("no more descriptors than before", || {
+        let now = count();
+        now.0 <= before.0 && now.1 <= before.1
+    });
     server.stop();
 }
 

@@ -99,7 +99,7 @@ fn under_load(server: Server, mut harm: impl FnMut(&Server, usize) -> bool) {
     wait_until("the load to run", || load.answered() > 1000);
 
     let (begin, mut round, mut deaths) = (Instant::now(), 0, Vec::new());
-    while begin.elapsed() < soak(Duration::from_secs(4)) {
+    while deaths.len() < 4 || begin.elapsed() < soak(Duration::from_secs(4)) {
         let before = Instant::now();
         if harm(&server, round) {
             deaths.push((before, Instant::now()));
@@ -116,7 +116,6 @@ fn under_load(server: Server, mut harm: impl FnMut(&Server, usize) -> bool) {
         report.repeats.len(),
         report.slowest
     );
-    assert!(deaths.len() > 3, "hardly a worker died");
     report.expect_complete();
     report.expect_repeats_only_at(&deaths);
     server.stop();

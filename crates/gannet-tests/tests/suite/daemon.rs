@@ -214,9 +214,9 @@ fn a_start_with_a_log_file_is_told_of_on_the_terminal_all_the_same() {
         "{error}"
     );
     assert!(place.run(&["stop"]).status.success());
+    wait_until("its end", || place.processes().is_empty());
     let text = fs::read_to_string(&log).unwrap();
     assert!(text.contains("stopping"), "{text}");
-    wait_until("its end", || place.processes().is_empty());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use gannet_tests::{
+    gate::Gate,
     server::Server,
     tcp::{TcpClient, connect_from},
     websocket::WebSocket,
@@ -95,10 +96,12 @@ fn least_busy_avoids_the_worker_with_events_under_way() {
     let server = server("least_busy", 2);
     let mut busy = server.websocket();
     let mut client = server.websocket();
-    busy.send("sleep-async 1500 awake");
+    let gate = Gate::shut();
+    busy.send(format!("gate {} awake", gate.path()));
     gannet_tests::wait::wait_until("the handler to run", || server.in_flight() == 1);
     let workers: HashSet<String> = (0..10).map(|_| client.ask("worker")).collect();
     assert_eq!(workers.len(), 1, "{workers:?}");
+    gate.open();
     assert_eq!(busy.text(), "awake");
     server.stop();
 }

@@ -262,16 +262,19 @@ fn a_message_that_drips_closes_its_connection() {
 
 #[test]
 fn a_client_may_be_silent_between_messages_and_while_it_is_not_read() {
-    let server = hasty("kind = 'lines'").set("max_in_flight", 1).start();
+    let server = hasty("kind = 'lines'")
+        .with("request_timeout_ms", 2_000)
+        .set("max_in_flight", 1)
+        .start();
     let mut client = server.tcp();
     client.send("#in ");
     wait_until("the first piece", || server.total("bytes_in") == 4);
     client.send("pieces\n");
     assert_eq!(client.line(), "#in pieces");
-    thread::sleep(Duration::from_millis(700));
+    thread::sleep(Duration::from_millis(2_500));
     // What is behind the second one is not read before the first has slept.
     let long = "x".repeat(300_000);
-    client.send(format!("sleep-async 1200 slept\n#next\n#{long}\n"));
+    client.send(format!("sleep-async 2500 slept\n#next\n#{long}\n"));
     assert_eq!(client.line(), "slept");
     assert_eq!(client.line(), "#next");
     assert_eq!(client.line().len(), 300_001);
@@ -375,7 +378,7 @@ fn framed_messages_survive_reloads_and_kills_under_load() {
 
     let mut deaths = Vec::new();
     let begin = Instant::now();
-    while begin.elapsed() < soak(Duration::from_secs(3)) {
+    while deaths.len() < 2 || begin.elapsed() < soak(Duration::from_secs(3)) {
         let before = Instant::now();
         let workers = server.ready_workers();
         if workers.first().is_some_and(|&pid| process::kill(pid)) {
@@ -386,7 +389,6 @@ fn framed_messages_survive_reloads_and_kills_under_load() {
     }
 
     let report = load.stop();
-    assert!(deaths.len() > 1, "hardly a worker died");
     report.expect_complete();
     report.expect_repeats_only_at(&deaths);
     server.stop();

@@ -5,6 +5,7 @@ use std::{fs, net::SocketAddr, thread};
 use bytes::Bytes;
 use gannet_tests::{
     frames::{RawHttp2, frame::headers, hpack::get},
+    gate::Gate,
     http2::{Http2, reply, request, run, until},
     process::Signal,
     server::{Server, Spec},
@@ -28,6 +29,11 @@ fn noting(spec: Spec) -> (Server, NamedTempFile) {
     let runs = NamedTempFile::new().unwrap();
     let spec = spec.env("BEHAVE_RUNS", runs.path().display().to_string());
     (spec.start(), runs)
+}
+
+/// A request whose handler waits there.
+fn at_gate(gate: &Gate) -> http::Request<()> {
+    request(Method::GET, &format!("/gate?file={}", gate.path()))
 }
 
 #[test]
@@ -109,12 +115,14 @@ fn a_stop_says_goaway_and_finishes_what_runs() {
         let idle = Http2::connect(server.address(0)).await;
         assert_eq!(idle.get("/").await.text(), "hello");
         let client = Http2::connect(server.address(0)).await;
-        let slow = request(Method::GET, "/sleep?ms=700");
+        let gate = Gate::shut();
+        let slow = at_gate(&gate);
         let (slow, _send) = client.open(slow, true).await.unwrap();
         until(|| server.in_flight() == 1).await;
         server.signal(Signal::TERM);
         idle.driver.await.unwrap().expect("a goodbye in good order");
-        assert_eq!(reply(slow).await.unwrap().text(), "slept");
+        gate.open();
+        assert_eq!(reply(slow).await.unwrap().text(), "passed");
         client
             .driver
             .await
@@ -130,19 +138,17 @@ fn cancelled_requests_leave_nothing_and_too_many_of_them_are_a_flood() {
     run(async {
         let other = Http2::connect(server.address(0)).await;
         let client = Http2::connect(server.address(0)).await;
-        let ask = async || {
-            client
-                .open(request(Method::GET, "/sleep?ms=500"), true)
-                .await
-        };
-        let (response, mut send) = ask().await.unwrap();
+        let gate = Gate::shut();
+        let (response, mut send) = client.open(at_gate(&gate), true).await.unwrap();
         until(|| server.in_flight() == 1).await;
         send.send_reset(Reason::CANCEL);
         drop(response);
+        gate.open();
         until(|| server.total("http2_open") == 0).await;
         let mut error = None;
         for _ in 0..200 {
-            match ask().await {
+            let slow = request(Method::GET, "/sleep?ms=500");
+            match client.open(slow, true).await {
                 Ok((_, mut send)) => send.send_reset(Reason::CANCEL),
                 Err(end) => error = Some(end),
             }
@@ -186,12 +192,13 @@ fn streams_beyond_the_limit_of_the_server_are_refused() {
     let server = behave().set("max_streams", 1).http().start();
     run(async {
         let client = Http2::connect(server.address(0)).await;
-        let slow = request(Method::GET, "/sleep?ms=300");
-        let (slow, _send) = client.open(slow, true).await.unwrap();
+        let gate = Gate::shut();
+        let (slow, _send) = client.open(at_gate(&gate), true).await.unwrap();
         until(|| server.in_flight() == 1).await;
         let refused = client.ask(request(Method::GET, "/"), None).await;
         assert_eq!(refused.unwrap_err().reason(), Some(Reason::REFUSED_STREAM));
-        assert_eq!(reply(slow).await.unwrap().text(), "slept");
+        gate.open();
+        assert_eq!(reply(slow).await.unwrap().text(), "passed");
         assert_eq!(client.get("/").await.text(), "hello");
     });
     wait_until("it to be counted", || server.total("http2_refused") == 1);

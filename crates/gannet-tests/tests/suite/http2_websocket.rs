@@ -1,8 +1,9 @@
 //! WebSockets over HTTP/2 (RFC 8441): as over HTTP/1, each in a stream.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 
 use gannet_tests::{
+    gate::Gate,
     http2::bridge,
     process::Signal,
     server::Server,
@@ -96,9 +97,14 @@ fn a_reload_and_a_stop_are_as_over_http_1() {
     let generation = client.ask("generation");
     server.reload();
     assert_ne!(client.ask("generation"), generation);
-    client.send("sleep-async 500 done");
+    let gate = Gate::shut();
+    client.send(format!("gate {} done", gate.path()));
     wait_until("it to run", || server.in_flight() == 1);
     server.signal(Signal::TERM);
+    wait_until("the listener's end", || {
+        TcpStream::connect(server.address_of("websocket")).is_err()
+    });
+    gate.open();
     assert_eq!(client.text(), "done");
     client.expect_close(1001);
     server.expect_exit(0);

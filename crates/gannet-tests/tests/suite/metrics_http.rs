@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use gannet_tests::{
+    gate::Gate,
     http::HttpClient,
     metrics::{self, Page},
     process::{self, Signal},
@@ -59,7 +60,8 @@ fn a_server_is_ready_but_while_it_lacks_a_worker_or_stops() {
     wait_until("the server's health", || ask(&server, "/healthz").0 == 200);
 
     let mut client = server.websocket();
-    client.send("sleep-async 3000 x");
+    let gate = Gate::shut();
+    client.send(format!("gate {} x", gate.path()));
     wait_until("the handler to run", || server.in_flight() > 0);
     let mut admin = metrics::client(&server);
     server.signal(Signal::TERM);
@@ -67,6 +69,7 @@ fn a_server_is_ready_but_while_it_lacks_a_worker_or_stops() {
         let response = admin.get("/readyz");
         response.status == 503 && metrics::text(&response).contains("the server is stopping")
     });
+    gate.open();
     let mut server = server;
     server.expect_exit(0);
 }

@@ -30,10 +30,9 @@ fn datagrams_are_answered_on_ipv4_and_ipv6() {
         assert_eq!(told, expected);
         client.send("#");
         assert_eq!(client.receive().0, b"#");
-        assert_eq!(
-            (server.total("packets_in"), server.total("packets_out")),
-            (3, 3)
-        );
+        wait_until("them to be counted", || {
+            (server.total("packets_in"), server.total("packets_out")) == (3, 3)
+        });
         server.stop();
     }
 }
@@ -90,13 +89,17 @@ fn an_answer_comes_from_the_address_that_was_asked() {
 
 #[test]
 fn an_ipv6_only_listener_of_datagrams_takes_no_ipv4() {
-    let server = behave()
-        .listen("udp", "[::]:0")
-        .with("v6only", true)
-        .start();
-    let port = server.address(0).port();
-    // The port is free for another.
-    let other = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    // The port is free for another, if nobody on the machine has just that one: then it is another's turn.
+    let free = (0..5).find_map(|_| {
+        let server = behave()
+            .listen("udp", "[::]:0")
+            .with("v6only", true)
+            .start();
+        let port = server.address(0).port();
+        let other = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).ok()?;
+        Some((server, port, other))
+    });
+    let (server, port, other) = free.expect("the port is not free");
     let client = UdpClient::connect((Ipv6Addr::LOCALHOST, port).into());
     assert_eq!(client.ask("echo hello"), "hello");
     drop(other);
@@ -339,7 +342,7 @@ fn a_flood_fills_the_ring_and_nothing_else() {
     let mut tcp = server.tcp();
     assert_eq!(tcp.ask("echo before"), "before");
     let client = server.udp();
-    client.send("sleep-block 1500 slept");
+    client.send("sleep-block 3000 slept");
     wait_until("the handler to run", || server.total("packets_in") == 1);
     // The worker is at it: what comes now fills its ring.
     tcp.send("echo from tcp\n");
@@ -455,7 +458,8 @@ fn reloads_and_kills_under_load_cost_no_datagram() {
             });
         }
         let (begin, mut kills) = (Instant::now(), 0);
-        while kills < 3 || begin.elapsed() < soak(Duration::from_secs(3)) {
+        let done = |kills| kills >= 3 && answered.load(Ordering::Relaxed) > 1000;
+        while !done(kills) || begin.elapsed() < soak(Duration::from_secs(3)) {
             if server
                 .ready_workers()
                 .first()
@@ -468,7 +472,6 @@ fn reloads_and_kills_under_load_cost_no_datagram() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    assert!(answered.load(Ordering::Relaxed) > 1000);
     assert_eq!(server.total("packets_dropped"), 0);
     server.stop();
 }
@@ -486,8 +489,14 @@ fn passed_sockets_of_datagrams_are_served() {
 
 #[test]
 fn one_port_can_have_tcp_and_udp() {
-    let server = behave().tcp().start();
-    let address = server.address_of("tcp");
+    // Another's socket for datagrams may have the number of the port: then the next one is tried.
+    let free = (0..20).find_map(|_| {
+        let server = behave().tcp().start();
+        let address = server.address_of("tcp");
+        let is_free = std::net::UdpSocket::bind(address).is_ok();
+        is_free.then_some((server, address))
+    });
+    let (server, address) = free.expect("a port that nobody has");
     let other = behave().listen("udp", &address.to_string()).start();
     assert_eq!(other.udp().ask("echo hello"), "hello");
     assert_eq!(server.tcp().ask("echo hello"), "hello");

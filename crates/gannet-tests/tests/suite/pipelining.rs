@@ -1,6 +1,7 @@
 //! Requests that a client sends without waiting for the answers to those before.
 
 use gannet_tests::{
+    gate::Gate,
     http::{HttpClient, post},
     process::Signal,
     server::Server,
@@ -149,13 +150,19 @@ fn a_stop_answers_what_was_handed_over_and_says_close_on_the_last() {
     let mut server = behave().set("workers", 1).http().start();
     let before = server.events();
     let mut client = server.http();
-    client.send([get("/sleep?ms=1000"), get("/"), get("/")].concat());
+    let mut idle = server.http();
+    let gate = Gate::shut();
+    let first = get(&format!("/gate?file={}", gate.path()));
+    client.send([first, get("/"), get("/")].concat());
     wait_until("three events", || server.events() == before + 3);
     server.signal(Signal::TERM);
+    // The stop has begun.
+    idle.expect_closed();
+    gate.open();
     let (first, second, third) = (client.response(), client.response(), client.response());
     assert_eq!(
         [first.text(), second.text(), third.text()],
-        ["slept", "hello", "hello"]
+        ["passed", "hello", "hello"]
     );
     assert!(third.header("connection").is_some_and(|it| it == "close"));
     client.expect_closed();

@@ -406,7 +406,8 @@ fn restarts_leave_no_descriptor_in_the_manager() {
     for _ in 0..3 {
         round(&mut client);
     }
-    wait_until("as many descriptors as before", || count() == before);
+    // Something of the first round may have been closed a moment too late to be left out.
+    wait_until("no more descriptors than before", || count() <= before);
     server.stop();
 }
 

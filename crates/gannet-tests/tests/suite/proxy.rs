@@ -108,8 +108,9 @@ fn a_connection_that_begins_with_something_else_is_closed() {
         client.expect_closed();
     }
     let count = wrong.len() as u64;
-    wait_until("all counted", || server.total("proxy_failed") == count);
-    assert_eq!(closed(&server, "protocol"), count);
+    wait_until("all counted", || {
+        server.total("proxy_failed") == count && closed(&server, "protocol") == count
+    });
     assert_eq!(server.events(), 0, "a handler heard of one");
     server.expect_log("no PROXY header");
     server.stop();
@@ -125,8 +126,9 @@ fn a_header_that_does_not_come_in_time_ends_the_connection() {
         slow.send(&LINE[..20]);
         silent.expect_closed();
         slow.expect_closed();
-        wait_until("both counted", || server.total("proxy_failed") == 2);
-        assert_eq!(closed(&server, "timeout"), 2);
+        wait_until("both counted", || {
+            server.total("proxy_failed") == 2 && closed(&server, "timeout") == 2
+        });
         assert_eq!(server.events(), 0);
         server.expect_log("did not come in time");
         server.stop();
@@ -229,6 +231,7 @@ fn when_the_master_dies_nobody_hears_of_connections_without_a_header() {
             .is_some_and(|pid| pid != u64::from(master))
     });
     ask(&mut server.tcp(), LINE.as_bytes());
+    wait_until("it to be counted", || closed(&server, "master_died") > 0);
     assert_eq!(closed(&server, "master_died"), 1);
     server.stop();
 }

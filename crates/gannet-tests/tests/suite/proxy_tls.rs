@@ -107,8 +107,9 @@ fn tls_without_the_header_is_refused() {
         [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset].contains(&kind),
         "{error}"
     );
-    wait_until("it counted", || server.total("proxy_failed") == 1);
-    assert_eq!(closed(&server, "protocol"), 1);
+    wait_until("it counted", || {
+        server.total("proxy_failed") == 1 && closed(&server, "protocol") == 1
+    });
     assert_eq!(server.events(), 0);
     server.expect_log("no PROXY header");
 
@@ -129,8 +130,9 @@ fn a_header_that_does_not_come_in_time_ends_the_connection_before_tls() {
     slow.send(&LINE[..20]);
     silent.expect_closed();
     slow.expect_closed();
-    wait_until("both counted", || server.total("proxy_failed") == 2);
-    assert_eq!(closed(&server, "timeout"), 2);
+    wait_until("both counted", || {
+        server.total("proxy_failed") == 2 && closed(&server, "timeout") == 2
+    });
     assert_eq!(server.total("tls_timeouts"), 0);
     assert_eq!(server.events(), 0);
     server.stop();
@@ -184,6 +186,7 @@ fn when_the_master_dies_nobody_hears_of_connections_between_header_and_handshake
             .ask("info")
             .contains(NAMED)
     );
+    wait_until("it to be counted", || closed(&server, "master_died") > 0);
     assert_eq!(closed(&server, "master_died"), 1);
     server.stop();
 }

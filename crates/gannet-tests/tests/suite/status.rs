@@ -21,8 +21,12 @@ fn the_json_of_status_has_the_keys_and_types_that_are_promised() {
         .websocket()
         .start();
     assert_eq!(server.tcp().ask("echo 1"), "1");
-    process::kill(server.workers()[0].1);
-    wait_until("another worker", || server.ready_workers().len() == 2);
+    let killed = server.workers()[0].1;
+    process::kill(killed);
+    wait_until("another worker", || {
+        let ready = server.ready_workers();
+        ready.len() == 2 && !ready.contains(&killed)
+    });
     server.reload();
     wait_until("the old ones to go", || {
         let status = server.status();

@@ -72,10 +72,10 @@ fn a_reload_that_takes_too_long_names_who_has_not_changed_and_others_go_on_meanw
     let server = behave().set("start_timeout_ms", 600_000).tcp().start();
     server.replace_program(env!("CARGO_BIN_EXE_never_ready"));
     thread::scope(|scope| {
-        let reload = scope.spawn(|| server.control(&["reload", "--timeout", "2"]));
+        let reload = scope.spawn(|| server.control(&["reload", "--timeout", "4"]));
         wait_until("the reload to run", || server.status()["reloads"] == 1);
         // It would be the next one.
-        let second = server.control(&["reload", "--timeout", "0.2"]);
+        let second = server.control(&["reload", "--timeout", "1.5"]);
         assert_eq!(second.code, Some(3), "{second:?}");
         assert!(second.out.contains("another reload runs"), "{second:?}");
         assert_eq!(server.tcp().ask("version"), "1");

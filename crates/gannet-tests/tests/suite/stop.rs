@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fs, thread};
 
 use gannet_tests::{
+    gate::Gate,
     http::post,
     load::{Client, Load},
     process::Signal,
@@ -69,21 +70,26 @@ fn stop_lets_handlers_finish_and_tells_every_client() {
     let mut idle = server.websocket();
     let mut idle_http = server.http();
     assert_eq!(idle_http.get("/").status, 200);
-    tcp.send("sleep-async 1000 tcp\n");
-    websocket.send("sleep-async 1000 websocket");
-    http.send("GET /sleep?ms=1000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    let gate = Gate::shut();
+    let path = gate.path();
+    tcp.send(format!("gate {path} tcp\n"));
+    websocket.send(format!("gate {path} websocket"));
+    http.send(format!(
+        "GET /gate?file={path} HTTP/1.1\r\nHost: test\r\n\r\n"
+    ));
     // Once the server knows of them they count as accepted.
     wait_until("three handlers to run", || under_way(&server) == 3);
 
     server.signal(Signal::TERM);
     idle.expect_close(1001);
     idle_http.expect_closed();
+    gate.open();
     assert_eq!(tcp.line(), "tcp");
     tcp.expect_closed();
     assert_eq!(websocket.text(), "websocket");
     websocket.expect_close(1001);
     let response = http.response();
-    assert_eq!((response.status, response.text()), (200, "slept"));
+    assert_eq!((response.status, response.text()), (200, "passed"));
     assert!(!response.keeps_alive(), "{response:?}");
     http.expect_closed();
     server.expect_exit(0);
@@ -112,15 +118,17 @@ fn stop_lets_an_upload_arrive() {
 fn a_handler_that_outlasts_the_others_can_still_ask_every_reactor() {
     let mut server = behave().set("reactors", 2).websocket().start();
     let mut clients: Vec<_> = (1..=4).map(|_| server.websocket()).collect();
-    for (n, client) in clients.iter_mut().enumerate() {
-        // Each handler ends when the others' reactor may have nothing left.
-        client.send(format!("sleep-async {} slept", 400 * (n + 1)));
+    let gates = [(); 4].map(|()| Gate::shut());
+    for (client, gate) in clients.iter_mut().zip(&gates) {
+        client.send(format!("gate {} passed", gate.path()));
         client.send("count topic");
     }
     wait_until("the handlers to run", || under_way(&server) == 8);
     server.signal(Signal::TERM);
-    for client in &mut clients {
-        assert_eq!(client.text(), "slept");
+    // Each handler ends when the others' reactor may have nothing left.
+    for (client, gate) in clients.iter_mut().zip(&gates) {
+        gate.open();
+        assert_eq!(client.text(), "passed");
         assert_eq!(client.text(), "0");
         client.expect_close(1001);
     }
@@ -185,7 +193,8 @@ fn term_sent_to_the_master_stops_the_server() {
 fn nobody_can_connect_once_a_stop_is_under_way() {
     let mut server = behave().websocket().start();
     let mut client = server.websocket();
-    client.send("sleep-async 1000 done");
+    let gate = Gate::shut();
+    client.send(format!("gate {} done", gate.path()));
     wait_until("the handler to run", || under_way(&server) == 1);
     let address = server.address_of("websocket");
     thread::scope(|scope| {
@@ -193,6 +202,7 @@ fn nobody_can_connect_once_a_stop_is_under_way() {
         wait_until("the listener's end", || {
             WebSocket::try_connect(address, "/", &[]).is_err()
         });
+        gate.open();
         assert_eq!(client.text(), "done");
         client.expect_close(1001);
         assert_eq!(stop.join().unwrap().code, Some(0));

@@ -4,6 +4,7 @@ use std::{collections::HashSet, fs};
 
 use gannet::ConnId;
 use gannet_tests::{
+    gate::Gate,
     process,
     server::{Server, Spec},
     wait::wait_until,
@@ -49,11 +50,13 @@ fn a_blocking_task_blocks_no_worker() {
         .websocket()
         .start();
     let (mut client, mut other) = (server.websocket(), server.websocket());
-    client.send("task sleep 1000 slept");
+    let gate = Gate::shut();
+    client.send(format!("task gate {} passed", gate.path()));
     for n in 0..20 {
         assert_eq!(other.ask(format!("echo {n}")), n.to_string());
     }
-    assert_eq!(client.text(), "slept");
+    gate.open();
+    assert_eq!(client.text(), "passed");
     server.stop();
 }
 
@@ -70,12 +73,14 @@ fn a_task_may_block_for_longer_than_a_handler() {
 fn tasks_go_to_idle_task_workers() {
     let server = server(2);
     let (mut busy, mut client) = (server.websocket(), server.websocket());
-    busy.send("task sleep 1500 slept");
+    let gate = Gate::shut();
+    busy.send(format!("task gate {} passed", gate.path()));
     wait_until("the task to run", || server.tasks_running() == 1);
-    // While one sleeps, the other does all the rest.
+    // While one waits, the other does all the rest.
     let pids: Vec<String> = (0..5).map(|_| client.ask("task pid")).collect();
     assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
-    assert_eq!(busy.text(), "slept");
+    gate.open();
+    assert_eq!(busy.text(), "passed");
     server.stop();
 }
 
@@ -86,12 +91,16 @@ fn no_task_waits_behind_a_long_one_while_another_task_worker_has_time() {
     assert_eq!(client.ask("sub finished"), "ok");
     for round in 0..6 {
         // Short ones are handed to both ahead of time, also behind the long one.
-        client.raw(burst(100, "sleep 1500 slow", 100).concat());
-        let results = results(&mut client, 201);
+        let gate = Gate::shut();
+        let long = format!("gate {} long", gate.path());
+        client.raw(burst(100, &long, 100).concat());
+        let short = results(&mut client, 200);
         assert!(
-            results[200].ends_with(" slow"),
-            "round {round}: {results:?}"
+            !short.iter().any(|text| text.ends_with(" long")),
+            "round {round}: {short:?}"
         );
+        gate.open();
+        assert!(results(&mut client, 1)[0].ends_with(" long"));
     }
     server.stop();
 }
@@ -102,11 +111,14 @@ fn tasks_behind_one_that_is_killed_run_in_their_order() {
     let mut client = server.websocket();
     assert_eq!(client.ask("sub finished"), "ok");
     let pid: u32 = client.ask("task pid").parse().unwrap();
-    client.raw(burst(50, "sleep 700 slow", 50).concat());
+    let gate = Gate::shut();
+    let long = format!("gate {} long", gate.path());
+    client.raw(burst(50, &long, 50).concat());
     wait_until("the short ones to be done", || {
         server.status()["totals"]["tasks_finished"].as_u64() > Some(50)
     });
     process::kill(pid);
+    gate.open();
     let ids: Vec<u64> = results(&mut client, 101)
         .iter()
         .map(|text| text.split(' ').nth(1).unwrap().parse().unwrap())
@@ -123,12 +135,15 @@ fn a_task_that_was_given_up_before_it_began_never_runs() {
         .start();
     let (mut client, mut other) = (server.websocket(), server.websocket());
     assert_eq!(client.ask("sub finished"), "ok");
-    client.raw(burst(100, "sleep 500 slow", 3).concat());
+    let gate = Gate::shut();
+    let long = format!("gate {} long", gate.path());
+    client.raw(burst(100, &long, 3).concat());
     wait_until("the short ones to be done", || {
         server.status()["totals"]["tasks_finished"].as_u64() >= Some(100)
     });
     let answer = other.ask("task-timeout 100 mark late");
     assert!(answer.contains("time-out"), "{answer}");
+    gate.open();
     results(&mut client, 104);
     assert_eq!(other.ask("task mark later"), "marked");
     assert_eq!(fs::read_to_string(runs.path()).unwrap(), "mark later\n");
@@ -196,46 +211,43 @@ fn a_detached_task_reports_even_if_its_submitter_died() {
         .start();
     let mut watcher = server.websocket();
     assert_eq!(watcher.ask("sub finished"), "ok");
-    let submitted = watcher.ask("task-detach sleep 300 later");
+    let pid = watcher.ask("pid").parse().unwrap();
+    let gate = Gate::shut();
+    let submitted = watcher.ask(format!("task-detach gate {} later", gate.path()));
     let id = submitted.strip_prefix("submitted ").unwrap().to_owned();
-    process::kill(watcher.ask("pid").parse().unwrap());
+    process::kill(pid);
+    gate.open();
     assert_eq!(watcher.text(), format!("finished {id} later"));
     server.stop();
 }
 
 #[test]
 fn killed_workers_lose_no_detached_task() {
-    // Two reactors: the ring that has an event's end is not always the one that has its task.
     let server = spec(2).set("workers", 2).set("reactors", 2).start();
-    let mut clients: Vec<_> = (0..4).map(|_| server.websocket()).collect();
+    // The tasks go to reactor 0, the ends of the events that have submitted them to that of the connection.
+    let mut clients = [0, 1, 0, 1].map(|reactor| on_reactor(&server, reactor));
     for client in &mut clients {
         assert_eq!(client.ask("sub finished"), "ok");
     }
-    let mut workers = server.ready_workers();
     for round in 0..ROUNDS {
+        let name = |number: usize, n: usize| format!("{number}-{round}-{n}");
         for (number, client) in clients.iter_mut().enumerate() {
-            let task = |n: usize| format!("task-detach echo {number}-{}", round * TASKS + n);
-            let frames = (0..TASKS).map(|n| websocket::frame(true, 1, task(n).as_bytes()));
-            client.raw(frames.collect::<Vec<_>>().concat());
+            let tasks = (0..TASKS).map(|n| format!("task-detach echo {}", name(number, n)));
+            client.raw(deadly_turn(tasks, round).concat());
         }
-        // In the midst of it.
-        process::kill(workers[round % 2]);
-        wait_until("its successor", || {
-            workers = server.ready_workers();
-            workers.len() == 2
-        });
-    }
-    for (number, client) in clients.iter_mut().enumerate() {
-        // Those of dead workers are told to all.
-        let mut missing: HashSet<String> = (0..ROUNDS * TASKS)
-            .map(|n| format!("{number}-{n}"))
-            .collect();
-        while !missing.is_empty() {
-            let text = client.text();
-            missing.remove(text.rsplit(' ').next().unwrap_or_default());
+        for (number, client) in clients.iter_mut().enumerate() {
+            let mut missing: HashSet<String> = (0..TASKS).map(|n| name(number, n)).collect();
+            missing.insert(format!("survived {round}"));
+            // Those of a dead worker are told to all.
+            while !missing.is_empty() {
+                if let Frame::Text(text) = client.message() {
+                    missing.remove(&text);
+                    missing.remove(text.rsplit(' ').next().unwrap_or_default());
+                }
+            }
         }
     }
-    assert_eq!(server.status()["totals"]["tasks_rejected"], 0);
+    assert_eq!(server.total("tasks_rejected"), 0);
     server.stop();
 }
 
@@ -266,7 +278,7 @@ fn a_queue_without_room_refuses_what_start_has_submitted() {
         .set("workers", 1)
         .set("task_queue", 3)
         .env("BEHAVE_RUNS", runs.path().display().to_string())
-        .env("BEHAVE_FIRST_TASKS", "8 sleep 50 done")
+        .env("BEHAVE_FIRST_TASKS", "8 sleep 500 done")
         .start();
     let lines = noted(&runs, 18);
     let count = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
@@ -291,33 +303,46 @@ fn noted(runs: &tempfile::NamedTempFile, count: usize) -> Vec<String> {
 
 #[test]
 fn what_a_dead_worker_has_finished_has_left_to_all_reactors() {
-    let server = spec(1).set("workers", 1).set("reactors", 2).start();
+    let runs = tempfile::NamedTempFile::new().unwrap();
+    let server = spec(1)
+        .set("workers", 1)
+        .set("reactors", 2)
+        .env("BEHAVE_RUNS", runs.path().display().to_string())
+        .start();
     // Reactor 0 has the tasks and this connection, reactor 1 the events.
     let mut watcher = on_reactor(&server, 0);
-    assert_eq!(watcher.ask("sub finished"), "ok");
     let watched = watcher.ask("id");
     let mut client = on_reactor(&server, 1);
     for round in 0..6 {
-        // All is read in one turn of the worker; now and then its clock ticks meanwhile, and it shows everything.
-        // More than half of the ring is shown at once to the reactor whose it is, and with it the ends of the
-        // events before. Then the worker is gone.
         let turn = [
-            format!("task-detach echo task-{round}"),
-            format!("send {watched} message-{round}"),
-            "flood 8 20000".to_owned(),
-            format!("abort-once {round}"),
+            format!("task-detach mark {round}"),
+            format!("send {watched} {round}"),
         ];
-        let frames = turn.map(|text| websocket::frame(true, 1, text.as_bytes()));
-        client.raw(frames.concat());
+        client.raw(deadly_turn(turn, round).concat());
         let survived = Frame::Text(format!("survived {round}"));
         wait_until("the successor", || client.message() == survived);
-        let mut both = HashSet::from([format!("task-{round}"), format!("message-{round}")]);
-        while !both.is_empty() {
-            let text = watcher.text();
-            both.remove(text.rsplit(' ').next().unwrap_or_default());
-        }
+        // Once, or again and then perhaps twice.
+        let message = round.to_string();
+        wait_until("the message", || watcher.text() == message);
+        let mark = format!("mark {round}");
+        wait_until("the task", || {
+            let runs = fs::read_to_string(runs.path()).unwrap();
+            runs.lines().any(|line| line == mark)
+        });
     }
     server.stop();
+}
+
+/// The frames of these commands, and what has their worker die when it has shown their ends.
+///
+/// All is read in one turn of the worker; now and then its clock ticks meanwhile, and it shows everything. More
+/// than half of the ring is shown at once to the reactor whose it is, and with it the ends of the events before.
+/// Then the worker is gone.
+fn deadly_turn(commands: impl IntoIterator<Item = String>, round: usize) -> Vec<Vec<u8>> {
+    let end = ["flood 8 20000".to_owned(), format!("abort-once {round}")];
+    let turn = commands.into_iter().chain(end);
+    turn.map(|text| websocket::frame(true, 1, text.as_bytes()))
+        .collect()
 }
 
 /// A client whose connection this reactor has.
@@ -330,16 +355,18 @@ fn on_reactor(server: &Server, reactor: usize) -> WebSocket {
     found.expect("each reactor accepts some")
 }
 
-/// How often a worker is killed, and tasks of each client in between.
-const ROUNDS: usize = 6;
-const TASKS: usize = 100;
+/// How often each client has its worker die, and its tasks in front of that.
+const ROUNDS: usize = 4;
+const TASKS: usize = 20;
 
 #[test]
 fn a_full_queue_refuses_detached_tasks_at_once_and_forgets_none_that_it_took() {
     let server = spec(1).set("task_queue", 100).start();
     let mut client = server.websocket();
     assert_eq!(client.ask("sub finished"), "ok");
-    let mut frames = vec![websocket::frame(true, 1, b"task-detach sleep 500 slow")];
+    let gate = Gate::shut();
+    let long = format!("task-detach gate {} long", gate.path());
+    let mut frames = vec![websocket::frame(true, 1, long.as_bytes())];
     frames.extend((0..300).map(|n| {
         let text = format!("task-detach echo {n}");
         websocket::frame(true, 1, text.as_bytes())
@@ -351,6 +378,9 @@ fn a_full_queue_refuses_detached_tasks_at_once_and_forgets_none_that_it_took() {
         submitted += usize::from(text.starts_with("submitted "));
         finished += usize::from(text.starts_with("finished "));
         refused += usize::from(text.contains("queue is full"));
+        if submitted + refused == 301 {
+            gate.open();
+        }
     }
     // One runs. Those that were under way without having been asked for may go over it by a quarter.
     assert!((101..=126).contains(&submitted), "{submitted} of 301");
@@ -422,9 +452,14 @@ fn tasks_without_task_workers_are_refused() {
 fn the_task_queue_is_bounded() {
     let server = spec(1).set("task_queue", 3).start();
     let mut clients: Vec<_> = (0..8).map(|_| server.websocket()).collect();
+    let gate = Gate::shut();
     for client in &mut clients {
-        client.send("task sleep 300 done");
+        client.send(format!("task gate {} done", gate.path()));
     }
+    wait_until("it to be decided of all", || {
+        server.total("tasks_submitted") + server.total("tasks_rejected") == 8
+    });
+    gate.open();
     let answers: Vec<String> = clients.iter_mut().map(|client| client.text()).collect();
     let refused = answers
         .iter()
@@ -456,11 +491,14 @@ fn a_task_whose_task_worker_is_killed_runs_again() {
         .start();
     let mut client = server.websocket();
     let pid: u32 = client.ask("task pid").parse().unwrap();
-    client.send("task sleep 700 slept");
+    let gate = Gate::shut();
+    client.send(format!("task gate {} passed", gate.path()));
+    wait_until("the task to run", || server.tasks_running() == 1);
     let (mut other, queued) = (server.websocket(), "task mark queued");
     other.send(queued);
     process::kill(pid);
-    assert_eq!(client.text(), "slept");
+    gate.open();
+    assert_eq!(client.text(), "passed");
     assert_eq!(other.text(), "marked");
     assert_eq!(fs::read_to_string(runs.path()).unwrap(), "mark queued\n");
     server.stop();
@@ -491,10 +529,12 @@ fn a_reload_lets_tasks_finish() {
     let server = server(1);
     let mut client = server.websocket();
     let before = client.ask("task pid");
-    client.send("task sleep 700 slept");
+    let gate = Gate::shut();
+    client.send(format!("task gate {} passed", gate.path()));
     wait_until("the task to run", || server.tasks_running() == 1);
     server.reload();
-    assert_eq!(client.text(), "slept");
+    gate.open();
+    assert_eq!(client.text(), "passed");
     assert_ne!(client.ask("task pid"), before);
     server.stop();
 }

@@ -64,16 +64,18 @@ fn a_replaced_worker_makes_no_more_calls_while_it_finishes() {
     wait_until("the successor's ticks", || {
         ticks(&runs).get(&new).is_some_and(|ticks| *ticks > 5)
     });
-    // By now it has heard that it was replaced.
-    let before = ticks(&runs);
-    wait_until("more of the successor's ticks", || {
-        ticks(&runs)[&new] > before[&new] + 10
+    // It may hear a moment later that it was replaced; from then on only the successor calls.
+    wait_until("one of the two to call alone", || {
+        let before = ticks(&runs);
+        wait_until("more of the successor's ticks", || {
+            ticks(&runs)[&new] > before[&new] + 20
+        });
+        ticks(&runs)[&old] == before[&old]
     });
     assert!(
         server.workers().iter().any(|(_, pid)| *pid == old),
         "the old worker has ended too soon"
     );
-    assert_eq!(ticks(&runs)[&old], before[&old], "two workers call");
     server.websocket().ask("shared counter go add 1");
     assert_eq!(client.text(), "1");
     server.stop();
@@ -86,13 +88,13 @@ fn timers_of_a_task_worker_wait_for_its_task_and_skip_what_they_missed() {
     let tasks = server.task_workers()[0].1;
     wait_until("ticks", || ticks(&runs).contains_key(&tasks));
     let mut client = server.websocket();
-    client.send("task sleep 1000 done");
+    client.send("task sleep 3000 done");
     wait_until("the task to run", || server.tasks_running() == 1);
     let before = ticks(&runs)[&tasks];
     assert_eq!(client.text(), "done");
-    // A hundred were missed.
+    // Three hundred were missed.
     let after = ticks(&runs)[&tasks];
-    assert!(after - before < 50, "{before} ticks, then {after}");
+    assert!(after - before < 150, "{before} ticks, then {after}");
     wait_until("ticks after the task", || ticks(&runs)[&tasks] > after);
     server.stop();
 }
