@@ -106,7 +106,8 @@ export class Server {
     } catch {
       this.#process.kill("SIGKILL");
     }
-    await rm(this.#data, { recursive: true, force: true });
+    // Its processes may be a moment behind it.
+    await rm(this.#data, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   }
 }
 

@@ -10,7 +10,6 @@ import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
@@ -30,8 +29,6 @@ let server;
 
 before(async () => {
   home = await mkdtemp(join(tmpdir(), "gannet-tls-"));
-  port = await freePort();
-
   // As the page says.
   const cert = (...words) => run(program(), ["cert", ...words], { cwd: home });
   await cert("ca");
@@ -52,7 +49,7 @@ before(async () => {
 workers = 1
 [[listeners]]
 protocol = "websocket"
-address = "127.0.0.1:${port}"
+address = "127.0.0.1:0"
 [listeners.tls]
 certificate = ${certs("server.pem")}
 key = ${certs("server.key")}
@@ -60,8 +57,8 @@ client_ca = ${certs("ca.pem")}
 client_auth = "required"
 `,
   );
-  server = spawn(example(), ["--config", join(home, "tls.toml")], { stdio: "ignore" });
-  await listening();
+  server = spawn(example(), ["--config", join(home, "tls.toml")], { stdio: ["ignore", "pipe", "ignore"] });
+  port = await listening();
 });
 
 after(async () => {
@@ -155,22 +152,13 @@ function example() {
   return path;
 }
 
-async function freePort() {
-  const listener = createServer();
-  await new Promise((ready) => listener.listen(0, "127.0.0.1", ready));
-  const { port } = listener.address();
-  await new Promise((closed) => listener.close(closed));
-  return port;
-}
-
-/** Waits until the server has written that it listens. */
+/** Waits until the server has written that it listens; the port. */
 async function listening() {
-  for (let begin = Date.now(); Date.now() - begin < 30_000; ) {
-    if (server.exitCode !== null) throw new Error("the example ended");
-    const words = ["status", "--json", "--config", join(home, "tls.toml")];
-    const status = await run(example(), words).catch(() => null);
-    if (status && JSON.parse(status.stdout).workers.some((worker) => worker.state === "ready")) return;
-    await new Promise((later) => setTimeout(later, 50));
+  let said = "";
+  for await (const part of server.stdout) {
+    said += part;
+    const port = said.match(/listening on \S+:(\d+)\n/)?.[1];
+    if (port) return port;
   }
-  throw new Error("the example did not start");
+  throw new Error(`the example did not start: ${said}`);
 }

@@ -2,7 +2,8 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
     process::Command,
     sync::{
         Arc,
@@ -11,6 +12,7 @@ use std::{
     thread,
 };
 
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
 use serde_json::Value;
 
 /// How a run ended.
@@ -74,6 +76,27 @@ impl Outcome {
         assert_eq!(self.code, Some(1), "{self:?}");
         let samples = self.json["error_samples"].to_string();
         assert!(samples.contains(text), "{text} is not in {samples}");
+    }
+}
+
+/// A port on which nobody listens, and nobody else can.
+pub(crate) struct Reserved {
+    socket: OwnedFd,
+    pub(crate) address: SocketAddr,
+}
+
+impl Reserved {
+    pub(crate) fn new() -> Self {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");
+        let address = getsockname(&socket).expect("its address");
+        let address = SocketAddr::try_from(address).expect("an address of IP");
+        Reserved { socket, address }
+    }
+
+    pub(crate) fn listen(self) -> TcpListener {
+        listen(&self.socket, 16).expect("a listener");
+        TcpListener::from(self.socket)
     }
 }
 

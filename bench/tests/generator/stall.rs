@@ -53,7 +53,7 @@ fn an_open_loop_shows_a_stall_that_a_closed_one_hides() {
     open.expect_clean();
     assert!(open.number("latency_us.p90") > half / 2.0, "{open:?}");
     assert!(open.number("latency_us.p99") > half, "{open:?}");
-    assert!(open.number("messages") > 1900.0, "{open:?}");
+    assert!(open.number("messages") > 1500.0, "{open:?}");
 
     // Four messages of thousands saw it.
     let closed = run(&[]);
@@ -61,9 +61,9 @@ fn an_open_loop_shows_a_stall_that_a_closed_one_hides() {
     assert!(closed.number("latency_us.p99") < half, "{closed:?}");
     assert!(closed.number("latency_us.max") > half, "{closed:?}");
 
-    // When that was, in the window.
+    // When that was, in the window: not at its beginning.
     let at = closed.number("worst.at_s");
-    assert!((0.5..2.0).contains(&at), "{closed:?}");
+    assert!((0.1..2.0).contains(&at), "{closed:?}");
 }
 
 #[test]

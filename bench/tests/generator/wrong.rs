@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     sync::{
         Mutex,
         mpsc::{self, Receiver, Sender},
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::kit::{bench, echo, respond, run, serve};
+use crate::kit::{Reserved, bench, echo, respond, run, serve};
 
 #[test]
 fn another_byte_is_told_with_its_place() {
@@ -107,12 +107,12 @@ fn with_reconnect_it_goes_on_and_counts_what_was_lost() {
 
 #[test]
 fn with_reconnect_a_server_may_come_late() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("its address");
-    drop(listener);
+    let port = Reserved::new();
+    let address = port.address;
     let late = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(200));
-        let listener = TcpListener::bind(address).expect("the port again");
+        // By now the generator has tried.
+        thread::sleep(Duration::from_millis(1_500));
+        let listener = port.listen();
         let (stream, _) = listener.accept().expect("a client");
         echo(stream, 64, |_, _| Some(()));
     });
@@ -185,9 +185,8 @@ fn a_server_that_is_not_what_it_should_be_is_told_at_once() {
 
 #[test]
 fn what_cannot_be_measured_says_why() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let free = listener.local_addr().expect("its address").to_string();
-    drop(listener);
+    let port = Reserved::new();
+    let free = port.address.to_string();
     for (arguments, code, text) in [
         (
             &["tcp", free.as_str()][..],

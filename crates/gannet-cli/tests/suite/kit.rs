@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
 
 /// How long anything may take before the test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running server; ends with the value.
 pub(crate) struct Server {
@@ -107,7 +107,7 @@ impl Server {
             .iter()
             .filter_map(|worker| Some(worker["pid"].as_u64()?.to_string()))
             .collect();
-        assert!(!pids.is_empty());
+        assert!(!pids.is_empty(), "nobody to be killed");
         // One of them may have ended by itself since, if a reload was not long ago.
         Command::new("kill").arg("-9").args(&pids).output().unwrap();
     }
