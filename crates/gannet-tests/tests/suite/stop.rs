@@ -135,6 +135,53 @@ fn a_handler_that_outlasts_the_others_can_still_ask_every_reactor() {
     server.expect_exit(0);
 }
 
+/// More than a reactor takes in a turn, in the last turn in which a handler runs, and what goes to a connection of
+/// another worker.
+#[test]
+fn stop_takes_all_that_the_last_handlers_have_written() {
+    const MANY: usize = 10_000;
+    let mut server = behave().websocket().start();
+    let mut first = server.websocket();
+    let worker = first.ask("worker");
+    let mut second = server.websocket();
+    while second.ask("worker") == worker {
+        second = server.websocket();
+    }
+    let target = second.ask("id");
+    let gates = [(); 2].map(|()| Gate::shut());
+    let commands = [
+        format!("gate {} first", gates[0].path()),
+        format!("send {target} from the other"),
+        format!("flood {MANY} 20"),
+    ];
+    for command in commands {
+        first.send(command);
+    }
+    second.send(format!("gate {} second", gates[1].path()));
+    second.send(format!("flood {MANY} 20"));
+    wait_until("the handlers to run", || under_way(&server) == 5);
+    server.signal(Signal::TERM);
+    wait_until("the listener's end", || {
+        WebSocket::try_connect(server.address_of("websocket"), "/", &[]).is_err()
+    });
+
+    gates[0].open();
+    assert_eq!(first.text(), "first");
+    assert_eq!(first.text(), "sent");
+    for _ in 0..MANY {
+        assert_eq!(first.binary().len(), 20);
+    }
+    first.expect_close(1001);
+    assert_eq!(second.text(), "from the other");
+    gates[1].open();
+    assert_eq!(second.text(), "second");
+    for _ in 0..MANY {
+        assert_eq!(second.binary().len(), 20);
+    }
+    second.expect_close(1001);
+    server.expect_exit(0);
+}
+
 #[test]
 fn stop_cuts_what_takes_longer_than_max_wait_time() {
     let mut server = behave().set("max_wait_time_ms", 300).websocket().start();

@@ -2,6 +2,7 @@
 
 mod allocations;
 mod events;
+mod futures;
 mod http;
 mod lifecycle;
 mod tasks;
