@@ -131,6 +131,44 @@ fn frames_that_arrive_together_are_taken_one_by_one() {
 }
 
 #[test]
+fn a_whole_message_is_taken_and_all_else_is_left_as_it_came() {
+    let take = |sent: &[u8]| {
+        let mut input = sent.to_vec();
+        let taken = Decoder::new(Limits::default()).take_whole(&mut input);
+        if taken.is_none() {
+            assert_eq!(input, sent);
+        }
+        taken.map(|(kind, message)| (kind, input[message.clone()].to_vec(), message.end))
+    };
+    let both = Client::default().text("aé").ping(b"").sent;
+    assert_eq!(take(&both), Some((MessageKind::Text, "aé".into(), 9)));
+    let long = [7; 300];
+    let taken = Some((MessageKind::Binary, long.to_vec(), 308));
+    assert_eq!(take(&Client::default().binary(&long).sent), taken);
+    let others = [
+        Client::default().ping(b"ping"),
+        Client::default().begin_text("a"),
+        Client::default().last("a"),
+        Client::default().text(b"a\xff"),
+        Client::default().raw(&both[..8]),
+        Client::default().raw(&[0xc1, 0x81, 1, 2, 3, 4, 5]),
+        Client::default().raw(&[0x82, 1, 2]),
+        Client::default().binary(&vec![0; (2 << 20) + 1]),
+    ];
+    for other in others {
+        assert_eq!(take(&other.sent), None, "{:?}", &other.sent[..4]);
+    }
+    let mut decoder = Decoder::new(Limits::default());
+    let mut begun = Client::default().begin_text("a").text("b").sent;
+    assert_eq!(decoder.decode(&mut begun[..7]).unwrap().event, None);
+    assert_eq!(
+        decoder.take_whole(&mut begun[7..]),
+        None,
+        "within a message"
+    );
+}
+
+#[test]
 fn a_whole_message_is_borrowed_from_the_input() {
     let mut input = send().text("hello").sent;
     let range = input.as_ptr_range();

@@ -213,6 +213,34 @@ impl Decoder {
         Ok(Decoded { used, event })
     }
 
+    /// Takes a message from the front of `input` that is there as one frame and not compressed, as nearly all are: its kind,
+    /// and where it lies, unmasked; what is behind it comes next.
+    ///
+    /// `None`: it is something else, or in no order; nothing was done, and [`Decoder::decode`] says what it is.
+    #[inline]
+    pub fn take_whole(&mut self, input: &mut [u8]) -> Option<(MessageKind, Range<usize>)> {
+        if !matches!(self.state, State::Header) || self.kind.is_some() {
+            return None;
+        }
+        let header = Header::parse(input, self.role, false).ok()??;
+        let kind = header.opcode.message_kind().filter(|_| header.fin)?;
+        let room = (input.len() - header.len).min(self.max_message_size as usize);
+        if header.payload_len > room as u64 {
+            return None;
+        }
+        let range = header.len..header.len + header.payload_len as usize;
+        let payload = &mut input[range.clone()];
+        let mut mask = header.mask;
+        mask.apply(payload);
+        if kind == MessageKind::Text && simdutf8::basic::from_utf8(payload).is_err() {
+            // It is to be found as it came.
+            let mut mask = header.mask;
+            mask.apply(payload);
+            return None;
+        }
+        Some((kind, range))
+    }
+
     /// Gives back the memory of a message that the last event lent, if `decode` is not called soon.
     pub fn release(&mut self) {
         if let State::Lent = self.state {

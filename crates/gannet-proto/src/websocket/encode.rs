@@ -38,7 +38,7 @@ impl FrameHeader {
             bytes: [0; 14],
             len: 0,
         };
-        header.push(&[opcode as u8 | (u8::from(fin) << 7)]);
+        header.push(&[opcode as u8 | if fin { FIN } else { 0 }]);
         match payload_len {
             0..=125 => header.push(&[payload_len as u8]),
             126..=0xffff => {
@@ -103,6 +103,7 @@ pub fn encode_frame_header(opcode: Opcode, fin: bool, payload_len: usize) -> Fra
 }
 
 /// Appends a whole message as one unmasked frame. Text must be UTF-8.
+#[inline]
 pub fn encode_message(out: &mut Vec<u8>, kind: MessageKind, payload: &[u8]) {
     debug_assert!(kind == MessageKind::Binary || std::str::from_utf8(payload).is_ok());
     encode_frame(out, kind.into(), payload);
@@ -127,7 +128,20 @@ pub fn encode_close(out: &mut Vec<u8>, code: impl Into<CloseCode>, reason: &str)
     encode_frame(out, Opcode::Close, &payload);
 }
 
+#[inline]
 fn encode_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    let first = opcode as u8 | FIN;
+    match u8::try_from(payload.len()) {
+        Ok(len @ ..=SHORT) => {
+            out.reserve(2 + payload.len());
+            out.extend_from_slice(&[first, len]);
+            out.extend_from_slice(payload);
+        }
+        _ => encode_long_frame(out, opcode, payload),
+    }
+}
+
+fn encode_long_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     let header = FrameHeader::new(opcode, true, payload.len());
     out.reserve(header.len() + payload.len());
     out.extend_from_slice(&header);
@@ -167,6 +181,11 @@ impl Deref for ClosePayload {
         &self.bytes[..self.len]
     }
 }
+
+/// The bit that ends a message.
+const FIN: u8 = 0x80;
+/// The longest payload whose length stands in the second byte.
+const SHORT: u8 = 125;
 
 #[cfg(test)]
 mod tests {

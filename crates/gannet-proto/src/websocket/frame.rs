@@ -83,6 +83,7 @@ impl Header {
     /// on how the input was cut.
     ///
     /// With `deflate` the first frame of a message may say that it is compressed.
+    #[inline]
     pub(super) fn parse(
         input: &[u8],
         role: Role,

@@ -15,25 +15,34 @@ impl Mask {
 
     /// The key as it is after so many more bytes of the payload.
     #[must_use]
-    pub fn after(mut self, bytes: usize) -> Self {
-        self.0.rotate_left(bytes % 4);
-        self
+    #[inline]
+    pub fn after(self, bytes: usize) -> Self {
+        let turned = u32::from_le_bytes(self.0).rotate_right(8 * (bytes % 4) as u32);
+        Self(turned.to_le_bytes())
     }
 
     /// Masks or unmasks the next bytes of the payload, in place.
+    #[inline]
     pub fn apply(&mut self, bytes: &mut [u8]) {
-        let Mask([a, b, c, d]) = *self;
-        let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-
-        let (words, tail) = bytes.as_chunks_mut::<8>();
-        for chunk in words {
-            *chunk = (u64::from_ne_bytes(*chunk) ^ word).to_ne_bytes();
+        let half = u64::from(u32::from_ne_bytes(self.0));
+        let word = half << 32 | half;
+        let apply = |words: &mut [[u8; 8]]| {
+            for chunk in words {
+                *chunk = (u64::from_ne_bytes(*chunk) ^ word).to_ne_bytes();
+            }
+        };
+        // Messages are short: blocks of this length cost them no search for a better one.
+        let (blocks, rest) = bytes.as_chunks_mut::<32>();
+        for block in blocks {
+            apply(block.as_chunks_mut().0);
         }
-        for (byte, key) in tail.iter_mut().zip([a, b, c, d].into_iter().cycle()) {
+        let (words, tail) = rest.as_chunks_mut();
+        apply(words);
+        for (byte, key) in tail.iter_mut().zip(word.to_ne_bytes()) {
             *byte ^= key;
         }
         // Whole words leave the key where it was: only the tail turns it.
-        self.0.rotate_left(tail.len() % 4);
+        *self = self.after(tail.len());
     }
 }
 

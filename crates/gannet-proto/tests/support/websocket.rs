@@ -1,6 +1,8 @@
 //! Drives the WebSocket decoder.
 
-use gannet_proto::websocket::{Compressor, Decoder, Event, Limits, Opcode, ProtocolError, client};
+use gannet_proto::websocket::{
+    Compressor, Decoder, Event, Limits, MessageKind, Opcode, ProtocolError, client,
+};
 
 use super::random::Random;
 
@@ -26,7 +28,18 @@ pub struct Transcript {
 
 /// What the decoder makes of the input, read in pieces of these lengths; the last piece
 /// takes what is left.
-pub fn read(mut decoder: Decoder, limits: Limits, input: &[u8], cuts: &[usize]) -> Transcript {
+pub fn read(decoder: Decoder, limits: Limits, input: &[u8], cuts: &[usize]) -> Transcript {
+    read_by(decoder, limits, input, cuts, false)
+}
+
+/// The same; `takes`: what [`Decoder::take_whole`] takes is left to it.
+fn read_by(
+    mut decoder: Decoder,
+    limits: Limits,
+    input: &[u8],
+    cuts: &[usize],
+    takes: bool,
+) -> Transcript {
     let mut events = Vec::new();
     let mut error = None;
     let mut waiting = Vec::new();
@@ -37,6 +50,16 @@ pub fn read(mut decoder: Decoder, limits: Limits, input: &[u8], cuts: &[usize]) 
         rest = after;
         waiting.extend_from_slice(piece);
         loop {
+            if takes && let Some((kind, message)) = decoder.take_whole(&mut waiting) {
+                let used = message.end;
+                let data = waiting[message].to_vec();
+                events.push(match kind {
+                    MessageKind::Binary => Seen::Binary(data),
+                    MessageKind::Text => Seen::Text(String::from_utf8_lossy(&data).into_owned()),
+                });
+                waiting.drain(..used);
+                continue;
+            }
             match decoder.decode(&mut waiting) {
                 Ok(decoded) => {
                     let is_more = decoded.event.is_some();
@@ -75,7 +98,7 @@ pub fn read(mut decoder: Decoder, limits: Limits, input: &[u8], cuts: &[usize]) 
     }
 }
 
-/// The property: how the input is cut into reads means nothing.
+/// The property: how the input is cut into reads means nothing, nor who takes whole messages.
 pub fn assert_cuts_mean_nothing(limits: Limits, input: &[u8], random: &mut Random) -> Transcript {
     let cuts = random.cuts(input.len());
     let decoders: [fn(Limits) -> Decoder; 4] = [
@@ -93,6 +116,8 @@ pub fn assert_cuts_mean_nothing(limits: Limits, input: &[u8], random: &mut Rando
             "input {} cut into {cuts:?}",
             input.escape_ascii()
         );
+        let taken = read_by(decoder(limits), limits, input, &cuts, true);
+        assert_eq!(whole, taken, "input {} taken", input.escape_ascii());
     }
     read(Decoder::new(limits).with_deflate(true), limits, input, &[])
 }

@@ -73,6 +73,7 @@ impl Sending {
 
 impl Compressors {
     /// Appends a message to one connection as a frame.
+    #[inline]
     pub(super) fn encode(
         &mut self,
         sending: &mut Sending,
@@ -81,9 +82,22 @@ impl Compressors {
         kind: MessageKind,
         data: &[u8],
     ) {
-        let Some(window) = sending.window.as_mut().filter(|_| is_due(listener, data)) else {
-            return websocket::encode_message(out, kind, data);
-        };
+        match &mut sending.window {
+            Some(window) if is_due(listener, data) => {
+                self.compress(window, listener, out, kind, data);
+            }
+            _ => websocket::encode_message(out, kind, data),
+        }
+    }
+
+    fn compress(
+        &mut self,
+        window: &mut Window,
+        listener: &Listener,
+        out: &mut Vec<u8>,
+        kind: MessageKind,
+        data: &[u8],
+    ) {
         let variant = Variant(listener.compression_level as u8, window.bits);
         let before = out.len();
         let compressor = match window.takeover {

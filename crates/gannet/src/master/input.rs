@@ -201,6 +201,19 @@ impl Reactor {
             // Nothing is taken from a connection that is being closed.
             return;
         }
+        let from = match conn.speaks {
+            Speaks::WebSocket(_) => self.take_messages(slot, len),
+            _ => 0,
+        };
+        // Else there may be something to be done though nothing has come: the end of a body.
+        if from == 0 || from < len {
+            self.take_rest(slot, from, len);
+        }
+    }
+
+    /// As [`Reactor::take_in`]: what stands before `from` was taken.
+    #[inline(never)]
+    fn take_rest(&mut self, slot: usize, from: usize, len: usize) {
         let Some(len) = self.take_header(slot, len) else {
             return;
         };
@@ -253,7 +266,8 @@ impl Reactor {
                 used
             }
             Speaks::WebSocket(mut websocket) => {
-                let used = self.take_websocket(slot, &mut websocket, &mut buffer[..len]);
+                let input = &mut buffer[from..len];
+                let used = from + self.take_websocket(slot, &mut websocket, input);
                 let goes_on = websocket.progress.is_some();
                 self.put_back(slot, Speaks::WebSocket(websocket));
                 self.watch_read(slot, goes_on);

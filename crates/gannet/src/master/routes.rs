@@ -314,7 +314,7 @@ impl Reactor {
 /// What [`Reactor::route`] says of nearly every event, found sooner: its connection stays where it is, and
 /// nothing is in the way. `None`: that has to be looked at.
 #[inline]
-fn straight<'a>(
+pub(super) fn straight<'a>(
     conn: &Conn,
     places: &[Place],
     links: &'a mut [Option<Link>],
@@ -331,7 +331,7 @@ fn straight<'a>(
 
 /// Hands an event over. `false`: there is no room.
 #[inline]
-fn give(
+pub(super) fn give(
     conn: &mut Conn,
     link: &mut Link,
     kind: EventKind,

@@ -267,6 +267,7 @@ impl Reactor {
 impl Listener {
     /// Whether so many bytes more may be queued for a connection. One message larger than the limit may
     /// pass when nothing else waits.
+    #[inline]
     fn has_room(&self, queued: usize, bytes: usize) -> bool {
         queued == 0 || queued + bytes <= self.max_queued
     }

@@ -12,10 +12,14 @@ use super::{
     conn::{Closed, Conn, Speaks, Stall},
     output::Pool,
     pace::{ControlRate, Progress},
+    rare::Held,
     reactor::Reactor,
+    routes::{give, straight},
 };
 use crate::{
     close::CloseReason,
+    conn_table::Cell,
+    layout::ReactorCounter,
     settings::Listener,
     wire::{TEXT, event::EventKind},
 };
@@ -30,6 +34,59 @@ pub(super) struct WebSocket {
 }
 
 impl Reactor {
+    /// Hands over the messages at the front of the buffer, of which `len` bytes came from this connection, as long as
+    /// they are whole, and their worker can have them at once; gives how many bytes that were. Nearly always that is
+    /// all; the rest is for [`Reactor::take_websocket`], which knows what else there is.
+    pub(super) fn take_messages(&mut self, slot: usize, len: usize) -> usize {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return 0;
+        };
+        let (mut used, mut messages, mut is_full) = (0, 0, false);
+        while used < len && !is_full && conn.is_calm() {
+            let Some(link) = straight(conn, &self.places, &mut self.links, &self.settings) else {
+                break;
+            };
+            let Speaks::WebSocket(websocket) = &mut conn.speaks else {
+                break;
+            };
+            let input = &mut self.buffer[used..len];
+            let Some((kind, message)) = websocket.decoder.take_whole(input) else {
+                break;
+            };
+            websocket.progress = None;
+            used += message.end;
+            messages += 1;
+            let flags = match kind {
+                MessageKind::Text => TEXT,
+                MessageKind::Binary => 0,
+            };
+            let data = &input[message];
+            is_full = !give(conn, link, EventKind::Message, flags, 0, &[data]);
+            if is_full {
+                conn.rare_mut().held = Some(Held {
+                    kind: EventKind::Message,
+                    flags,
+                    aux: 0,
+                    payload: data.to_vec(),
+                });
+            }
+        }
+        let is_all = used == len;
+        if is_all {
+            conn.input.release();
+        }
+        let is_watched = conn.timer_mut().is_set();
+        if is_full {
+            self.stall(slot, Stall::Place);
+        }
+        if is_all && !is_watched {
+            self.watch(slot);
+        }
+        self.table.add(self.row(slot), Cell::MessagesIn, messages);
+        self.add(ReactorCounter::Events, messages - usize::from(is_full));
+        used
+    }
+
     /// Takes frames from `input`; returns how many bytes are done with.
     pub(super) fn take_websocket(
         &mut self,
@@ -232,40 +289,26 @@ pub(super) fn queue_message(
         // Whose it is nobody knows yet.
         return false;
     }
-    if conn.is_tcp() {
-        let output = pool.queue(&mut conn.output);
-        output.append(pool, |out| out.extend_from_slice(data));
-        return true;
-    }
-    queue_encoded(conn, pool, compressors, listener, text, data)
-}
-
-/// The same for what speaks HTTP, or began with it.
-#[inline(never)]
-fn queue_encoded(
-    conn: &mut Conn,
-    pool: &mut Pool,
-    compressors: &mut Compressors,
-    listener: &Listener,
-    text: bool,
-    data: &[u8],
-) -> bool {
     let kind = match text {
         true => MessageKind::Text,
         false => MessageKind::Binary,
     };
     match &mut conn.speaks {
-        Speaks::Http(http) => match http.exchange.before_accept() {
-            Some(early) => websocket::encode_message(early, kind, data),
-            None => return false,
-        },
+        Speaks::Tcp | Speaks::Framed(_) => {
+            let output = pool.queue(&mut conn.output);
+            output.append(pool, |out| out.extend_from_slice(data));
+        }
         Speaks::WebSocket(websocket) => {
             let output = pool.queue(&mut conn.output);
             output.append(pool, |out| {
                 compressors.encode(&mut websocket.sending, listener, out, kind, data);
             });
         }
-        Speaks::Http2(_) | Speaks::Taken | Speaks::Tcp | Speaks::Framed(_) => return false,
+        Speaks::Http(http) => match http.exchange.before_accept() {
+            Some(early) => websocket::encode_message(early, kind, data),
+            None => return false,
+        },
+        Speaks::Http2(_) | Speaks::Taken => return false,
     }
     true
 }
