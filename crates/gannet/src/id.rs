@@ -49,7 +49,7 @@ impl ConnId {
     }
 
     /// The connection with this number; it need not exist (any more).
-    pub fn from_u64(number: u64) -> Self {
+    pub const fn from_u64(number: u64) -> Self {
         ConnId(number)
     }
 }

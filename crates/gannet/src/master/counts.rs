@@ -111,7 +111,7 @@ impl OwnThread {
         let OwnThread { direct, batch } = self;
         let conn = ConnId::from_u64(7);
         let header = EventHeader::new(EventKind::Message, conn);
-        let given = direct.push(header, &[black_box(&[7; 64])]);
+        let given = direct.push(&header, &[black_box(&[7; 64])]);
         let Some(Event { header, payload }) = direct.next_event() else {
             return false;
         };

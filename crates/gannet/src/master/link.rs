@@ -145,6 +145,7 @@ impl Link {
     }
 
     /// Gives the worker an event that is owed an outcome, and returns its number.
+    #[inline]
     pub(super) fn push(
         &mut self,
         mut header: EventHeader,
@@ -153,7 +154,7 @@ impl Link {
         header.stamp = self.stamp.load(Ordering::Relaxed);
         let seq = match &mut self.way {
             Way::Rings(rings) => rings.push(header, payload)?,
-            Way::Direct(own) => own.direct.push(header, payload)?,
+            Way::Direct(own) => own.direct.push(&header, payload)?,
         };
         if header.kind == EventKind::Packet {
             self.packets.insert(seq);
@@ -209,6 +210,7 @@ impl Link {
     }
 
     /// The worker says that an event is done: whose it was. `None`: there is none, or it was done before.
+    #[inline]
     pub(super) fn finish(&mut self, seq: u64) -> Option<ConnId> {
         let conn = match &mut self.way {
             Way::Rings(rings) => rings.finish(seq),
@@ -325,7 +327,7 @@ impl Link {
         let header = EventHeader { stamp, ..header };
         match &mut self.way {
             Way::Rings(rings) => rings.post(header, payload).is_ok(),
-            Way::Direct(own) => own.direct.post(header, payload).is_ok(),
+            Way::Direct(own) => own.direct.post(&header, payload).is_ok(),
         }
     }
 }

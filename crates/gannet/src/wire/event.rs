@@ -121,7 +121,8 @@ impl EventKind {
 
 impl EventHeader {
     /// A header without flags, not sequenced.
-    pub(crate) fn new(kind: EventKind, conn: ConnId) -> Self {
+    #[inline]
+    pub(crate) const fn new(kind: EventKind, conn: ConnId) -> Self {
         EventHeader {
             kind,
             flags: 0,

@@ -124,11 +124,13 @@ where
     }
 
     /// Time has passed in which no handler ran.
+    #[inline]
     pub(crate) fn time_passes(&self) {
         self.latency.pause();
     }
 
     /// A clock that moves every few milliseconds and costs next to nothing behind a handler.
+    #[inline]
     pub(crate) fn tick(&self) -> u64 {
         self.latency.tick()
     }
@@ -167,11 +169,13 @@ where
     }
 
     /// Whether an event of this connection is being handled.
+    #[inline(never)]
     fn is_busy(&self, conn: ConnId) -> bool {
         self.busy.borrow().contains_key(&conn)
     }
 
     /// Puts an event behind those of its connection.
+    #[cold]
     fn queue_up(&self, job: Job) {
         let mut busy = self.busy.borrow_mut();
         busy.entry(job.event.header.conn)
@@ -180,6 +184,7 @@ where
     }
 
     /// The handler waits: from now on it is a task.
+    #[inline(never)]
     fn set_aside(self: &Rc<Self>, slot: Slot<F>, ticket: Ticket) {
         self.latency.pause();
         let conn = slot.case.conn();
@@ -406,6 +411,7 @@ where
         word.store(word.load(Relaxed) + 1, Relaxed);
     }
 
+    #[cold]
     fn another_slot(&self) -> Slot<F> {
         self.spare.borrow_mut().pop().unwrap_or_else(|| {
             let case = Case::new();

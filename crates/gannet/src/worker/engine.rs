@@ -221,7 +221,9 @@ where
         let mut more = false;
         let mut flushed = self.dispatcher.tick();
         for reactor in 0..self.inbound.len() {
-            for count in 1..=TURN {
+            let mut count = 0;
+            while count < TURN {
+                count += 1;
                 match self.inbound[reactor].next(&mut self.chunk) {
                     Some(event) if event.header.is_plain() => self.dispatch(reactor, event, None),
                     Some(event) => self.take(reactor, event),
@@ -229,7 +231,7 @@ where
                 }
                 // Handlers that compute for long do not hold back what others have written.
                 let is_late = self.dispatcher.tick() != flushed;
-                if count % PUBLISH == 0 || is_late {
+                if count.is_multiple_of(PUBLISH) || is_late {
                     self.local.flush();
                     self.dispatcher.time_passes();
                     flushed = self.dispatcher.tick();

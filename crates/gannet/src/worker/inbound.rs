@@ -51,6 +51,7 @@ impl Inbound {
     ///
     /// Payloads are cut from `chunk`, which is allocated anew, or recycled if all that was cut
     /// from it is gone, when it is used up.
+    #[inline]
     pub(crate) fn next(&mut self, chunk: &mut BytesMut) -> Option<Event> {
         match self {
             Inbound::Ring(ring) => ring.next(chunk),
@@ -60,6 +61,7 @@ impl Inbound {
 }
 
 impl Ring {
+    #[inline(never)]
     fn next(&mut self, chunk: &mut BytesMut) -> Option<Event> {
         loop {
             let Some(record) = self.ring.next() else {

@@ -282,6 +282,7 @@ impl Local {
 
     /// Finishes an event. What its handler has written, to whatever reactor and from whatever
     /// thread, is visible before.
+    #[inline]
     pub(crate) fn finish(&self, finished: Finished) {
         if self.take_mail() {
             self.finish_now(finished);
@@ -326,8 +327,10 @@ impl Local {
             && let Some(link) = self.links.get(reactor)
         {
             let mut out = link.out.borrow_mut();
-            out.done(conn, seq, failed);
-            self.written(reactor, link, &mut out, CommandKind::Done);
+            if failed || !out.amend(seq) {
+                out.done(conn, seq, failed);
+                self.written(reactor, link, &mut out, CommandKind::Done);
+            }
         }
     }
 
@@ -377,8 +380,10 @@ impl Local {
     pub(crate) fn finish_piece(&self, reactor: usize, conn: ConnId, seq: u64) {
         if let Some(link) = self.links.get(reactor) {
             let mut out = link.out.borrow_mut();
-            out.done(conn, seq, false);
-            self.written(reactor, link, &mut out, CommandKind::Done);
+            if !out.amend(seq) {
+                out.done(conn, seq, false);
+                self.written(reactor, link, &mut out, CommandKind::Done);
+            }
         }
     }
 

@@ -141,26 +141,24 @@ impl Outbound {
         }
     }
 
-    /// Finishes an event: with the last command, if that finishes none and is not visible yet, or else with
-    /// a command of its own. Whose command that is does not matter: it comes behind all that the handler
-    /// has sent.
-    pub(crate) fn done(&mut self, conn: ConnId, seq: u64, failed: bool) {
-        if let Some(position) = self.last
-            && !failed
-            && self.overflow.is_empty()
+    /// Has the last command finish an event, if that finishes none and is not visible yet. `false`: it takes
+    /// [`Outbound::done`]. Whose command that is does not matter: it comes behind all that the handler has sent.
+    #[inline]
+    pub(crate) fn amend(&mut self, seq: u64) -> bool {
+        let Some(position) = self.last.take() else {
+            return false;
+        };
+        self.overflow.is_empty()
             && match &mut self.way {
                 Way::Ring(ring) => ring.amend(position, seq),
                 Way::Direct(direct) => direct.amend(position, seq),
             }
-        {
-            self.last = None;
-            return;
-        }
-        self.post(Command::done(
-            conn,
-            seq,
-            if failed { HANDLER_FAILED } else { 0 },
-        ));
+    }
+
+    /// Finishes an event with a command of its own.
+    pub(crate) fn done(&mut self, conn: ConnId, seq: u64, failed: bool) {
+        let flags = if failed { HANDLER_FAILED } else { 0 };
+        self.post(Command::done(conn, seq, flags));
     }
 
     /// Makes everything written visible with one store.
@@ -223,6 +221,7 @@ impl Outbound {
         self.full_at = Some(self.taken());
     }
 
+    #[inline]
     fn write(
         &mut self,
         header: &CommandHeader,
