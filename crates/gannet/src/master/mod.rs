@@ -20,7 +20,8 @@
 //! | `sending`, `output`     | what goes to clients                                        |
 //! | `compress`              | compressing WebSocket messages                              |
 //! | `pace`                  | clients that are too slow, or send too much of something    |
-//! | `closing`               | how connections end; deadlines; stop                        |
+//! | `closing`, `deadlines`  | how connections end; when something is due for one          |
+//! | `stopping`              | a stop of the server                                        |
 //! | `places`                | the places of workers; redelivery                           |
 //! | `routes`                | which worker gets an event                                  |
 //! | `link`                  | the way to a worker                                         |
@@ -44,6 +45,7 @@ mod conn;
 mod conns;
 #[doc(hidden)]
 pub mod counts;
+mod deadlines;
 mod desk;
 mod exchange;
 mod fanout;
@@ -69,6 +71,7 @@ mod routes;
 mod sending;
 mod slow_reader;
 mod spread;
+mod stopping;
 mod tasks;
 mod tls;
 mod topics;
