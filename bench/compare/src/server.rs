@@ -34,6 +34,17 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it and waits until it accepts connections.
     pub(crate) fn start(peer: &dyn Peer, scenario: Scenario, tools: &Tools) -> Result<Self> {
+        // Somebody may take the port that was free a moment ago: then it is another's turn.
+        for _ in 0..TRIES {
+            match Self::try_start(peer, scenario, tools) {
+                Err(error) if error.to_string().to_lowercase().contains("in use") => {}
+                outcome => return outcome,
+            }
+        }
+        Self::try_start(peer, scenario, tools)
+    }
+
+    fn try_start(peer: &dyn Peer, scenario: Scenario, tools: &Tools) -> Result<Self> {
         let home = tempfile::Builder::new()
             .prefix("gannet-compare-")
             .tempdir()
@@ -168,4 +179,6 @@ fn free_address() -> Result<SocketAddr> {
 /// What the server prints.
 const SAID: &str = "said";
 /// For a server to listen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// With ports that others have taken.
+const TRIES: usize = 3;
