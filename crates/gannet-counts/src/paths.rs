@@ -6,7 +6,7 @@ use std::{hint::black_box, sync::Arc};
 use anyhow::{Context, Result, bail};
 use gannet::{Row, Rows, Str, Table, counts};
 use gannet_proto::{
-    http1::{self, Framing, ResponseHead, Version, encode_response_head},
+    http1::{self, encode_usual},
     tcp::{self, LengthPrefix, Marker, Width},
     websocket::{self, Mask, MessageKind, client},
 };
@@ -106,8 +106,8 @@ pub(crate) const PATHS: &[Path] = &[
         make: || http1_decode(BROWSER),
     },
     Path {
-        name: "http1/response-head",
-        what: "the head of a response",
+        name: "http1/response",
+        what: "a response with a body of 13 bytes",
         make: http1_encode,
     },
     Path {
@@ -241,15 +241,8 @@ fn http1_encode() -> Result<Pass> {
     let mut out = Vec::with_capacity(512);
     Ok(Box::new(move || {
         out.clear();
-        let head = ResponseHead {
-            status: 200,
-            headers: b"Content-Type: text/plain\r\n",
-            framing: Framing::Length(13),
-            keep_alive: true,
-            version: Version::Http11,
-            date: Some(&date),
-        };
-        encode_response_head(&mut out, black_box(&head));
+        let rest = b"Content-Type: text/plain\r\n\r\nhello, world\n";
+        encode_usual(&mut out, &date, 13, black_box(rest));
         !out.is_empty()
     }))
 }

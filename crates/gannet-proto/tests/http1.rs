@@ -125,12 +125,12 @@ fn a_plain_request_can_be_looked_at_and_passed_over() {
     let first = get("X-A: b\r\n");
     let mut input = format!("{first}{}", get("")).into_bytes();
     let head = decoder.peek_plain(&input).unwrap();
-    assert_eq!((head.len, head.method), (first.len(), "GET"));
-    assert_eq!((head.target, head.headers.len()), (&b"/"[..], 2));
-    assert_eq!(head.headers.first("x-a"), Some(&b"b"[..]));
+    assert_eq!((head.len_on_wire(), head.method()), (first.len(), "GET"));
+    assert_eq!((head.target(), head.lines()), (&b"/"[..], 2));
+    assert_eq!(head.headers().first("x-a"), Some(&b"b"[..]));
     assert!(decoder.is_idle());
     // What follows is decoded as if nothing had stood before it.
-    let len = head.len;
+    let len = head.len_on_wire();
     let decoded = decoder.decode(&mut input[len..]).unwrap();
     assert!(matches!(decoded.event, Some(Event::Head(_))));
     assert!(

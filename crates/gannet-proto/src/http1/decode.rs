@@ -110,7 +110,7 @@ impl Decoder {
     /// as a whole, well-formed, with a path as its target, without a body, in HTTP/1.1, and asking nothing of its
     /// connection.
     ///
-    /// The decoder stays as it is. Who passes over [`PlainHead::len`] bytes has taken the request, and the
+    /// The decoder stays as it is. Who passes over [`PlainHead::len_on_wire`] bytes has taken the request, and the
     /// decoder is before the next one. `None` means that [`Decoder::decode`] has to judge, now or
     /// when more has come.
     #[inline]

@@ -54,7 +54,7 @@ pub use self::{
     decode::{Decoded, Decoder, Event},
     encode::{
         Asked, CONTINUE, Date, Framing, ResponseHead, encode_chunk, encode_error,
-        encode_last_chunk, encode_response, encode_response_head, is_engine_header,
+        encode_last_chunk, encode_response_head, encode_usual, is_engine_header,
     },
     error::RequestError,
     head::{RequestHead, Version},

@@ -15,26 +15,71 @@ use super::{
 };
 
 /// A request that asks nothing but to be answered: see [`Decoder::peek_plain`](super::Decoder::peek_plain).
+///
+/// On the wire it is the method, a space, a target, [`PlainHead::BETWEEN`], header lines and an empty line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlainHead<'a> {
-    /// A token of at most 32 bytes, known or not.
-    pub method: &'a str,
-    /// A path with its query, not decoded, in ASCII.
-    pub target: &'a [u8],
-    /// All headers, those of the connection too.
-    pub headers: Headers<'a>,
+    method: &'a str,
+    rest: &'a [u8],
+    target_len: usize,
+    lines: usize,
+}
+
+impl<'a> PlainHead<'a> {
+    /// What stands between the target and the header lines.
+    pub const BETWEEN: &'static [u8; 11] = b" HTTP/1.1\r\n";
+
     /// The length of the request.
-    pub len: usize,
+    #[inline]
+    pub fn len_on_wire(&self) -> usize {
+        self.method.len() + 1 + self.rest.len() + 2
+    }
+
+    /// A token of at most 32 bytes, known or not.
+    #[inline]
+    pub fn method(&self) -> &'a str {
+        self.method
+    }
+
+    /// A path with its query, not decoded, in ASCII.
+    #[inline]
+    pub fn target(&self) -> &'a [u8] {
+        &self.rest[..self.target_len]
+    }
+
+    /// How many bytes the target has.
+    #[inline]
+    pub fn target_len(&self) -> usize {
+        self.target_len
+    }
+
+    /// How many header lines there are.
+    #[inline]
+    pub fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// From the target to the last header line, as it stands on the wire.
+    #[inline]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// All headers, those of the connection too.
+    pub fn headers(&self) -> Headers<'a> {
+        let lines = &self.rest[self.target_len + Self::BETWEEN.len()..];
+        Headers::counted(lines, self.lines)
+    }
 }
 
 /// The head at the front of `input`, and its length.
 pub(super) fn read<'a>(input: &'a [u8], limits: &Limits) -> Option<(usize, RequestHead<'a>)> {
     let mut facts = None;
     let head = walk(input, limits, &mut facts)?;
-    let target = std::str::from_utf8(head.target).ok()?;
+    let target = std::str::from_utf8(head.target()).ok()?;
     let facts = facts.unwrap_or_default();
-    let request = facts.decide_plain(head.method, target, head.headers, limits)?;
-    Some((head.len, request))
+    let request = facts.decide_plain(head.method, target, head.headers(), limits)?;
+    Some((head.len_on_wire(), request))
 }
 
 /// The head at the front of `input`, if there is nothing to it.
@@ -55,26 +100,25 @@ fn walk<'a>(
     facts: &mut Option<HeadFacts<'a>>,
 ) -> Option<PlainHead<'a>> {
     let (method, rest) = method(input)?;
-    let (target, section) = path(rest)?;
+    let target_len = path(rest)?;
+    let section = rest[target_len..].strip_prefix(PlainHead::BETWEEN)?;
     // It is to come first (RFC 9110 section 7.2).
-    let (count, rest) = match target::behind_host(section) {
-        Some(rest) if rest.first_chunk() == Some(b"\r\n") => (1, rest),
-        Some(rest) => others(rest, 1, facts)?,
+    let (lines, end) = match target::behind_host(section) {
+        Some(end) if end.first_chunk() == Some(b"\r\n") => (1, end),
+        Some(end) => others(end, 1, facts)?,
         None => others(section, 0, facts)?,
     };
-    let lines = section.len() - rest.len();
-    let len = input.len() - rest.len() + 2;
-    if target.len() > limits.max_target
-        || len > limits.max_head_size
-        || count > limits.max_headers.min(MAX_HEADERS)
+    if target_len > limits.max_target
+        || input.len() - end.len() + 2 > limits.max_head_size
+        || lines > limits.max_headers.min(MAX_HEADERS)
     {
         return None;
     }
     Some(PlainHead {
         method,
-        target,
-        headers: Headers::counted(&section[..lines], count),
-        len,
+        rest: &rest[..rest.len() - end.len()],
+        target_len,
+        lines,
     })
 }
 
@@ -126,16 +170,14 @@ fn other_method(input: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(method).ok()?, rest.strip_prefix(b" ")?))
 }
 
-/// The path with its query, and what follows the request line, which is one of HTTP/1.1.
+/// The length of the path, with its query, at the front.
 #[inline(always)]
-fn path(input: &[u8]) -> Option<(&[u8], &[u8])> {
-    let len = match input {
-        [b'/', b' ', ..] => 1,
-        [b'/', ..] => path_len(input),
-        _ => return None,
-    };
-    let (path, rest) = input.split_at_checked(len)?;
-    Some((path, rest.strip_prefix(b" HTTP/1.1\r\n")?))
+fn path(input: &[u8]) -> Option<usize> {
+    match input {
+        [b'/', b' ', ..] => Some(1),
+        [b'/', ..] => Some(path_len(input)),
+        _ => None,
+    }
 }
 
 #[inline(never)]
@@ -172,16 +214,27 @@ mod tests {
     }
 
     /// What [`peek`] has to find where [`read`] has found this.
-    fn peeked<'a>(found: &Option<(usize, RequestHead<'a>)>) -> Option<PlainHead<'a>> {
+    fn peeked<'a>(
+        found: &Option<(usize, RequestHead<'a>)>,
+        input: &'a [u8],
+    ) -> Option<PlainHead<'a>> {
         let (len, head) = found.as_ref()?;
         let is_plain = head.body == BodyLength::None && head.keep_alive;
         let upgrades = head.headers.first("upgrade").is_some();
-        (is_plain && !upgrades).then_some(PlainHead {
+        if !is_plain || upgrades {
+            return None;
+        }
+        let rest = &input[head.method.len() + 1..len - 2];
+        let plain = PlainHead {
             method: head.method,
-            target: head.target.as_bytes(),
-            headers: head.headers,
-            len: *len,
-        })
+            rest,
+            target_len: head.target.len(),
+            lines: head.headers.len(),
+        };
+        assert_eq!(plain.target(), head.target.as_bytes());
+        assert_eq!(plain.headers(), head.headers);
+        assert_eq!(plain.len_on_wire(), *len);
+        Some(plain)
     }
 
     #[test]
@@ -224,7 +277,7 @@ mod tests {
     /// Compares the ways; 1 if the quick one accepts the head.
     fn compare(input: &[u8], limits: &Limits) -> usize {
         let quick = read(input, limits);
-        assert_eq!(peek(input, limits), peeked(&quick));
+        assert_eq!(peek(input, limits), peeked(&quick, input));
         let Some((len, head)) = quick else {
             return 0;
         };

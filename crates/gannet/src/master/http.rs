@@ -127,45 +127,42 @@ impl Reactor {
 
     /// A worker's response, or the head of one.
     ///
-    /// Nearly all are whole, and answer a request that is here in full, on a connection of HTTP/1.1 that goes on: these
-    /// go straight to its output. [`Reactor::respond_otherwise`] knows the others.
+    /// Nearly all are whole, with status 200, and answer a request that is here in full, on a connection of HTTP/1.1 that
+    /// goes on: these go straight to its output. [`Reactor::respond_otherwise`] knows the others.
     #[inline(never)]
     pub(super) fn respond(&mut self, command: &CommandHeader, payload: &[u8]) {
         let Some((slot, conn)) = self.conns.find_mut(command.conn) else {
             return;
         };
-        let Some((headers, body)) = head_and_body(payload) else {
+        let Some((len, rest)) = payload.split_first_chunk() else {
             return;
         };
-        let is_quiet = self.stopping.is_none() && self.topics.logs.is_empty();
+        let lines = u32::from_le_bytes(*len) as usize;
+        let Some(body) = rest.len().checked_sub(lines + 2) else {
+            return;
+        };
         let Speaks::Http(http) = &mut conn.speaks else {
             return;
         };
         let exchange = &mut http.exchange;
-        let length = command.aux.max(body.len() as u64);
-        let framing = Framing::choose(Version::Http11, Asked::Other, command.code, Some(length));
-        if !(is_quiet
+        if !(command.code == 200
             && command.has(COMPLETE)
-            && matches!(framing, Framing::Length(_))
             && exchange.awaits_plain_answer()
             && conn.phase == Phase::Open
-            && conn.socket.is_some())
+            && conn.socket.is_some()
+            && self.stopping.is_none()
+            && self.topics.logs.is_empty())
         {
+            let (headers, body) = (&rest[..lines], &rest[lines + 2..]);
             return self.respond_otherwise(slot, command, headers, body);
         }
         exchange.response = Response::Complete;
         let goes_on = exchange.next_behind();
-        let head = ResponseHead {
-            status: command.code,
-            headers,
-            framing,
-            keep_alive: true,
-            version: Version::Http11,
-            date: Some(self.clock.date()),
-        };
+        let length = command.aux.max(body as u64);
+        let date = self.clock.date();
         let output = self.pool.queue(&mut conn.output);
         output.append(&mut self.pool, |out| {
-            http1::encode_response(out, &head, body)
+            http1::encode_usual(out, date, length, rest);
         });
         mark(conn, &mut self.dirty);
         match goes_on {
@@ -379,7 +376,8 @@ impl Reactor {
         if conn.has_outlet() {
             let output = self.pool.queue(&mut conn.output);
             output.append(&mut self.pool, |out| {
-                http1::encode_response(out, &head, body);
+                http1::encode_response_head(out, &head);
+                out.extend_from_slice(body);
             });
             mark(conn, &mut self.dirty);
         }
@@ -639,13 +637,6 @@ impl Reactor {
             _ => None,
         }
     }
-}
-
-/// The header lines in front of a response's payload, and its body, or the beginning of that.
-#[inline]
-fn head_and_body(payload: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (len, rest) = payload.split_first_chunk()?;
-    rest.split_at_checked(u32::from_le_bytes(*len) as usize)
 }
 
 /// Appends a head as it crosses the ring.

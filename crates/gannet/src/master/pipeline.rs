@@ -13,7 +13,7 @@
 //!   exchange is in, which is the oldest.
 //! - While it has any, the exchange is *answering*, and no piece of a body is in flight.
 
-use gannet_proto::http1::{Decoder, PlainHead, Version};
+use gannet_proto::http1::{Decoder, Version};
 
 use super::{
     conn::Stall,
@@ -57,11 +57,11 @@ impl Reactor {
             return None;
         }
         let request = decoder.peek_plain(input)?;
-        let (front, rest) = pieces(&request, input)?;
         exchange.answers(Method::safe(false));
         self.count(ReactorCounter::Requests);
-        self.offer_or_hold(slot, EventKind::Request, BODY_COMPLETE, 0, &[&front, rest]);
-        Some(request.len)
+        let pieces: [&[u8]; _] = [&head::front(head::GET, &request), request.rest()];
+        self.offer_or_hold(slot, EventKind::Request, BODY_COMPLETE, 0, &pieces);
+        Some(request.len_on_wire())
     }
 
     /// Another request is answered from here on: its connection may have more.
@@ -93,27 +93,23 @@ impl Reactor {
         if !is_open || conn.queued() > listener.max_queued {
             return 0;
         }
-        let (mut used, mut given) = (0, 0);
+        let (mut used, before) = (0, exchange.behind.len());
         for _ in 0..exchange.takes_more() {
-            let input = &input[used..];
-            let Some(request) = decoder.peek_plain(input) else {
+            let Some(request) = decoder.peek_plain(&input[used..]) else {
                 break;
             };
-            let method = Method::of(request.method);
-            if !method.safe {
-                break;
-            }
-            let Some((front, rest)) = pieces(&request, input) else {
+            let Some((number, is_head)) = safe(request.method()) else {
                 break;
             };
-            if !self.offer(slot, EventKind::Request, BODY_COMPLETE, 0, &[&front, rest]) {
+            let pieces: [&[u8]; _] = [&head::front(number, &request), request.rest()];
+            if !self.offer(slot, EventKind::Request, BODY_COMPLETE, 0, &pieces) {
                 break;
             }
-            exchange.behind.push(method.head);
-            given += 1;
-            used += request.len;
+            exchange.behind.push(is_head);
+            used += request.len_on_wire();
         }
-        self.add(ReactorCounter::Requests, given);
+        let given = exchange.behind.len() - before;
+        self.add(ReactorCounter::Requests, given as usize);
         used
     }
 }
@@ -146,7 +142,7 @@ impl Exchange {
     }
 
     /// The response is complete: goes on with the request behind, if there is one and the connection is kept.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next_behind(&mut self) -> bool {
         if !self.keep_alive {
             return false;
@@ -189,15 +185,19 @@ impl Behind {
     }
 }
 
-/// A request at the front of `input`, as it goes to the worker: what is before its target, and the rest as it stands
-/// there. `None`: its method has no number.
+/// The number of a method that is safe, and whether it is HEAD.
 #[inline]
-fn pieces<'a>(request: &PlainHead<'_>, input: &'a [u8]) -> Option<([u8; head::FIXED], &'a [u8])> {
-    let number = head::number(request.method)?;
-    // `method target HTTP/1.1`, the headers, the empty line.
-    let rest = input.get(request.method.len() + 1..request.len - 2)?;
-    let front = head::front(number, request.target, rest, &request.headers);
-    Some((front, rest))
+fn safe(method: &str) -> Option<(u8, bool)> {
+    match method {
+        "GET" => Some((head::GET, false)),
+        _ => other_safe(method),
+    }
+}
+
+#[inline(never)]
+fn other_safe(method: &str) -> Option<(u8, bool)> {
+    let Method { head, safe, .. } = Method::of(method);
+    Some((head::number(method)?, head)).filter(|_| safe)
 }
 
 #[cfg(test)]

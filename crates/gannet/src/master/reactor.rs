@@ -216,7 +216,7 @@ pub(super) struct Clock {
     read: u64,
     /// Unix time, ms.
     pub(super) unix: u64,
-    /// The time as HTTP writes it, and its second.
+    /// The time as HTTP writes it, and when its second began, ms.
     date: (Date, u64),
     /// When the turn began, for the events that are written in it: see `wire::stamp`.
     stamp: Arc<AtomicU32>,
@@ -616,9 +616,9 @@ impl Clock {
     /// For the heads of responses.
     #[inline]
     pub(super) fn date(&mut self) -> &Date {
-        let second = self.unix / 1_000;
-        if self.date.1 != second {
-            self.date = (Date::at(second), second);
+        if self.unix.wrapping_sub(self.date.1) >= 1_000 {
+            let second = self.unix / 1_000;
+            self.date = (Date::at(second), second * 1_000);
         }
         &self.date.0
     }

@@ -295,6 +295,7 @@ impl Reactor {
 }
 
 /// Has the connection written at the end of the turn.
+#[inline(always)]
 pub(super) fn mark(conn: &mut Conn, dirty: &mut Vec<ConnId>) {
     if !conn.dirty && !matches!(conn.phase, Phase::Gone(_)) {
         conn.dirty = true;

@@ -63,7 +63,7 @@ pub(crate) enum CommandKind {
     /// payload its reason.
     Close = 3,
     /// Head of a response; code is the status. Payload: u32 length of the header lines, the
-    /// lines (`name: value\r\n`, none of the engine's own), then, with [`COMPLETE`], the body.
+    /// lines (`name: value\r\n`, none of the engine's own), an empty line, then, with [`COMPLETE`], the body.
     /// Without it aux is the length of the body to come, or `u64::MAX` for chunked.
     Response = 4,
     /// A piece of the response's body.

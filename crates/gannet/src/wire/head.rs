@@ -17,7 +17,7 @@ use std::{
     ops::Range,
 };
 
-use gannet_proto::http1;
+use gannet_proto::http1::PlainHead;
 
 use super::{u16_at, u32_at};
 
@@ -25,43 +25,30 @@ use super::{u16_at, u32_at};
 pub(crate) const FIXED: usize = 16;
 const CLIENT: usize = 18;
 
+/// The number of GET.
+pub(crate) const GET: u8 = 1;
+
 /// Methods that cross the ring as a number.
 const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE",
 ];
 
 /// The number of a method, if it has one.
-#[inline]
 pub(crate) fn number(method: &str) -> Option<u8> {
-    match method {
-        "GET" => Some(1),
-        _ => position(method),
-    }
-}
-
-#[inline(never)]
-fn position(method: &str) -> Option<u8> {
     let at = METHODS.iter().position(|known| *known == method)?;
     Some(at as u8 + 1)
 }
 
-/// What is in front of `rest`, in a head of HTTP/1.1 with this method, if no proxy has named a client. `rest` begins with
-/// the target and ends with the headers; what is between them is the gap.
+/// What is in front of the rest of a plain request, whose method has this number, if no proxy has named a client.
 #[inline]
-pub(crate) fn front(
-    number: u8,
-    target: &[u8],
-    rest: &[u8],
-    headers: &http1::Headers<'_>,
-) -> [u8; FIXED] {
-    let gap = rest.len() - target.len() - headers.as_bytes().len();
+pub(crate) fn front(number: u8, request: &PlainHead<'_>) -> [u8; FIXED] {
     Fixed {
-        len: FIXED + rest.len(),
+        len: FIXED + request.rest().len(),
         version: 1,
         number,
-        target: target.len(),
-        count: headers.len(),
-        gap,
+        target: request.target_len(),
+        count: request.lines(),
+        gap: PlainHead::BETWEEN.len(),
         ..Fixed::default()
     }
     .encode()
@@ -180,7 +167,7 @@ impl<'a> Head<'a> {
 
     /// Whether the method is GET.
     pub(crate) fn is_get(&self) -> bool {
-        self.bytes[6] == 1
+        self.bytes[6] == GET
     }
 
     pub(crate) fn method(&self) -> &'a [u8] {
@@ -242,6 +229,8 @@ impl<'a> Head<'a> {
 
 #[cfg(test)]
 mod tests {
+    use gannet_proto::http1::{Decoder, Limits};
+
     use super::*;
 
     const LINES: &[u8] = b"Host: a\r\nX-Empty:\r\n";
@@ -276,13 +265,12 @@ mod tests {
     #[test]
     fn a_request_goes_over_as_it_stands() {
         for method in METHODS.into_iter().filter(|method| *method != "CONNECT") {
-            let rest = ["/a?b HTTP/1.1\r\n".as_bytes(), LINES].concat();
-            let input = [method.as_bytes(), b" ", &rest, b"\r\n"].concat();
-            let decoder = http1::Decoder::new(http1::Limits::default());
+            let start = format!("{method} /a?b HTTP/1.1\r\n");
+            let input = [start.as_bytes(), LINES, b"\r\n"].concat();
+            let decoder = Decoder::new(Limits::default());
             let request = decoder.peek_plain(&input).unwrap();
-            let number = number(method).unwrap();
-            let front = front(number, request.target, &rest, &request.headers);
-            let payload = [&front[..], &rest, b"body"].concat();
+            let front = front(number(method).unwrap(), &request);
+            let payload = [&front, request.rest(), b"body"].concat();
 
             let (head, body) = Head::split(&payload).unwrap();
             assert_eq!(
@@ -295,7 +283,7 @@ mod tests {
             assert_eq!(head.client(), None);
             assert_eq!(body, b"body");
         }
-        assert_eq!(number("PROPFIND"), None);
+        assert_eq!((number("GET"), number("PROPFIND")), (Some(GET), None));
     }
 
     #[test]

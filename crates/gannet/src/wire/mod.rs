@@ -27,7 +27,7 @@ pub(crate) mod route;
 pub(crate) mod stamp;
 
 /// Version of everything in this module and of `layout`.
-pub(crate) const ABI: u32 = 11;
+pub(crate) const ABI: u32 = 12;
 
 /// Bytes before the payload of a record.
 pub(crate) const HEADER: usize = 32;

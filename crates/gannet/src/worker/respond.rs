@@ -74,6 +74,7 @@ pub(crate) fn respond_now(local: &Local, asked: Asked, response: &mut Response) 
         write_lines(response.headers(), front);
         let len = (front.len() - 4) as u32;
         front[..4].copy_from_slice(&len.to_le_bytes());
+        front.extend_from_slice(b"\r\n");
     });
     if sent {
         traces::answered(status);
@@ -330,10 +331,11 @@ fn head_lines(front: &[u8], headers: &HeaderMap) -> Bytes {
         .sum();
     let len = front.len() + own;
     // Exactly as much as is needed becomes `Bytes` without another allocation.
-    let mut out = Vec::with_capacity(4 + len);
+    let mut out = Vec::with_capacity(4 + len + 2);
     out.extend_from_slice(&(len as u32).to_le_bytes());
     out.extend_from_slice(front);
     write_lines(headers, &mut out);
+    out.extend_from_slice(b"\r\n");
     Bytes::from(out)
 }
 

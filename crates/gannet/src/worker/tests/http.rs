@@ -218,6 +218,7 @@ pub(super) fn parts(got: &Got) -> (&str, &[u8]) {
     assert_eq!(got.kind(), CommandKind::Response);
     let len = u32::from_le_bytes(*got.payload.first_chunk().unwrap()) as usize;
     let (lines, body) = got.payload[4..].split_at(len);
+    let body = body.strip_prefix(b"\r\n").unwrap();
     (std::str::from_utf8(lines).unwrap(), body)
 }
 
