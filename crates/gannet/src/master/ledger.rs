@@ -94,7 +94,16 @@ impl Ledger {
 
     /// The event has its outcome. `None`: there is no such event, or it was done before.
     pub(super) fn finish(&mut self, seq: u64) -> Option<Finished> {
-        let finished = if seq < self.base {
+        let finished = if seq == self.base
+            && let Some(entry) = self.entries.pop_front_if(|entry| entry.live.is_some())
+        {
+            // Nearly all are done in the order in which they came.
+            self.base += 1;
+            Finished {
+                conn: entry.conn,
+                block: entry.live.and_then(|live| live.block),
+            }
+        } else if seq < self.base {
             let parked = self.parked.remove(&seq)?;
             self.parked_bytes -= parked.record.capacity();
             Finished {

@@ -85,6 +85,7 @@ impl Rings {
     }
 
     /// Writes an event that is owed an outcome, and returns its number.
+    #[inline(never)]
     pub(super) fn push(
         &mut self,
         mut header: EventHeader,
@@ -94,7 +95,7 @@ impl Rings {
             return Err(NoRoom);
         }
         header.seq = self.ledger.next_seq();
-        let (at, block) = self.write(header, payload)?;
+        let (at, block) = self.write(&header, payload)?;
         self.ledger.enter(header.conn, at, block);
         if self.ledger.oldest() == Some(at) {
             self.events.hold_from(Some(at));
@@ -111,7 +112,7 @@ impl Rings {
         if !self.is_renewed() {
             return Err(NoRoom);
         }
-        self.write(EventHeader { seq: 0, ..header }, &[payload])
+        self.write(&EventHeader { seq: 0, ..header }, &[payload])
             .map(drop)
     }
 
@@ -123,6 +124,7 @@ impl Rings {
     }
 
     /// As [`Link::finish`](super::link::Link::finish).
+    #[inline(never)]
     pub(super) fn finish(&mut self, seq: u64) -> Option<ConnId> {
         let finished = self.ledger.finish(seq)?;
         if let Some(block) = finished.block {
@@ -229,7 +231,7 @@ impl Rings {
     pub(super) fn is_renewed(&mut self) -> bool {
         if self.reset == Reset::Due {
             let reset = EventHeader::new(EventKind::Reset, ConnId::from_u64(0));
-            if let Ok((at, _)) = self.write(reset, &[]) {
+            if let Ok((at, _)) = self.write(&reset, &[]) {
                 self.reset = Reset::Written(at);
                 self.publish();
             }
@@ -272,22 +274,25 @@ impl Rings {
 
     fn post_tick(&mut self) {
         let tick = EventHeader::new(EventKind::Tick, ConnId::from_u64(0));
-        if self.write(tick, &[]).is_ok() {
+        if self.write(&tick, &[]).is_ok() {
             self.publish();
         }
     }
 
     fn write(
         &mut self,
-        mut header: EventHeader,
+        header: &EventHeader,
         payload: &[&[u8]],
     ) -> Result<(Position, Option<Block>), NoRoom> {
         let len: usize = payload.iter().map(|part| part.len()).sum();
         if len <= self.dimensions.inline_limit() {
-            return Ok((self.write_record(&header, payload, len)?, None));
+            return Ok((self.write_record(header, payload, len)?, None));
         }
         let block = self.arena.alloc(len).ok_or(NoRoom)?;
-        header.flags |= wire::ARENA;
+        let header = EventHeader {
+            flags: header.flags | wire::ARENA,
+            ..*header
+        };
         let BlockRef { offset, len } = block.reference();
         let written = self
             .arena
