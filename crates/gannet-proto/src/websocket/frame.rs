@@ -149,6 +149,7 @@ impl Header {
 }
 
 /// The payload length and where its field ends.
+#[inline]
 fn parse_length(input: &[u8], short_len: u8) -> Result<Option<(u64, usize)>, ProtocolError> {
     let (len, end, smallest) = match short_len {
         126 => match input[2..].first_chunk::<2>() {

@@ -88,7 +88,7 @@ impl Events {
     }
 
     /// Writes an event that is owed an outcome, and gives its number.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(
         &mut self,
         limits: &Limits,
@@ -185,7 +185,7 @@ impl Events {
     }
 
     /// An event has its outcome: whose it was. `None`: there is no such event, or it was over before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn finish(&mut self, limits: &Limits, seq: u64) -> Option<ConnId> {
         let at = self.at(seq);
         let (conn, len) = match self.rows.get_mut(at) {

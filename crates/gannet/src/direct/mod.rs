@@ -123,7 +123,7 @@ impl Direct {
     }
 
     /// Gives the worker an event that is owed an outcome, and returns its number.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&self, header: &EventHeader, payload: &[&[u8]]) -> Result<u64, Full> {
         self.events.borrow_mut().push(&self.limits, header, payload)
     }
@@ -143,7 +143,7 @@ impl Direct {
     }
 
     /// The worker says that an event is done: whose it was. `None`: there is no such event, or it was done before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn finish(&self, seq: u64) -> Option<ConnId> {
         self.events.borrow_mut().finish(&self.limits, seq)
     }
@@ -172,7 +172,7 @@ impl Direct {
     }
 
     /// The worker's next event.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next_event(&self) -> Option<Event> {
         self.events.borrow_mut().next(&self.limits)
     }

@@ -210,7 +210,7 @@ impl Link {
     }
 
     /// The worker says that an event is done: whose it was. `None`: there is none, or it was done before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn finish(&mut self, seq: u64) -> Option<ConnId> {
         let conn = match &mut self.way {
             Way::Rings(rings) => rings.finish(seq),

@@ -58,23 +58,15 @@ impl Output {
     /// Lets `write` append to the queue.
     #[inline]
     pub(super) fn append(&mut self, pool: &mut Pool, write: impl FnOnce(&mut Vec<u8>)) {
-        if !self.behind.is_empty() || self.first.len() >= JOIN {
-            return self.append_behind(pool, write);
-        }
-        if self.first.capacity() == 0 {
-            self.first = pool.take();
-        }
-        let before = self.first.len();
-        write(&mut self.first);
-        self.queued += self.first.len() - before;
-    }
-
-    #[cold]
-    fn append_behind(&mut self, pool: &mut Pool, write: impl FnOnce(&mut Vec<u8>)) {
-        if !matches!(self.behind.back(), Some(Segment::Own(buffer)) if buffer.len() < JOIN) {
-            self.behind.push_back(Segment::Own(pool.take()));
-        }
-        if let Some(Segment::Own(buffer)) = self.behind.back_mut() {
+        let buffer = if self.behind.is_empty() && self.first.len() < JOIN {
+            if self.first.capacity() == 0 {
+                self.first = pool.take();
+            }
+            Some(&mut self.first)
+        } else {
+            buffer_behind(&mut self.behind, pool)
+        };
+        if let Some(buffer) = buffer {
             let before = buffer.len();
             write(buffer);
             self.queued += buffer.len() - before;
@@ -238,6 +230,21 @@ impl Output {
                 pool.give(buffer);
             }
         }
+    }
+}
+
+/// What is appended to where something stands behind the first piece, or that is long.
+#[cold]
+fn buffer_behind<'a>(
+    behind: &'a mut VecDeque<Segment>,
+    pool: &mut Pool,
+) -> Option<&'a mut Vec<u8>> {
+    if !matches!(behind.back(), Some(Segment::Own(buffer)) if buffer.len() < JOIN) {
+        behind.push_back(Segment::Own(pool.take()));
+    }
+    match behind.back_mut() {
+        Some(Segment::Own(buffer)) => Some(buffer),
+        _ => None,
     }
 }
 
