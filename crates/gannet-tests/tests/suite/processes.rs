@@ -460,7 +460,12 @@ fn a_process_that_writes_for_a_peer_at_the_end_is_not_held_up() {
     server.signal(Signal::TERM);
     server.expect_exit(0);
     assert!(notes(&runs).contains("babbled"), "it was killed");
-    server.expect_log("had no receiver any more");
+    // What becomes of the lines is told by the manager, or by the master if it had them when the receiver ended.
+    wait_until("the log to say so", || {
+        let log = server.log();
+        log.contains("had no receiver any more")
+            || log.contains("messages to the process listener were not handled")
+    });
 }
 
 #[test]
