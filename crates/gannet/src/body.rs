@@ -18,11 +18,14 @@ use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use tower_service::Service;
 
-use crate::{Conn, Error, Peer, ViaProxy, worker::UploadReader};
+use crate::{
+    Conn, Error, peer,
+    worker::{Origin, UploadReader},
+};
 
 /// A request as [`Handler::request`](crate::Handler::request) gets it.
 ///
-/// [`Peer::of`] tells whom it is from. A service finds that among the request's extensions, if it is
+/// [`Peer::of`](crate::Peer::of) tells whom it is from. A service finds that among the request's extensions, if it is
 /// called by [`serve_service`], or behind [`extend_request`].
 pub type Request = http::Request<Body>;
 
@@ -41,8 +44,8 @@ pub type Response = http::Response<Body>;
 #[derive(Default)]
 pub struct Body {
     inner: Inner,
-    /// Of a request: the connection that it came on.
-    conn: Option<Conn>,
+    /// Of a request.
+    origin: Option<Origin>,
 }
 
 #[derive(Default)]
@@ -140,17 +143,15 @@ impl Body {
         Inner::Upload(reader).into()
     }
 
-    /// As the body of a request that came on this connection.
-    pub(crate) fn on(self, conn: Conn) -> Self {
-        Body {
-            conn: Some(conn),
-            ..self
-        }
+    /// Makes it the body of a request that came from there.
+    #[inline]
+    pub(crate) fn set_origin(&mut self, origin: Origin) {
+        self.origin = Some(origin);
     }
 
     /// The connection that it came on, as the body of a request.
-    pub(crate) fn conn(&self) -> Option<&Conn> {
-        self.conn.as_ref()
+    pub(crate) fn conn(&self) -> Option<Conn> {
+        self.origin.as_ref()?.conn()
     }
 
     /// The bytes, if they are all here already.
@@ -238,7 +239,10 @@ impl fmt::Debug for Body {
 
 impl From<Inner> for Body {
     fn from(inner: Inner) -> Self {
-        Body { inner, conn: None }
+        Body {
+            inner,
+            origin: None,
+        }
     }
 }
 
@@ -377,15 +381,16 @@ where
     Ok(response.map(Body::wrap))
 }
 
-/// Puts into the extensions of a request whom it is from: the [`Conn`], the [`Peer`], and, on a network, the
-/// peer's `std::net::SocketAddr`; behind a trusted proxy that names the client also [`ViaProxy`]. See [`Peer::of`].
+/// Puts into the extensions of a request whom it is from: the [`Conn`], the [`Peer`](crate::Peer), and, on a network, the
+/// peer's `std::net::SocketAddr`; behind a trusted proxy that names the client also [`ViaProxy`](crate::ViaProxy).
+/// See [`Peer::of`](crate::Peer::of).
 ///
 /// For services that are called in another way than by [`serve_service`]. It takes some memory and a third of a
 /// microsecond, which a handler that has the [`Conn`] anyway need not spend. What the handler has put there
 /// itself, it leaves. The request's own body knows the connection: call it before that is replaced.
 pub fn extend_request(request: &mut Request) {
-    let conn = request.body().conn().cloned();
-    let (peer, proxy) = (Peer::of(request), ViaProxy::of(request));
+    let conn = request.body().conn();
+    let (peer, proxy) = peer::parties(request, conn.as_ref());
     let extensions = request.extensions_mut();
     conn.map(|conn| extensions.insert(conn));
     proxy.map(|proxy| extensions.insert(proxy));
@@ -401,6 +406,7 @@ pub fn extend_request(request: &mut Request) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Peer;
 
     #[test]
     fn a_request_is_extended_by_what_is_known_and_what_is_there_stays() {

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crate::{Request, conn_table::Row};
+use crate::{Conn, Request, conn_table::Row};
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,7 +50,7 @@ impl Peer {
     /// ```
     pub fn of(request: &Request) -> Option<Self> {
         let named = request.extensions().get().copied();
-        named.or_else(|| Some(row_of(request)?.peer))
+        named.or_else(|| Some(row_of(&request.body().conn()?)?.peer))
     }
 
     /// Its address on a network.
@@ -89,7 +89,7 @@ impl ViaProxy {
     /// The proxy that this request came through, if a trusted one has named the client.
     pub fn of(request: &Request) -> Option<Self> {
         let named = request.extensions().get().copied();
-        named.or_else(|| row_of(request)?.proxy.map(ViaProxy))
+        named.or_else(|| row_of(&request.body().conn()?)?.proxy.map(ViaProxy))
     }
 }
 
@@ -108,9 +108,21 @@ impl From<SocketAddr> for Peer {
     }
 }
 
-/// What the table has of the connection that a request came on.
-fn row_of(request: &Request) -> Option<Row> {
-    let conn = request.body().conn()?;
+/// Both of a request that came on this connection: its row is read once.
+pub(crate) fn parties(request: &Request, conn: Option<&Conn>) -> (Option<Peer>, Option<ViaProxy>) {
+    let extensions = request.extensions();
+    match (extensions.get().copied(), extensions.get().copied()) {
+        (peer @ Some(_), proxy @ Some(_)) => (peer, proxy),
+        (peer, proxy) => {
+            let row = conn.and_then(row_of);
+            let peer = peer.or(row.as_ref().map(|row| row.peer));
+            (peer, proxy.or(row.and_then(|row| row.proxy).map(ViaProxy)))
+        }
+    }
+}
+
+/// What the table has of a connection.
+fn row_of(conn: &Conn) -> Option<Row> {
     conn.worker().shared().table().get(conn.id())
 }
 

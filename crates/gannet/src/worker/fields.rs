@@ -6,43 +6,55 @@
 //! each byte once more. And most names are told by their length and one comparison; `http` would copy each in lower
 //! case, and look that up.
 
+use std::ops::Range;
+
 use bytes::{Buf, Bytes};
-use gannet_proto::http1::{Line, split_line};
+use gannet_proto::http1::split_line;
 use http::{HeaderMap, HeaderName, HeaderValue, header as known};
 
-/// Appends the headers of these lines. `None`: there is one that the crate `http` does not accept.
+/// Appends the headers of the lines that stand here in a payload. `None`: there is one that the crate `http` does not
+/// accept.
 #[inline]
-pub(crate) fn append(headers: &mut HeaderMap, mut lines: Bytes) -> Option<()> {
-    while !lines.is_empty() {
-        let line = split_line(&lines)?;
-        let name = name(&lines[..line.name])?;
-        let is_last = line.len == lines.len();
-        headers.append(name, value(&mut lines, line, is_last)?);
+pub(crate) fn append(
+    headers: &mut HeaderMap,
+    mut payload: Bytes,
+    lines: Range<usize>,
+) -> Option<()> {
+    let Range { start: mut at, end } = lines;
+    while at < end {
+        let rest = payload.get(at..end)?;
+        let line = split_line(rest)?;
+        let name = name(&rest[..line.name])?;
+        let (first, last) = (at + line.value.start, at + line.value.end);
+        at += line.len;
+        if at == end {
+            // Nobody needs the payload any more: this value has its share of it.
+            payload.truncate(last);
+            payload.advance(first);
+            headers.append(name, value(payload, line.is_ascii)?);
+            break;
+        }
+        headers.append(name, value(payload.slice(first..last), line.is_ascii)?);
     }
     Some(())
 }
 
-/// Takes the line off the front, and gives its value.
+/// The value that is these bytes.
 #[inline]
-fn value(lines: &mut Bytes, line: Line, is_last: bool) -> Option<HeaderValue> {
-    let value = if is_last {
-        // Nobody needs the lines any more: this value has their share of the payload.
-        let mut value = std::mem::take(lines);
-        value.truncate(line.value.end);
-        value.advance(line.value.start);
-        value
-    } else {
-        let value = lines.slice(line.value);
-        lines.advance(line.len);
-        value
-    };
-    match line.is_ascii {
-        true => Some(value_of_text(value)),
-        false => HeaderValue::from_maybe_shared(value).ok(),
+fn value(bytes: Bytes, is_ascii: bool) -> Option<HeaderValue> {
+    match is_ascii {
+        true => Some(value_of_text(bytes)),
+        false => value_of_bytes(bytes),
     }
 }
 
-/// The value of a [`Line`] that is ASCII.
+/// The value of any line: each byte is looked at once more.
+#[cold]
+fn value_of_bytes(bytes: Bytes) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(bytes).ok()
+}
+
+/// The value of a line that is ASCII.
 #[inline]
 #[allow(
     unsafe_code,
@@ -75,9 +87,15 @@ fn name(name: &[u8]) -> Option<HeaderName> {
         15 if is(name, b"accept-language") => known::ACCEPT_LANGUAGE,
         17 if is(name, b"if-modified-since") => known::IF_MODIFIED_SINCE,
         25 if is(name, b"upgrade-insecure-requests") => known::UPGRADE_INSECURE_REQUESTS,
-        _ => return HeaderName::from_bytes(name).ok(),
+        _ => return other_name(name),
     };
     Some(found)
+}
+
+/// Any other. A call, or all names would pay for what few need.
+#[inline(never)]
+fn other_name(name: &[u8]) -> Option<HeaderName> {
+    HeaderName::from_bytes(name).ok()
 }
 
 /// Whether a name, which is a token, is this one, which is in lower case.
@@ -97,7 +115,9 @@ mod tests {
 
     fn read(lines: &str) -> Option<HeaderMap> {
         let mut headers = HeaderMap::new();
-        append(&mut headers, Bytes::copy_from_slice(lines.as_bytes())).map(|()| headers)
+        let payload = Bytes::from(format!("in front{lines}behind"));
+        let lines = 8..8 + lines.len();
+        append(&mut headers, payload, lines).map(|()| headers)
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! From an event to the handler's method, and from what it returns to commands.
 
-use std::{convert::Infallible, pin::pin, rc::Rc};
+use std::{
+    convert::Infallible,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -14,8 +19,8 @@ use super::{
     shared::Command,
 };
 use crate::{
-    Body, CloseReason, Conn, Error, Handler, Handshake, Message, PacketSource, Request, Response,
-    Result, Task, TaskError, TaskId, Text, WorkerId, extend_request,
+    Body, CloseReason, Conn, Error, Handler, Handshake, Message, PacketSource, Response, Result,
+    Task, TaskError, TaskId, Text, WorkerId, extend_request,
     layout::WorkerCounter,
     message::Answer,
     traces,
@@ -60,7 +65,7 @@ pub(crate) async fn handle<H: Handler>(core: Rc<Core<H>>, case: Rc<Case>) -> Inf
                 handler.message(core.conn(case), message).await
             }
             // It is large: pinned where it is made it is not moved, as `await` by itself would do twice.
-            EventKind::Request => pin!(request(core, core.conn(case), case)).await,
+            EventKind::Request => pin!(request(core, case)).await,
             EventKind::Connect => handler.connect(core.conn(case)).await,
             EventKind::Close => {
                 let reason = CloseReason::from_u16(case.header().aux as u16);
@@ -119,33 +124,65 @@ async fn task<H: Handler>(core: &Core<H>, case: &Case) -> Result {
     finish_task(&core.local, case, result).await
 }
 
-async fn request<H: Handler>(core: &Core<H>, conn: Conn, case: &Case) -> Result {
-    let mut asked = Asked::by(case);
-    let mut request = Request::new(Body::empty());
-    if let Err(error) = request::build(&mut request, &conn, case, &core.local) {
+async fn request<H: Handler>(core: &Core<H>, case: &Case) -> Result {
+    let local = &core.local;
+    let mut request = request::fresh();
+    if let Err(error) = request::build(&mut request, case, local) {
         drop(request);
-        return refuse(core, asked, error).await;
+        return refuse(core, Asked::by(case, false), error).await;
     }
-    asked.head_only = request.method() == Method::HEAD;
-    // Requests and responses are large: pinned where it is made and looked at where it lies, neither is moved
-    // once more.
-    let mut outcome = {
-        let future = pin!(core.handler.request(conn, request));
-        future.await
+    let head_only = request.method() == Method::HEAD;
+    let left = {
+        // Requests and responses are large: pinned where it is made and answered where it lies, neither is moved
+        // once more.
+        let future = pin!(Some(core.handler.request(core.conn(case), request)));
+        let answering = Answering {
+            future,
+            local,
+            case,
+            head_only,
+        };
+        answering.await?
     };
-    if let Ok(response) = &mut outcome
-        && respond_now(&core.local, asked, response)?
-    {
-        return Ok(());
+    match left {
+        None => Ok(()),
+        // Most responses are whole, and find room: the others shall not make the future of all larger.
+        Some(response) => {
+            let asked = Asked::by(case, head_only);
+            Box::pin(respond(local, asked, *response)).await
+        }
     }
-    // Most responses are whole, and find room: the others shall not make the future of all larger.
-    Box::pin(respond(&core.local, asked, outcome?)).await
+}
+
+/// A handler until what it gives has been sent, or cannot be sent at once: see [`respond_now`]. Before that goes, what
+/// the handler has held goes.
+struct Answering<'a, F> {
+    future: Pin<&'a mut Option<F>>,
+    local: &'a Local,
+    case: &'a Case,
+    head_only: bool,
+}
+
+impl<F: Future<Output = Result<Response>>> Future for Answering<'_, F> {
+    type Output = Result<Option<Box<Response>>>;
+
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(future) = self.future.as_mut().as_pin_mut() else {
+            return Poll::Pending;
+        };
+        let given = future.poll(cx);
+        if given.is_ready() {
+            self.future.set(None);
+        }
+        respond_now(self.local, self.case, self.head_only, given)
+    }
 }
 
 async fn open<H: Handler>(core: &Core<H>, conn: Conn, case: &Case) -> Result {
-    let (asked, id) = (Asked::by(case), conn.id());
-    let mut request = Request::new(Body::empty());
-    if let Err(error) = request::build(&mut request, &conn, case, &core.local) {
+    let (asked, id) = (Asked::by(case, false), conn.id());
+    let mut request = request::fresh();
+    if let Err(error) = request::build(&mut request, case, &core.local) {
         return refuse(core, asked, error).await;
     }
     extend_request(&mut request);

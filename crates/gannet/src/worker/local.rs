@@ -171,6 +171,14 @@ impl Local {
             .flatten()
     }
 
+    /// That of the worker whose thread this is.
+    pub(crate) fn shared_of_thread() -> Option<Arc<Shared>> {
+        LOCAL
+            .try_with(|local| Some(local.try_borrow().ok()?.as_ref()?.shared.clone()))
+            .ok()
+            .flatten()
+    }
+
     /// Writes a command if there is room.
     pub(crate) fn offer(&self, reactor: usize, command: &Command) -> Result<(), SendError> {
         self.send(reactor, &command.header, &command.head, &command.payload)
@@ -194,7 +202,23 @@ impl Local {
         result
     }
 
-    /// Writes a command if there is room, and nobody waits for it: `write` makes the front of its payload.
+    /// Writes a command in pieces, as [`Local::send`] does, if there is room and nobody waits for it.
+    #[inline]
+    pub(crate) fn offer_now(
+        &self,
+        reactor: usize,
+        header: &CommandHeader,
+        head: &[u8],
+        payload: &[u8],
+    ) -> bool {
+        match self.shared.lanes.get(reactor) {
+            Some(lane) if !lane.room.may_go(None) => false,
+            Some(_) => self.send(reactor, header, head, payload).is_ok(),
+            None => true,
+        }
+    }
+
+    /// The same: `write` makes the front of the payload.
     pub(crate) fn offer_with(
         &self,
         reactor: usize,
@@ -202,35 +226,35 @@ impl Local {
         payload: &[u8],
         write: impl FnOnce(&mut Vec<u8>),
     ) -> bool {
-        let Some(lane) = self.shared.lanes.get(reactor) else {
-            return true;
-        };
-        if !lane.room.may_go(None) {
-            return false;
-        }
         let mut front = self.front.take();
         front.clear();
         write(&mut front);
-        let sent = self.send(reactor, header, &front, payload);
+        let sent = self.offer_now(reactor, header, &front, payload);
         if front.capacity() <= FRONT {
             self.front.replace(front);
         }
-        sent.is_ok()
+        sent
     }
 
-    /// Gives a map for headers, which is empty, the memory of one that was, if there is any.
-    pub(crate) fn lend_header_map(&self, to: &mut HeaderMap) {
+    /// The memory of a map that nobody needed any more, if there is any.
+    #[inline]
+    pub(crate) fn lend_header_map(&self) -> Option<HeaderMap> {
         let mut kept = self.header_map.borrow_mut();
-        if kept.capacity() > 0 {
-            std::mem::swap(to, &mut kept);
+        (kept.capacity() > 0).then(|| std::mem::take(&mut *kept))
+    }
+
+    /// Takes the memory of a map that nobody needs any more, if it has any.
+    #[inline]
+    pub(crate) fn keep_header_map(&self, map: &mut HeaderMap) {
+        if map.capacity() > 0 {
+            self.keep_memory(std::mem::take(map));
         }
     }
 
-    /// Takes the memory of a map that nobody needs any more.
-    pub(crate) fn keep_header_map(&self, map: &mut HeaderMap) {
-        if (1..=HEADERS).contains(&map.capacity()) {
+    fn keep_memory(&self, mut map: HeaderMap) {
+        if map.capacity() <= HEADERS {
             map.clear();
-            std::mem::swap(map, &mut self.header_map.borrow_mut());
+            self.header_map.replace(map);
         }
     }
 

@@ -8,10 +8,10 @@
 //! - `outbound`: commands to a reactor; `outgoing`: the ring to one of another process or thread; `local`:
 //!   what belongs to the worker's thread; `shared`: what its handles reach from any thread.
 //! - `timer`: timers; `caught`: panics of user code; `latency`: how long handlers take.
-//! - `request`, `fields`, `upload`, `respond`: HTTP.
+//! - `request`, `fields`, `origin`, `upload`, `respond`: HTTP.
 //! - `awaited`: answers that somebody waits for; `submit` and `topics`: what asks for them.
 //!
-//! Everything but `shared`, `awaited` and `upload` stays on the worker's thread. No `RefCell`
+//! Everything but `shared`, `awaited`, `origin` and `upload` stays on the worker's thread. No `RefCell`
 //! borrow is held over an await or while user code runs, except that of the slot it runs in.
 
 use std::{fmt, future::Future, sync::Arc};
@@ -31,6 +31,7 @@ pub use self::timer::{Missed, Timer, TimerOptions};
 pub(crate) use self::{
     caught::caught,
     dispatch::{Outcome, panic_text},
+    origin::Origin,
     process::{run as run_process, run_on_thread as run_process_on_thread},
     run::{Parts, run, runtime, serve},
     shared::{Command, Push, Shared},
@@ -52,6 +53,7 @@ mod inline;
 mod lane;
 mod latency;
 mod local;
+mod origin;
 mod outbound;
 mod outgoing;
 mod process;

@@ -34,11 +34,12 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// What this event asks.
-    pub(crate) fn by(case: &Case) -> Self {
+    #[inline]
+    pub(crate) fn by(case: &Case, head_only: bool) -> Self {
         let header = case.header();
         Asked {
             conn: header.conn,
-            head_only: false,
+            head_only,
             reactor: case.reactor(),
             epoch: case.epoch(),
             seq: header.seq,
@@ -46,11 +47,35 @@ impl Asked {
     }
 }
 
-/// Sends a response that is all here, and says with it that its event has ended. `false`: it is not, or
-/// there is no room, and nothing was sent: [`respond`] will.
+/// Sends what a handler has given, if it has: a response that is all here, and with it that its event has ended. A
+/// response that is not, or for which there is no room, comes back, and nothing was sent: [`respond`] will.
 ///
 /// The memory of its headers becomes that of the next request's.
-pub(crate) fn respond_now(local: &Local, asked: Asked, response: &mut Response) -> Result<bool> {
+pub(crate) fn respond_now(
+    local: &Local,
+    case: &Case,
+    head_only: bool,
+    mut given: Poll<Result<Response>>,
+) -> Poll<Result<Option<Box<Response>>>> {
+    let response = match &mut given {
+        Poll::Ready(Ok(response)) => response,
+        Poll::Ready(Err(_)) => return given.map_ok(|_| None),
+        Poll::Pending => return Poll::Pending,
+    };
+    if !send_whole(local, Asked::by(case, head_only), response)? {
+        return given.map_ok(|response| Some(Box::new(response)));
+    }
+    local.keep_header_map(response.headers_mut());
+    drop(std::mem::take(response.extensions_mut()));
+    drop(std::mem::take(response.body_mut()));
+    // Nothing that is left of it owns anything; dropping it would look once more, and at each part of each.
+    std::mem::forget(given);
+    Poll::Ready(Ok(None))
+}
+
+/// See [`respond_now`]. `false`: nothing was sent.
+#[inline]
+fn send_whole(local: &Local, asked: Asked, response: &Response) -> Result<bool> {
     let status = response.status();
     check(status)?;
     let body = match response.body().as_whole() {
@@ -66,22 +91,22 @@ pub(crate) fn respond_now(local: &Local, asked: Asked, response: &mut Response) 
     if is_last {
         header.done = asked.seq;
     }
-    let sent = local.offer_with(asked.conn.reactor(), &header, body, |front| {
-        front.extend_from_slice(&[0; 4]);
-        if lacks_type(status, response.headers(), response.body()) {
-            front.extend_from_slice(TEXT);
-        }
-        write_lines(response.headers(), front);
-        let len = (front.len() - 4) as u32;
-        front[..4].copy_from_slice(&len.to_le_bytes());
-        front.extend_from_slice(b"\r\n");
-    });
+    let (reactor, headers) = (asked.conn.reactor(), response.headers());
+    let is_text = lacks_type(status, headers, response.body());
+    let sent = if headers.is_empty() {
+        let front = if is_text { TEXT_ALONE } else { NO_LINES };
+        local.offer_now(reactor, &header, front, body)
+    } else {
+        let text = if is_text { TEXT } else { b"" };
+        local.offer_with(reactor, &header, body, |front| {
+            write_front(text, headers, front)
+        })
+    };
     if sent {
         traces::answered(status);
         if is_last {
             local.set_progress(Progress::Answered);
         }
-        local.keep_header_map(response.headers_mut());
     }
     Ok(sent)
 }
@@ -97,11 +122,11 @@ pub(crate) async fn respond(local: &Rc<Local>, asked: Asked, response: Response)
     traces::answered(status);
     let sender = Sender { local, conn };
     let declared = declared_length(&parts.headers);
-    let front = match lacks_type(status, &parts.headers, &body) {
+    let own = match lacks_type(status, &parts.headers, &body) {
         true => TEXT,
         false => b"",
     };
-    let lines = head_lines(front, &parts.headers);
+    let lines = head_lines(own, &parts.headers);
 
     if has_no_body(status) {
         return sender.whole(status, lines, Bytes::new()).await;
@@ -324,19 +349,23 @@ impl Drop for Stream<'_> {
     }
 }
 
-/// The front of a `Response` payload; `front` are the engine's own lines.
-fn head_lines(front: &[u8], headers: &HeaderMap) -> Bytes {
-    let own: usize = sent_lines(headers)
-        .map(|(name, value)| line_len(name, value))
-        .sum();
-    let len = front.len() + own;
+/// The front of a `Response` payload; `own` are the engine's own lines.
+fn head_lines(own: &[u8], headers: &HeaderMap) -> Bytes {
+    let lines = sent_lines(headers).map(|(name, value)| line_len(name, value));
     // Exactly as much as is needed becomes `Bytes` without another allocation.
-    let mut out = Vec::with_capacity(4 + len + 2);
-    out.extend_from_slice(&(len as u32).to_le_bytes());
-    out.extend_from_slice(front);
-    write_lines(headers, &mut out);
-    out.extend_from_slice(b"\r\n");
+    let mut out = Vec::with_capacity(NO_LINES.len() + own.len() + lines.sum::<usize>());
+    write_front(own, headers, &mut out);
     Bytes::from(out)
+}
+
+/// Writes it to `out`, which is empty.
+fn write_front(own: &[u8], headers: &HeaderMap, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0; LEN]);
+    out.extend_from_slice(own);
+    write_lines(headers, out);
+    let len = (out.len() - LEN) as u32;
+    out[..LEN].copy_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// `name: value\r\n` for each header that is not the engine's own.
@@ -384,3 +413,17 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
 const WINDOW: usize = 256 << 10;
 /// What a body of text is.
 const TEXT: &[u8] = b"content-type: text/plain; charset=utf-8\r\n";
+/// Bytes in front of the lines, which say how long those are.
+const LEN: usize = 4;
+/// The front of a payload without header lines.
+const NO_LINES: &[u8] = b"\0\0\0\0\r\n";
+/// The front with only that line.
+const TEXT_ALONE: &[u8] = &{
+    let mut front = [0; NO_LINES.len() + TEXT.len()];
+    let (len, rest) = front.split_at_mut(LEN);
+    len.copy_from_slice(&(TEXT.len() as u32).to_le_bytes());
+    let (line, end) = rest.split_at_mut(TEXT.len());
+    line.copy_from_slice(TEXT);
+    end.copy_from_slice(b"\r\n");
+    front
+};

@@ -13,7 +13,9 @@ use bytes::Bytes;
 use gannet_proto::tcp::Framing;
 use gannet_shm::{Region, Words};
 
-use super::{awaited::Awaited, lane::Lane, local::Local, timer::Timers, wake::Wake};
+use super::{
+    awaited::Awaited, lane::Lane, local::Local, origin::Number, timer::Timers, wake::Wake,
+};
 use crate::{
     ConnId, SendError, Settings, TaskId, WorkerId,
     admission::Admission,
@@ -54,6 +56,8 @@ pub(crate) struct Shared {
     /// Wakes the worker's loop.
     pub(crate) wake: Wake,
     pub(crate) timers: Timers,
+    /// By which the bodies of its requests find it.
+    pub(super) number: Number,
 }
 
 /// A command before it is in a ring.
@@ -112,7 +116,7 @@ impl Shared {
         control: Arc<Region>,
     ) -> Arc<Self> {
         let framings = settings.listeners.iter();
-        Arc::new(Shared {
+        let shared = Arc::new(Shared {
             id,
             kind,
             generation,
@@ -136,7 +140,10 @@ impl Shared {
             awaited: Awaited::new(incarnation),
             wake: Wake::default(),
             timers: Timers::default(),
-        })
+            number: Number::next(),
+        });
+        Number::enter(&shared);
+        shared
     }
 
     pub(crate) fn table(&self) -> &ConnTable {

@@ -1,4 +1,4 @@
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Mutex};
 
 use axum::{
     Json, Router,
@@ -30,6 +30,9 @@ struct Site {
     router: Router,
 }
 
+/// What "/keep" was sent.
+static KEPT: Mutex<Option<Request>> = Mutex::new(None);
+
 impl Handler for Site {
     async fn start(_worker: &Worker) -> Result<Self> {
         let router = Router::new()
@@ -55,6 +58,10 @@ impl Handler for Site {
                 let peer = request.extensions().get::<std::net::SocketAddr>();
                 let own = request.extensions().get::<Conn>() == Some(&conn);
                 format!("{peer:?} {own} {:?} {}", request.version(), request.uri()).into()
+            }
+            "/keep" => {
+                *KEPT.lock().unwrap() = Some(request);
+                Body::empty()
             }
             "/stream" => stream(1 << 20),
             "/typed" => {
@@ -257,6 +264,23 @@ fn a_request_keeps_target_version_and_peer() {
     }
     request(&mut pair, conn, "GET", "/p\u{1}eer", b"");
     assert_eq!(pair.expect().header.code, 400);
+}
+
+#[test]
+fn a_request_knows_its_peer_on_any_thread_while_its_worker_lives() {
+    let mut pair = Pair::new::<Site>();
+    let conn = pair.connect(0, 1);
+    request(&mut pair, conn, "GET", "/keep", b"");
+    pair.expect();
+    let mut kept = KEPT.lock().unwrap().take().unwrap();
+    let peer: std::net::SocketAddr = "192.0.2.1:5000".parse().unwrap();
+    assert_eq!(Peer::of(&kept), Some(Peer::Ip(peer)));
+    pair.retire();
+    pair.take_all_until_it_ends();
+    pair.join().unwrap();
+    assert_eq!(Peer::of(&kept), None);
+    extend_request(&mut kept);
+    assert!(kept.extensions().is_empty());
 }
 
 #[test]
