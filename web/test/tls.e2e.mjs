@@ -155,10 +155,18 @@ function example() {
 /** Waits until the server has written that it listens; the port. */
 async function listening() {
   let said = "";
-  for await (const part of server.stdout) {
-    said += part;
-    const port = said.match(/listening on \S+:(\d+)\n/)?.[1];
-    if (port) return port;
+  // Without its output there is nothing to wait for.
+  const patience = setTimeout(() => server.stdout.destroy(), 30_000);
+  try {
+    for await (const part of server.stdout) {
+      said += part;
+      const port = said.match(/listening on \S+:(\d+)\n/)?.[1];
+      if (port) return port;
+    }
+  } catch (error) {
+    said += error;
+  } finally {
+    clearTimeout(patience);
   }
   throw new Error(`the example did not start: ${said}`);
 }

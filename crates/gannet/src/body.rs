@@ -387,7 +387,7 @@ where
 ///
 /// For services that are called in another way than by [`serve_service`]. It takes some memory and a third of a
 /// microsecond, which a handler that has the [`Conn`] anyway need not spend. What the handler has put there
-/// itself, it leaves. The request's own body knows the connection: call it before that is replaced.
+/// itself, it leaves. The request's own body knows the connection, while its worker runs: call it before that is replaced.
 pub fn extend_request(request: &mut Request) {
     let conn = request.body().conn();
     let (peer, proxy) = peer::parties(request, conn.as_ref());

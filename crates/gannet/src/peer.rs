@@ -38,8 +38,8 @@ pub struct ViaProxy(pub Peer);
 
 impl Peer {
     /// Whom a request is from: the client that a trusted proxy has named, with port 0 if it told none, or
-    /// else the other end of the connection. `None`: that is gone, or the request has another body than it
-    /// came with, which alone knows the connection.
+    /// else the other end of the connection. `None`: that is gone, its worker has ended, or the request has another body
+    /// than it came with, which alone knows the connection.
     ///
     /// ```
     /// # use gannet::{Body, Conn, Peer, Request, Response, Result};

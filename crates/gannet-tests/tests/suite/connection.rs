@@ -130,7 +130,7 @@ fn the_end_of_a_client_in_the_middle_of_a_request_is_told_to_no_handler() {
     socket.set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
     // Nobody tells of its end before the handler has ended, but by then it has been seen.
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_secs(1));
     gate.open();
     wait_until("the handler to end", || server.in_flight() == 0);
 

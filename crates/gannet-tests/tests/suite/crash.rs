@@ -9,7 +9,7 @@ use gannet_tests::{
     load::{Client, Load},
     process::{self, Signal},
     server::{Server, Spec},
-    wait::{soak, wait_until},
+    wait::{DEADLINE, soak, wait_until},
     websocket::WebSocket,
 };
 
@@ -100,6 +100,12 @@ fn under_load(server: Server, mut harm: impl FnMut(&Server, usize) -> bool) {
 
     let (begin, mut round, mut deaths) = (Instant::now(), 0, Vec::new());
     while deaths.len() < 4 || begin.elapsed() < soak(Duration::from_secs(4)) {
+        let patience = DEADLINE + soak(Duration::from_secs(4));
+        assert!(
+            begin.elapsed() < patience,
+            "{} workers harmed",
+            deaths.len()
+        );
         let before = Instant::now();
         if harm(&server, round) {
             deaths.push((before, Instant::now()));

@@ -12,7 +12,7 @@ use gannet_tests::{
     server::{Server, Spec},
     tcp::TcpClient,
     tls::{self, Keys},
-    wait::{soak, wait_until},
+    wait::{DEADLINE, soak, wait_until},
 };
 
 use crate::{behave, heavy};
@@ -379,6 +379,12 @@ fn framed_messages_survive_reloads_and_kills_under_load() {
     let mut deaths = Vec::new();
     let begin = Instant::now();
     while deaths.len() < 2 || begin.elapsed() < soak(Duration::from_secs(3)) {
+        let patience = DEADLINE + soak(Duration::from_secs(3));
+        assert!(
+            begin.elapsed() < patience,
+            "{} workers killed",
+            deaths.len()
+        );
         let before = Instant::now();
         let workers = server.ready_workers();
         if workers.first().is_some_and(|&pid| process::kill(pid)) {

@@ -12,7 +12,7 @@ use std::{
 use gannet_tests::{
     process,
     udp::{UdpClient, unix_client},
-    wait::{soak, wait_until},
+    wait::{DEADLINE, soak, wait_until},
 };
 use rustix::process::geteuid;
 use tempfile::NamedTempFile;
@@ -459,7 +459,13 @@ fn reloads_and_kills_under_load_cost_no_datagram() {
         }
         let (begin, mut kills) = (Instant::now(), 0);
         let done = |kills| kills >= 3 && answered.load(Ordering::Relaxed) > 1000;
+        let patience = DEADLINE + soak(Duration::from_secs(3));
         while !done(kills) || begin.elapsed() < soak(Duration::from_secs(3)) {
+            if begin.elapsed() > patience {
+                // The clients end first: what one of them has found is told.
+                stop.store(true, Ordering::Relaxed);
+                panic!("{kills} workers killed, {answered:?} datagrams answered");
+            }
             if server
                 .ready_workers()
                 .first()

@@ -355,7 +355,7 @@ fn on_reactor(server: &Server, reactor: usize) -> WebSocket {
     found.expect("each reactor accepts some")
 }
 
-/// How often each client has its worker die, and its tasks in front of that.
+/// How often each client has its worker die, at most, and its tasks in front of that.
 const ROUNDS: usize = 4;
 const TASKS: usize = 20;
 

@@ -19,7 +19,7 @@
 //! 2. The payloads of the rows from `read` on are `reading`, `pieces` and `chunk`, in this order; the first row of a
 //!    piece says so.
 //! 3. `held` is what all events without outcome take, `live` how many they are. At most twice as many rows are used, or
-//!    [`KEEP`].
+//!    [`KEEP`], and those that are unread and owe nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 
