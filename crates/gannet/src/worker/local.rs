@@ -347,14 +347,21 @@ impl Local {
         }: Finished,
     ) {
         self.publish_others(reactor);
-        if seq != 0
-            && let Some(link) = self.links.get(reactor)
-        {
-            let mut out = link.out.borrow_mut();
-            if failed || !out.amend(seq) {
-                out.done(conn, seq, failed);
-                self.written(reactor, link, &mut out, CommandKind::Done);
-            }
+        if seq != 0 {
+            self.write_end(reactor, conn, seq, failed);
+        }
+    }
+
+    /// Writes that an event has ended: with the last command, if that is possible, or else with one of its own.
+    #[inline]
+    fn write_end(&self, reactor: usize, conn: ConnId, seq: u64, failed: bool) {
+        let Some(link) = self.links.get(reactor) else {
+            return;
+        };
+        let mut out = link.out.borrow_mut();
+        if failed || !out.amend(seq) {
+            out.done(conn, seq, failed);
+            self.written(reactor, link, &mut out, CommandKind::Done);
         }
     }
 
@@ -402,13 +409,7 @@ impl Local {
 
     /// Finishes a piece of a body.
     pub(crate) fn finish_piece(&self, reactor: usize, conn: ConnId, seq: u64) {
-        if let Some(link) = self.links.get(reactor) {
-            let mut out = link.out.borrow_mut();
-            if !out.amend(seq) {
-                out.done(conn, seq, false);
-                self.written(reactor, link, &mut out, CommandKind::Done);
-            }
-        }
+        self.write_end(reactor, conn, seq, false);
     }
 
     /// Publishes everything and wakes the reactors that sleep.
